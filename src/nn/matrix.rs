@@ -1,10 +1,10 @@
 //! Matrix products for `f32` on CPUs, with the right-hand side packed once.
 //!
 //! A weight is multiplied thousands of times and changes never, so it is laid out once in the order in which the
-//! innermost loop reads it. The loop keeps a 6 × 16 tile of the result in registers (12 of AVX2's 16), the left-hand
-//! side is packed per block of rows and stays in the second-level cache, and bias and activation are applied while the
-//! tile is still in registers. The scheme is Goto and van de Geijn's ("Anatomy of High-Performance Matrix
-//! Multiplication", 2008).
+//! innermost loop reads it. The loop keeps a tile of the result in registers, 6 × 16 with AVX2 and 6 × 32 with AVX-512
+//! (twelve vectors: enough to hide the latency of their additions), the left-hand side is packed per block of rows and stays in the second-level cache, and bias and
+//! activation are applied while the tile is still in registers. The scheme is Goto and van de Geijn's ("Anatomy of
+//! High-Performance Matrix Multiplication", 2008).
 
 use std::ops::Range;
 
@@ -15,12 +15,13 @@ use super::activation::Activation;
 
 /// Rows of a tile.
 const MR: usize = 6;
-/// Columns of a tile, and the width of a packed panel.
+/// The width of a packed panel.
 pub(crate) const NR: usize = 16;
-/// Depth of a block: a panel of it (16 KiB) fits the first-level cache beside a tile's rows.
-const KC: usize = 256;
-/// The most rows of a block: with `KC` columns (96 KiB) it fits the second-level cache.
-const MC: usize = 96;
+/// Depth of a block: a panel of it (24 KiB) fits the first-level cache; measured against 256 and 768.
+const KC: usize = 384;
+/// The most rows of a block: few, so that their part of a wide result stays in the second-level cache from one depth to
+/// the next, beside the packed rows (72 KiB).
+const MC: usize = 48;
 
 /// A read-only matrix inside a slice: element (i, j) is `data[i·row_stride + j·column_stride]`.
 ///
@@ -224,74 +225,123 @@ pub(crate) fn block<S: Simd>(
     out_stride: usize,
     scratch: &mut Vec<f32>,
 ) {
+    let scratch = Scratch { out, out_stride, packed: scratch };
     // How many vectors make one panel's width is known per instruction set, and must be a constant in the tile.
     match S::F32_LANES {
-        4 => block_of::<S, 4>(simd, a, b, panels, epilogue, out, out_stride, scratch),
-        8 => block_of::<S, 2>(simd, a, b, panels, epilogue, out, out_stride, scratch),
-        16 => block_of::<S, 1>(simd, a, b, panels, epilogue, out, out_stride, scratch),
-        _ => block_of::<S, NR>(simd, a, b, panels, epilogue, out, out_stride, scratch),
+        4 => block_of::<S, 4, 1>(simd, a, b, panels, epilogue, scratch),
+        8 => block_of::<S, 2, 1>(simd, a, b, panels, epilogue, scratch),
+        16 => block_of::<S, 1, 2>(simd, a, b, panels, epilogue, scratch),
+        _ => block_of::<S, NR, 1>(simd, a, b, panels, epilogue, scratch),
     }
 }
 
+/// Where a block's result goes, and the memory for its packed rows.
+struct Scratch<'a> {
+    out: &'a mut [f32],
+    out_stride: usize,
+    packed: &'a mut Vec<f32>,
+}
+
+/// A block in tiles of `PANELS` panels of `V` vectors each.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn block_of<S: Simd, const V: usize>(
+fn block_of<S: Simd, const V: usize, const PANELS: usize>(
     simd: S,
     a: MatrixRef<'_>,
     b: &PackedMatrix,
     panels: Range<usize>,
     epilogue: Epilogue<'_>,
-    out: &mut [f32],
-    out_stride: usize,
-    scratch: &mut Vec<f32>,
+    scratch: Scratch<'_>,
 ) {
+    let Scratch { out, out_stride, packed } = scratch;
     let (k, n) = (b.rows, b.columns);
-    let first_column = panels.start * NR;
     for rows in (0..a.rows).step_by(MC) {
         let a = a.slice_rows(rows..(rows + MC).min(a.rows));
         for depth in (0..k).step_by(KC) {
             let kc = KC.min(k - depth);
-            pack_rows(a, depth, kc, scratch);
+            pack_rows(a, depth, kc, packed);
             let (first, last) = (depth == 0, depth + kc == k);
-            for p in panels.clone() {
-                let panel = &b.data[(p * k + depth) * NR..(p * k + depth + kc) * NR];
-                let (panel, _) = S::as_simd_f32s(panel).0.as_chunks::<V>();
-                let width = NR.min(n - p * NR);
-                let bias = epilogue.bias.map(|bias| &bias[p * NR..p * NR + width]);
-                for (t, strip) in scratch.chunks_exact(kc * MR).enumerate() {
+            let activation = epilogue.activation.filter(|_| last);
+            let panel = |p: usize| &b.data[(p * k + depth) * NR..(p * k + depth + kc) * NR];
+            for p in panels.clone().step_by(PANELS) {
+                let width = (PANELS.min(panels.end - p) * NR).min(n - p * NR);
+                let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                for (t, strip) in packed.chunks_exact(kc * MR).enumerate() {
                     let height = MR.min(a.rows - t * MR);
-                    let origin = (rows + t * MR) * out_stride + p * NR - first_column;
-                    let mut tile = if first {
-                        [load::<S, V>(simd, bias.unwrap_or(&[])); MR]
-                    } else {
-                        let mut tile = [[simd.splat_f32s(0.0); V]; MR];
-                        for (i, row) in tile.iter_mut().enumerate().take(height) {
-                            let start = origin + i * out_stride;
-                            *row = load::<S, V>(simd, &out[start..start + width]);
-                        }
-                        tile
+                    let origin = (rows + t * MR) * out_stride + (p - panels.start) * NR;
+                    let end = (origin + (height - 1) * out_stride + width).min(out.len());
+                    let tile = Tile {
+                        strip: strip.as_chunks::<MR>().0,
+                        bias: first.then_some(bias),
+                        activation,
+                        out: &mut out[origin..end],
+                        out_stride,
+                        width,
+                        height,
                     };
-                    let (strip, _) = strip.as_chunks::<MR>();
-                    for (a, b) in strip.iter().zip(panel) {
-                        for i in 0..MR {
-                            let a = simd.splat_f32s(a[i]);
-                            for j in 0..V {
-                                tile[i][j] = simd.mul_add_e_f32s(a, b[j], tile[i][j]);
-                            }
-                        }
-                    }
-                    if let (true, Some(activation)) = (last, epilogue.activation) {
-                        for row in &mut tile {
-                            for x in row {
-                                *x = activation.apply_simd(simd, *x);
-                            }
-                        }
-                    }
-                    for (i, row) in tile.iter().enumerate().take(height) {
-                        let start = origin + i * out_stride;
-                        store::<S, V>(simd, row, &mut out[start..start + width]);
+                    if PANELS == 2 && width > NR {
+                        tile.run::<S, V, 2>(simd, [panel(p), panel(p + 1)]);
+                    } else {
+                        tile.run::<S, V, 1>(simd, [panel(p)]);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A tile of the result, up to [`MR`] rows high.
+struct Tile<'a> {
+    /// The packed rows of the left-hand side.
+    strip: &'a [[f32; MR]],
+    /// What the result starts from, or `None` to go on from what is there; nothing for zeros.
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    out: &'a mut [f32],
+    out_stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Tile<'_> {
+    /// The strip times `P` panels.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S, panels: [&[f32]; P]) {
+        let Self { strip, bias, activation, out, out_stride, width, height } = self;
+        // Each panel's columns of a row of the result.
+        let columns = |j: usize| j * NR..((j + 1) * NR).min(width);
+        let mut tile = [[[simd.splat_f32s(0.0); V]; P]; MR];
+        match bias {
+            Some([]) => {}
+            Some(bias) => {
+                let start: [_; P] = std::array::from_fn(|j| load::<S, V>(simd, &bias[columns(j)]));
+                tile = [start; MR];
+            }
+            None => {
+                for (row, out) in tile.iter_mut().zip(out.chunks(out_stride)).take(height) {
+                    *row = std::array::from_fn(|j| load::<S, V>(simd, &out[columns(j)]));
+                }
+            }
+        }
+        let panels = panels.map(|panel| &S::as_simd_f32s(panel).0.as_chunks::<V>().0[..strip.len()]);
+        for (k, a) in strip.iter().enumerate() {
+            let b: [[S::f32s; V]; P] = std::array::from_fn(|j| panels[j][k]);
+            for (row, a) in tile.iter_mut().zip(a) {
+                let a = simd.splat_f32s(*a);
+                for (row, b) in row.iter_mut().zip(&b) {
+                    for (x, b) in row.iter_mut().zip(b) {
+                        *x = simd.mul_add_e_f32s(a, *b, *x);
+                    }
+                }
+            }
+        }
+        if let Some(activation) = activation {
+            for x in tile.as_flattened_mut().as_flattened_mut() {
+                *x = activation.apply_simd(simd, *x);
+            }
+        }
+        for (row, out) in tile.iter().zip(out.chunks_mut(out_stride)).take(height) {
+            for (j, row) in row.iter().enumerate() {
+                store::<S, V>(simd, row, &mut out[columns(j)]);
             }
         }
     }
