@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -46,14 +46,27 @@ impl DataOptions {
         self.val_split.is_some() || self.val_fraction != 0.0
     }
 
+    /// The file that lists the training pairs.
+    pub fn list(&self) -> PathBuf {
+        match (self.data.is_dir(), &self.split) {
+            (true, Some(split)) => split.clone(),
+            (true, None) => self.data.join("train.csv"),
+            (false, _) => self.data.clone(),
+        }
+    }
+
     /// The pairs to train on and those to validate on, at least two of each.
     pub fn pairs(&self, seed: u64) -> Result<(PairList, Option<PairList>)> {
+        ensure!(self.batch > 1, "--batch: expected at least 2 (a pair is told from the others), found {}", self.batch);
         let is_folder = self.data.is_dir();
-        let training = match (is_folder, &self.split) {
-            (true, Some(split)) => PairList::published(&self.data, split)?,
-            (true, None) => PairList::published(&self.data, &self.data.join("train.csv"))?,
-            (false, None) => PairList::csv(&self.data)?,
-            (false, Some(_)) => anyhow::bail!("--split goes with a folder, and {} is none", self.data.display()),
+        ensure!(
+            is_folder || self.split.is_none(),
+            "--split: expected a folder as --data beside it, found {}",
+            self.data.display()
+        );
+        let training = match is_folder {
+            true => PairList::published(&self.data, &self.list())?,
+            false => PairList::csv(&self.data)?,
         };
         training.require_negatives()?;
         let (training, validation) = match &self.val_split {
@@ -147,9 +160,11 @@ pub enum ScheduleChoice {
 }
 
 impl RecipeOptions {
-    pub fn losses(&self) -> LossWeights {
+    pub fn losses(&self) -> Result<LossWeights> {
         let Self { acl_i, acl_f, area, positive_area, negative_area, .. } = *self;
-        LossWeights { acl_i, acl_f, area, positive_area, negative_area }
+        let losses = LossWeights { acl_i, acl_f, area, positive_area, negative_area };
+        losses.validate()?;
+        Ok(losses)
     }
 
     pub fn trainer_config(&self, validates: bool) -> Result<TrainConfig> {
@@ -198,7 +213,7 @@ pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new(step: usize, total_steps: usize) -> Self {
-        let bar = progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{msg}");
+        let bar = progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{wide_msg}");
         bar.set_position(step as u64);
         Self(bar)
     }
@@ -206,10 +221,11 @@ impl Progress {
     pub fn show(&self, event: &TrainEvent<'_>) {
         match event {
             TrainEvent::Step(report) => {
+                // What matters most first: a narrow terminal cuts the end.
+                let (left, pace) = (HumanDuration(report.remaining), report.samples_per_second);
+                let metrics = in_words(&report.metrics);
+                self.0.set_message(format!("epoch {}, {left} left, {pace:.1} samples/s, {metrics}", report.epoch));
                 self.0.set_position(report.step as u64);
-                let pace =
-                    format!("{:.2} samples/s, {} left", report.samples_per_second, HumanDuration(report.remaining));
-                self.0.set_message(format!("epoch {}: {}, {pace}", report.epoch, in_words(&report.metrics)));
             }
             TrainEvent::Validated { step, metrics, is_best, .. } if !metrics.is_empty() => {
                 let best = if *is_best { " (best)" } else { "" };
