@@ -146,6 +146,31 @@ fn a_sound_that_breaks_during_the_run_is_skipped_and_listed() {
 }
 
 #[test]
+fn a_failure_of_the_masks_is_named_at_each_validation() {
+    let set = Set::new();
+    let model = set.run("model");
+    std::fs::create_dir(&model).unwrap();
+    for name in ["config.json", "beats.safetensors", "clipseg.safetensors"] {
+        std::fs::copy(fixture("mini").join(name), model.join(name)).unwrap();
+    }
+    for (b, words) in
+        [(1e4f32, "warning: the mask covers everything (100 %"), (-1e4, "warning: the mask is empty (100 %")]
+    {
+        let mut tensors = common::tensors("mini/acl.safetensors");
+        let masker = tensors.get_mut("masker_i.b").unwrap();
+        *masker = (masker.zeros_like().unwrap() + f64::from(b)).unwrap();
+        candle_core::safetensors::save(&tensors, model.join("acl.safetensors")).unwrap();
+        let options = ["--val-fraction", "0.2", "--batch", "4", "--accumulate", "1", "--steps", "1"];
+        let model = model.to_str().unwrap();
+        let mut train = set.train_on(&set.data(), &format!("run{b}"), &[&options[..], &["--model", model]].concat());
+        let output = train.output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        assert_eq!(message.lines().filter(|line| line.starts_with(words)).count(), 2, "{message}");
+    }
+}
+
+#[test]
 fn what_cannot_be_resumed_is_refused_and_left_alone() {
     let set = Set::new();
     refused(&mut set.train("none", &["--resume"]), &["none", "--resume"]);

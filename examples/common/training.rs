@@ -1,5 +1,5 @@
 //! What `train` asks for beside the model, and how it shows its progress.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program talks
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -11,8 +11,10 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use soundsight::data::PairList;
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
-    BEST_METRICS, BestMetric, Decay, Length, Metrics, OptimizerConfig, OptimizerKind, Schedule, TrainConfig, TrainEvent,
+    BEST_METRICS, BestMetric, Decay, Length, Metrics, OptimizerConfig, OptimizerKind, Schedule, TrainConfig,
+    TrainEvent, mask_statistics,
 };
+use soundsight::viz::{FailureSignature, MaskStatistics};
 
 /// Which pairs.
 #[derive(Args)]
@@ -230,6 +232,13 @@ impl Progress {
             TrainEvent::Validated { step, metrics, is_best, .. } if !metrics.is_empty() => {
                 let best = if *is_best { " (best)" } else { "" };
                 self.0.suspend(|| println!("step {step}: {}{best}", in_words(metrics)));
+                let masks = mask_statistics(metrics);
+                // Before the first step no sound can matter yet.
+                let is_news =
+                    |masks: &MaskStatistics| *step > 0 || masks.failure() != Some(FailureSignature::IgnoresTheSound);
+                if let Some(warning) = masks.filter(is_news).and_then(|masks| masks.warning()) {
+                    self.0.suspend(|| eprintln!("warning: {warning}"));
+                }
             }
             _ => {}
         }
