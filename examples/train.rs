@@ -83,7 +83,7 @@ fn train(options: Options) -> Result<()> {
     if !options.resume {
         // Before the first step, since it may take days until an epoch has come across all that cannot be read. The
         // lists stay as they are: whatever is unreadable is left out of its batch.
-        let bar = training::progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
+        let bar = common::progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
         for list in [Some(&training), validation.as_ref()].into_iter().flatten() {
             let reader = reader()?;
             let probe = |pair: &_| reader.probe(pair).inspect(|()| bar.inc(1));

@@ -1,13 +1,12 @@
 //! What `train` asks for beside the model, and how it shows its progress.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program talks
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar};
 use soundsight::data::PairList;
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
@@ -201,21 +200,12 @@ impl RecipeOptions {
     }
 }
 
-/// A bar on the terminal; nothing where there is none.
-pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 /// A run on the screen: a bar with the last step, a line for each validation.
 pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new(step: usize, total_steps: usize) -> Self {
-        let bar = progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{wide_msg}");
+        let bar = crate::common::progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{wide_msg}");
         bar.set_position(step as u64);
         Self(bar)
     }

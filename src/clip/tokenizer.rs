@@ -67,6 +67,14 @@ impl ClipTokenizer {
     /// [`Error::Io`] when the file cannot be read; [`Error::Format`] when it is not a byte-pair tokenizer in JSON, lacks
     /// the start or end token, or merges tokens that it does not list.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_json(&path, &read(path.as_ref())?)
+    }
+
+    /// Takes the content of a `tokenizer.json` from memory; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as [`ClipTokenizer::from_file`].
+    pub fn from_json(name: impl AsRef<Path>, json: &[u8]) -> Result<Self> {
         /// The part that counts.
         #[derive(Deserialize)]
         struct Content {
@@ -85,9 +93,9 @@ impl ClipTokenizer {
             Pair(String, String),
         }
 
-        let path = path.as_ref();
+        let path = name.as_ref();
         let expected = "JSON with model.vocab and model.merges of a byte-pair encoding";
-        let Model { vocab, merges } = parse::<Content>(path, expected)?.model;
+        let Model { vocab, merges } = parse::<Content>(path, json, expected)?.model;
         let merges = merges.into_iter().enumerate().map(|(index, merge)| match merge {
             Merge::Pair(left, right) => Ok((left, right)),
             Merge::Joined(pair) => split_merge(path, &format!("merge {index}"), &pair),
@@ -103,7 +111,7 @@ impl ClipTokenizer {
     /// end token is missing, or a merge names a token that the vocabulary lacks.
     pub fn from_vocab_and_merges(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let (vocab_path, merges_path) = (vocab.as_ref(), merges.as_ref());
-        let vocab = parse::<Vocabulary>(vocab_path, "a JSON object, token → id")?;
+        let vocab = parse::<Vocabulary>(vocab_path, &read(vocab_path)?, "a JSON object, token → id")?;
         let text = read(merges_path)?;
         let text = std::str::from_utf8(&text)
             .map_err(|error| Error::format(merges_path, "tokenizer", "UTF-8 text, a pair a line", error))?;
@@ -222,7 +230,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(path, "read"))
 }
 
-/// Reads a JSON file into `T`.
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
-    serde_json::from_slice(&read(path)?).map_err(|error| Error::format(path, "tokenizer", expected, error))
+/// The JSON in the file `path` as `T`.
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8], expected: &str) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::format(path, "tokenizer", expected, error))
 }
