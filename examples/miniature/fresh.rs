@@ -40,9 +40,8 @@ pub fn fresh<M>(
 fn first_value(name: &str, dims: &[usize], residual: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let (layer, part) = name.rsplit_once('.').unwrap_or(("", name));
     let layer = layer.rsplit_once('.').map_or(layer, |(_, last)| last);
-    let constant = |value: f64| -> Result<Tensor> {
-        Ok(Tensor::zeros(dims, DType::F32, &Device::Cpu)?.affine(0.0, value)?)
-    };
+    let constant =
+        |value: f64| -> Result<Tensor> { Ok(Tensor::zeros(dims, DType::F32, &Device::Cpu)?.affine(0.0, value)?) };
     match (layer, part) {
         (_, "weight") if layer.contains("norm") => return constant(1.0),
         // FiLM begins as the identity.

@@ -96,11 +96,7 @@ impl BatchSource for Curriculum {
         })
     }
 
-    fn epoch(
-        &self,
-        epoch: usize,
-        first: usize,
-    ) -> Result<impl Iterator<Item = Result<Loaded<PairBatch>>> + use<'_>> {
+    fn epoch(&self, epoch: usize, first: usize) -> Result<impl Iterator<Item = Result<Loaded<PairBatch>>> + use<'_>> {
         if epoch < self.first_epochs { self.first.epoch(epoch, first) } else { self.then.epoch(epoch, first) }
     }
 }

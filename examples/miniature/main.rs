@@ -20,6 +20,7 @@ mod stages;
 #[path = "../common/training.rs"]
 #[allow(dead_code)] // of `train`, only its progress bars
 mod training;
+#[allow(dead_code, unused_imports)] // `scenes` shows the rest
 mod world;
 
 use std::path::PathBuf;
@@ -107,7 +108,8 @@ fn miniature(options: Options) -> Result<()> {
     let config = model::config(&vocabulary, world.things.len(), statistics);
     config.validate()?;
 
-    let settings = json!({ "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS });
+    let settings =
+        json!({ "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS });
     let variations = if options.quick { 6 } else { 40 };
     let run = Run { out, seed: options.seed, world, vocabulary, config, settings, variations };
     stages::stop_on_ctrl_c()?;

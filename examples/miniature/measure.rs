@@ -156,7 +156,8 @@ impl Scoreboard {
             let scenes = clipseg.clip.vision_model.forward_blocks(&self.pixels(first, count)?, blocks)?;
             let condition = embeddings.narrow(0, first, count)?.contiguous()?;
             let logits = clipseg.decoder.forward(&clipseg.reduce(&scenes)?, &condition)?;
-            heatmaps.extend(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?);
+            heatmaps
+                .extend(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?);
         }
         Ok(self.score(&heatmaps))
     }
@@ -226,9 +227,8 @@ impl Scoreboard {
         for (first, count) in self.chunks(RETRIEVAL).filter(|(_, count)| *count == RETRIEVAL) {
             let image = acl.image_features(&self.pixels(first, count)?)?;
             let own = embeddings.narrow(0, first, count)?; // [n, P]
-            let logits = (0..count).map(|n| {
-                acl.logits(&image, &own.narrow(0, n, 1)?.broadcast_as((count, own.dim(1)?))?.contiguous()?)
-            });
+            let logits = (0..count)
+                .map(|n| acl.logits(&image, &own.narrow(0, n, 1)?.broadcast_as((count, own.dim(1)?))?.contiguous()?));
             let logits = Tensor::stack(&logits.collect::<Result<Vec<_>>>()?, 1)?; // [pictures, sounds, S, S]
             let seen = unit(&masked_features(&acl.dense_features(&image)?, &logits)?)?;
             let fit = seen.broadcast_mul(&unit(&own)?.unsqueeze(0)?)?.sum(D::Minus1)?; // [pictures, sounds]

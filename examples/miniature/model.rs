@@ -163,8 +163,6 @@ pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary,
 }
 
 pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
-    write_atomically(path, |writer| {
-        writeln!(writer, "{value:#}").map_err(soundsight::Error::io(path, "write"))
-    })?;
+    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(soundsight::Error::io(path, "write")))?;
     Ok(())
 }

@@ -55,9 +55,9 @@ pub fn embed_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, before: &[&[&str]
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let ends: Vec<usize> = prompts.iter().map(|prompt| prompt.len() - 1).collect();
     // The tower is causal: what stands behind the end changes nothing.
-    let padded = prompts.iter().flat_map(|prompt| {
-        prompt.iter().copied().chain(std::iter::repeat_n(vocabulary.end(), longest - prompt.len()))
-    });
+    let padded = prompts
+        .iter()
+        .flat_map(|prompt| prompt.iter().copied().chain(std::iter::repeat_n(vocabulary.end(), longest - prompt.len())));
     let ids = Tensor::from_vec(padded.collect::<Vec<_>>(), (prompts.len(), longest), &Device::Cpu)?;
     clipseg.clip.embed_text(&ids, &ends)
 }

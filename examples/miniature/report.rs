@@ -59,7 +59,10 @@ pub fn measure(
         show(&rows, board.mean_area());
         let rows: serde_json::Map<String, Value> =
             rows.into_iter().map(|(row, scores)| (row.to_string(), scores.json())).collect();
-        tables.insert(name.to_string(), json!({ "scenes": board.num_questions(), "area": board.mean_area(), "rows": rows }));
+        tables.insert(
+            name.to_string(),
+            json!({ "scenes": board.num_questions(), "area": board.mean_area(), "rows": rows }),
+        );
         if name == "heard" {
             figures.insert("retrieval".to_string(), json!(board.retrieval(trained)?));
             figures.insert("retrieval_untrained".to_string(), json!(board.retrieval(untrained)?));

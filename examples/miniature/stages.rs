@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
@@ -15,7 +16,7 @@ use soundsight::data::random::{Purpose, stream};
 use soundsight::data::{BadPairs, BatchSource, Dataset, EpochSampler, Loader, Shard};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
-    Checkpoints, Decay, Length, Objective, Outcome, OptimizerConfig, OptimizerKind, Schedule, TrainConfig, Trainer,
+    Checkpoints, Decay, Length, Objective, OptimizerConfig, OptimizerKind, Outcome, Schedule, TrainConfig, Trainer,
 };
 use soundsight::weights::ModelFiles;
 
@@ -36,6 +37,9 @@ const EPOCH: usize = 250;
 /// Held-out scenes and sound variations that validations measure.
 const VALIDATION_SCENES: usize = 128;
 const VALIDATION_VARIATIONS: usize = 3;
+
+/// In a stage's folder, how long it has trained.
+const MINUTES: &str = "minutes.json";
 
 /// Set by Ctrl-C: the step under way is finished and a checkpoint written.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -102,7 +106,14 @@ impl Run {
         };
         let loader = self.loader(&folder, Scenes::new(self.world.clone(), EPOCH * recipe.batch), recipe.batch)?;
         let settings = json!({ "world": self.settings, "clipseg": self.config.clipseg });
-        self.train("eyes and language: CLIP and CLIPSeg from named masks", &folder, recipe, settings, &objective, &loader)
+        self.train(
+            "eyes and language: CLIP and CLIPSeg from named masks",
+            &folder,
+            recipe,
+            settings,
+            &objective,
+            &loader,
+        )
     }
 
     /// Stage a, ears.
@@ -189,8 +200,10 @@ impl Run {
     /// Lets the frozen encoder hear some variations of every sound that stage b may hear.
     fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
-        let heard: Vec<usize> = (0..self.world.things.len()).filter(|thing| !self.world.things[*thing].unheard).collect();
-        let bar = training::progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
+        let heard: Vec<usize> =
+            (0..self.world.things.len()).filter(|thing| !self.world.things[*thing].unheard).collect();
+        let bar =
+            training::progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
         let sounding = heard.into_iter().map(|thing| {
             let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, thing as u64);
             let fbanks = (0..self.variations).map(|_| ear.fbank(thing, Split::Train, &mut rng));
@@ -218,7 +231,9 @@ impl Run {
         println!("{}: {:.2} MB of weights", folder.display(), bytes as f64 / 1e6);
         let figures =
             crate::report::measure(&self.world, &self.vocabulary, &self.ear()?, &trained, &untrained, self.seed)?;
-        let report = json!({ "seed": self.seed, "things": self.world.names(), "weight_bytes": bytes, "measured": figures });
+        let minutes = ["clip", "beats", "acl"].map(|stage| (stage, read_minutes(&self.out.join(stage))));
+        let minutes: std::collections::BTreeMap<&str, f64> = minutes.into_iter().collect();
+        let report = json!({ "seed": self.seed, "minutes": minutes, "things": self.world.names(), "weight_bytes": bytes, "measured": figures });
         crate::report::write(&self.out.join("report.json"), &report)
     }
 
@@ -255,13 +270,22 @@ impl Run {
             false => Trainer::start(config, settings, objective, source, folder)?,
         };
         let progress = training::Progress::new(trainer.state().step, trainer.total_steps());
+        let started = Instant::now();
         let outcome = trainer.run(&STOP, &mut |event| progress.show(&event));
         progress.finish();
+        let minutes = read_minutes(folder) + started.elapsed().as_secs_f64() / 60.0;
+        write_json(&folder.join(MINUTES), &json!(minutes))?;
         if outcome? == Outcome::Stopped {
             bail!("stopped after {} steps; the same command goes on", trainer.state().step);
         }
         Ok(())
     }
+}
+
+/// The minutes that the stage in `folder` has trained so far; those of a killed process are lost.
+fn read_minutes(folder: &Path) -> f64 {
+    let text = std::fs::read_to_string(folder.join(MINUTES)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or(0.0)
 }
 
 /// Whether the stage in `folder` has made all its steps.

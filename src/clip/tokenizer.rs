@@ -222,9 +222,10 @@ impl ClipTokenizer {
 /// The ids of the start and end tokens.
 fn special_ids(vocab: &Vocabulary, path: &Path) -> Result<(u32, u32)> {
     let id = |token: &str| {
-        vocab.get(token).copied().ok_or_else(|| {
-            Error::format(path, "tokenizer", format!("the token {token}"), "a vocabulary without it")
-        })
+        vocab
+            .get(token)
+            .copied()
+            .ok_or_else(|| Error::format(path, "tokenizer", format!("the token {token}"), "a vocabulary without it"))
     };
     Ok((id(BOS)?, id(EOS)?))
 }

@@ -51,7 +51,8 @@ impl WordList {
     /// The error for `word`: the entries that begin most like it are named.
     fn unknown(&self, word: &str) -> Error {
         let alike = |entry: &str| entry.chars().zip(word.chars()).take_while(|(a, b)| a == b).count();
-        let mut known: Vec<&str> = self.ids.keys().map(String::as_str).filter(|entry| !entry.starts_with('<')).collect();
+        let mut known: Vec<&str> =
+            self.ids.keys().map(String::as_str).filter(|entry| !entry.starts_with('<')).collect();
         known.sort_by(|a, b| alike(b).cmp(&alike(a)).then(a.cmp(b)));
         known.truncate(NUM_HINTS);
         let expected = format!("words that this model knows: {}, … ({} in all)", known.join(", "), self.ids.len());
