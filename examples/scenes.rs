@@ -8,6 +8,7 @@
 mod world;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -61,18 +62,25 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
     for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
         let mut rng = stream(options.seed, Purpose::Validation, split as u64, 0);
+        let started = Instant::now();
         let scenes: Vec<Scene> =
             (0..COLUMNS * ROWS).map(|number| world.scene(split, 1 + number % 3, None, &mut rng)).collect();
+        println!("{name}: {:.2} ms a scene", milliseconds(started) / scenes.len() as f64);
         sheet(&scenes, options.side)?.write_png(options.out.join(format!("{name}.png")))?;
-        for (number, thing) in world.things.iter().enumerate() {
-            let path = options.out.join(format!("{} {name}.wav", thing.name));
-            let sound = world.sound(number, split, &mut rng);
-            world::write_wav(&path, &sound)?;
+        let started = Instant::now();
+        let sounds: Vec<_> = (0..world.things.len()).map(|thing| world.sound(thing, split, &mut rng)).collect();
+        println!("{name}: {:.2} ms a sound", milliseconds(started) / sounds.len() as f64);
+        for (thing, sound) in world.things.iter().zip(&sounds) {
+            world::write_wav(&options.out.join(format!("{} {name}.wav", thing.name)), sound)?;
         }
     }
     println!("{} sounds of {} s at {SAMPLE_RATE} Hz", 2 * world.things.len(), options.seconds);
     println!("wrote {}", options.out.display());
     Ok(())
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
 }
 
 /// Every scene, and to its right the masks: black, and a colour for each thing.

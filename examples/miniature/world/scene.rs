@@ -14,10 +14,10 @@ pub const MAX_THINGS: usize = 4;
 const MIN_VISIBLE: f32 = 0.6;
 
 /// How much of the picture a thing is to cover, at least: thin ones are drawn longer.
-const MIN_AREA: f32 = 0.025;
+const MIN_AREA: f32 = 0.035;
 
 /// The longer side of a thing, as a fraction of the picture's.
-const EXTENT: std::ops::Range<f32> = 0.28..0.6;
+const EXTENT: std::ops::Range<f32> = 0.3..0.62;
 const LONGEST: f32 = 0.85;
 
 /// How often a place is drawn before the things are made smaller.
