@@ -1,14 +1,10 @@
-//! The few convolutions of the model, each as matrix products.
+//! The convolutions around the vision tower, each as a matrix product.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
 
 use super::activation::Activation;
 use super::linear::Linear;
-use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use crate::error::{Error, Result};
 
 /// A convolution whose kernel is as large as its stride: the picture is cut into patches, each a token
@@ -127,139 +123,6 @@ pub fn conv3x3_weight(in_channels: usize, out_channels: usize, vb: VarBuilder) -
     })
 }
 
-/// The convolutional position embedding of wav2vec 2.0 and its descendants (Baevski et al., arXiv 2006.11477): a
-/// grouped convolution along the tokens with a wide kernel, padded on both sides by half of it, the surplus output of
-/// an even kernel dropped.
-#[derive(Clone, Debug)]
-pub struct PositionConv {
-    kernel: Kernel,
-    bias: Tensor,
-    groups: usize,
-    width: usize,
-}
-
-#[derive(Clone)]
-enum Kernel {
-    /// Frozen `f32` on a CPU: one packed matrix `[width · D/groups, D/groups]` per group.
-    Packed(Arc<Vec<PackedMatrix>>),
-    /// `[D, D/groups, width]`.
-    Plain(Tensor),
-}
-
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Packed(_) => "packed",
-            Self::Plain(_) => "plain",
-        })
-    }
-}
-
-impl PositionConv {
-    /// A convolution with `weight` `[D, D/groups, width]` and `bias` `[D]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the groups do not divide the channels as the weight says.
-    pub fn from_tensors(weight: Tensor, bias: Tensor, groups: usize) -> Result<Self> {
-        let (dim, per_group, width) = weight.dims3()?;
-        if groups == 0 || per_group * groups != dim {
-            return Err(Error::shape(
-                "weight of the position convolution",
-                format!("[D, D/{groups}, width]"),
-                weight.dims(),
-            ));
-        }
-        let kernel = if super::is_cpu_f32(&weight) && !weight.track_op() && !bias.track_op() {
-            // Channels innermost, so that a window of tokens is one contiguous row.
-            let rows = weight.permute((0, 2, 1))?.flatten_all()?.to_vec1::<f32>()?;
-            let depth = width * per_group;
-            let groups = rows.chunks_exact(depth * per_group);
-            Kernel::Packed(Arc::new(
-                groups.map(|g| PackedMatrix::new(MatrixRef::new(g, per_group, depth).transposed())).collect(),
-            ))
-        } else {
-            Kernel::Plain(weight)
-        };
-        Ok(Self { kernel, bias, groups, width })
-    }
-
-    /// `[B, N, D]` → `gelu(conv(x))`, `[B, N, D]`.
-    ///
-    /// # Errors
-    /// [`Error::Candle`] for another number of channels; a frozen `f32` convolution on a CPU has no backward.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.kernel {
-            Kernel::Packed(groups) => {
-                let op = Grouped { groups: groups.clone(), bias: self.bias.to_vec1()?, width: self.width };
-                Ok(x.contiguous()?.apply_op1(op)?)
-            }
-            Kernel::Plain(weight) => self.forward_composed(x, weight),
-        }
-    }
-
-    fn forward_composed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let tokens = x.dim(1)?;
-        let y = x.transpose(1, 2)?.contiguous()?.conv1d(weight, self.width / 2, 1, 1, self.groups)?;
-        let y = y.narrow(2, 0, tokens)?.transpose(1, 2)?.broadcast_add(&self.bias)?.contiguous()?;
-        Activation::Gelu.forward(&y)
-    }
-}
-
-struct Grouped {
-    groups: Arc<Vec<PackedMatrix>>,
-    bias: Vec<f32>,
-    width: usize,
-}
-
-impl CustomOp1 for Grouped {
-    fn name(&self) -> &'static str {
-        "position-conv"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, tokens, dim) = layout.shape().dims3()?;
-        let x = super::slice(x, layout)?;
-        let (num_groups, width) = (self.groups.len(), self.width);
-        if dim != self.bias.len() {
-            candle_core::bail!("position convolution: expected {} channels, found {dim}", self.bias.len());
-        }
-        let per_group = dim / num_groups;
-        let parts: Vec<Vec<f32>> = (0..batch * num_groups)
-            .into_par_iter()
-            .map(|i| {
-                let (sample, group) = (i / num_groups, i % num_groups);
-                let channels = group * per_group..(group + 1) * per_group;
-                // The group's channels, zeros on both sides: every window of `width` tokens is a row that begins one
-                // token later, so the convolution is a product with overlapping rows.
-                let mut padded = vec![0f32; (tokens + width) * per_group];
-                let body = &mut padded[width / 2 * per_group..];
-                for (token, out) in body.chunks_exact_mut(per_group).take(tokens).enumerate() {
-                    out.copy_from_slice(&x[(sample * tokens + token) * dim..][channels.clone()]);
-                }
-                let windows = MatrixRef {
-                    data: &padded,
-                    rows: tokens,
-                    columns: width * per_group,
-                    row_stride: per_group,
-                    column_stride: 1,
-                };
-                let mut out = vec![0f32; tokens * per_group];
-                let epilogue = Epilogue { bias: Some(&self.bias[channels]), activation: Some(Activation::Gelu) };
-                matmul(windows, &self.groups[group], epilogue, &mut out);
-                out
-            })
-            .collect();
-        let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(dim).enumerate().for_each(|(row, out)| {
-            let (sample, token) = (row / tokens, row % tokens);
-            for (group, part) in parts[sample * num_groups..(sample + 1) * num_groups].iter().enumerate() {
-                out[group * per_group..][..per_group].copy_from_slice(&part[token * per_group..][..per_group]);
-            }
-        });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Var;
@@ -301,15 +164,5 @@ mod tests {
         assert!(max_difference(&ours, &theirs) < 1e-4);
         let gradient = |y: &Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap().clone();
         assert!(max_difference(&gradient(&ours), &gradient(&theirs)) < 1e-2);
-    }
-
-    #[test]
-    fn the_position_convolution_agrees_with_candle() {
-        for (dim, groups, width, tokens) in [(12, 3, 8, 20), (8, 8, 5, 3), (6, 1, 4, 9)] {
-            let (w, b, x) = (random(&[dim, dim / groups, width]), random(&[dim]), random(&[2, tokens, dim]));
-            let layer = PositionConv::from_tensors(w.clone(), b, groups).unwrap();
-            let composed = layer.forward_composed(&x, &w).unwrap();
-            assert!(max_difference(&layer.forward(&x).unwrap(), &composed) < 1e-4);
-        }
     }
 }

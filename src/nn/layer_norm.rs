@@ -1,11 +1,12 @@
 //! Layer normalisation.
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Shape, Tensor};
 use candle_nn::VarBuilder;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::simd;
+use super::trainable::{SUM_ROWS, add_rows, column_sums};
 use crate::error::{Error, Result};
 
 /// `y = (x − E[x]) / √(Var[x] + eps) · weight + bias` over the last dimension (Ba et al., arXiv 1607.06450).
@@ -100,16 +101,12 @@ impl CustomOp3 for Fused {
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (x, weight_value, g) = (x.detach().contiguous()?, weight.detach(), g.contiguous()?);
         let dx = x.apply_op3_no_bwd(&weight_value, &g, &FusedBackward { eps: self.eps })?;
-        let rows = |t: &Tensor| t.reshape(((), weight_value.elem_count()));
         let dweight = if weight.track_op() {
-            let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-            let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-            let normalised = centred.broadcast_div(&(variance + self.eps as f64)?.sqrt()?)?;
-            Some(rows(&(normalised * &g)?)?.sum(0)?)
+            Some(x.apply_op2_no_bwd(&g, &WeightGradient { eps: self.eps, dim: weight.elem_count() })?)
         } else {
             None
         };
-        let dbias = if bias.track_op() { Some(rows(&g)?.sum(0)?) } else { None };
+        let dbias = if bias.track_op() { Some(column_sums(&g)?) } else { None };
         Ok((Some(dx), dweight, dbias))
     }
 }
@@ -182,6 +179,59 @@ impl WithSimd for RowsBackward<'_> {
     }
 }
 
+/// `Σ g·x̂` over the rows, with `x̂` the normalised row.
+struct WeightGradient {
+    eps: f32,
+    dim: usize,
+}
+
+impl CustomOp2 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "layer-norm-weight-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
+        // Parts of a fixed size, so that the sum does not depend on the number of threads.
+        let chunk = SUM_ROWS * self.dim.max(1);
+        let (eps, dim) = (self.eps, self.dim);
+        let parts: Vec<Vec<f32>> = x
+            .par_chunks(chunk)
+            .zip(g.par_chunks(chunk))
+            .map(|(x, g)| Arch::new().dispatch(PartialWeightGradient { x, g, eps, dim }))
+            .collect();
+        Ok((CpuStorage::F32(add_rows(&parts.concat(), dim)), dim.into()))
+    }
+}
+
+struct PartialWeightGradient<'a> {
+    x: &'a [f32],
+    g: &'a [f32],
+    eps: f32,
+    dim: usize,
+}
+
+impl WithSimd for PartialWeightGradient<'_> {
+    type Output = Vec<f32>;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut sums = vec![0f32; self.dim];
+        for (x, g) in self.x.chunks_exact(self.dim).zip(self.g.chunks_exact(self.dim)) {
+            let (mean, inverse_std) = simd::moments(simd, x, self.eps);
+            for ((sum, x), g) in sums.iter_mut().zip(x).zip(g) {
+                *sum += g * ((x - mean) * inverse_std);
+            }
+        }
+        sums
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Var;
@@ -192,7 +242,7 @@ mod tests {
     #[test]
     fn fused_and_composed_agree_in_value_and_gradients() {
         let var = |shape: &[usize]| Var::from_tensor(&(random(shape) * 1.7).unwrap()).unwrap();
-        let (x, weight, bias) = (var(&[2, 19, 43]), var(&[43]), var(&[43]));
+        let (x, weight, bias) = (var(&[2, 301, 43]), var(&[43]), var(&[43]));
         let norm = LayerNorm { weight: weight.as_tensor().clone(), bias: bias.as_tensor().clone(), eps: 1e-5 };
         let (fused, composed) = (norm.forward(&x).unwrap(), norm.forward_composed(&x).unwrap());
         assert!(max_difference(&fused, &composed) < 1e-5);

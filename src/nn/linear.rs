@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 use super::activation::Activation;
 use super::frozen::FrozenLinear;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
+use super::trainable::TrainableLinear;
 use crate::error::{Error, Result};
 
 /// `y = x·Wᵀ + b`, with `W` `[out, in]` and `b` `[out]` as PyTorch stores them.
@@ -166,22 +167,39 @@ impl Linear {
             Weight::Frozen { weight, bias } => x.contiguous()?.apply_op1(FrozenLinear::new(weight, bias.as_ref()))?,
             Weight::Trainable(recipe) => {
                 let (weight, bias) = recipe()?;
-                let mut dims = x.dims().to_vec();
-                let y = x.contiguous()?.reshape(((), self.in_dim))?.matmul(&weight.t()?)?;
-                let y = match bias {
-                    Some(bias) => y.broadcast_add(&bias)?,
-                    None => y,
-                };
-                if let Some(last) = dims.last_mut() {
-                    *last = self.out_dim;
-                }
-                y.reshape(dims)?
+                self.trainable(x, &weight, bias.as_ref())?
             }
         };
         match activation {
             Some(activation) => activation.forward(&y),
             None => Ok(y),
         }
+    }
+
+    fn trainable(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        if super::is_cpu_f32(&x) && super::is_cpu_f32(weight) {
+            let bias = match bias {
+                Some(bias) => bias.contiguous()?,
+                None => Tensor::zeros(self.out_dim, x.dtype(), x.device())?,
+            };
+            return Ok(x.apply_op3(&weight.contiguous()?, &bias, TrainableLinear)?);
+        }
+        self.trainable_composed(&x, weight, bias)
+    }
+
+    /// The same out of Candle's differentiable operations.
+    fn trainable_composed(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let mut dims = x.dims().to_vec();
+        let y = x.reshape(((), self.in_dim))?.matmul(&weight.t()?)?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        if let Some(last) = dims.last_mut() {
+            *last = self.out_dim;
+        }
+        Ok(y.reshape(dims)?)
     }
 }
 
@@ -270,6 +288,29 @@ mod tests {
             }
             let fused = packed.run(&x.detach(), activation).unwrap();
             assert!(max_difference(&results[0].0, &fused) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn trainable_layers_agree_with_their_composed_form_in_every_gradient() {
+        for (m, k, n, bias) in [(1, 3, 5, true), (700, 33, 18, true), (40, 128, 64, false)] {
+            let (x, w, b) = (random(&[m, k]), random(&[n, k]), random(&[n]));
+            let [x, w, b] = [x, w, b].map(|t| Var::from_tensor(&t).unwrap());
+            let layer = Linear::from_tensors(w.as_tensor().clone(), bias.then(|| b.as_tensor().clone())).unwrap();
+            let fused = layer.forward(&x).unwrap();
+            let composed = layer.trainable_composed(&x, &w, bias.then_some(&b)).unwrap();
+            assert!(max_difference(&fused, &composed) < 1e-4);
+            let gradients = |y: &Tensor| y.sin().unwrap().sum_all().unwrap().backward().unwrap();
+            let (fused, composed) = (gradients(&fused), gradients(&composed));
+            for var in [&x, &w] {
+                assert!(max_difference(fused.get(var).unwrap(), composed.get(var).unwrap()) < 1e-3);
+            }
+            match (fused.get(&b), composed.get(&b)) {
+                (Some(fused), Some(composed)) => assert!(bias && max_difference(fused, composed) < 1e-3),
+                (fused, composed) => assert!(!bias && fused.is_none() && composed.is_none()),
+            }
+            let constant = layer.forward(&x.detach()).unwrap().sum_all().unwrap().backward().unwrap();
+            assert!(constant.get(&x).is_none() && constant.get(&w).is_some());
         }
     }
 

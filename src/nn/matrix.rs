@@ -348,6 +348,11 @@ fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, scratch: &mut Vec<f32>) 
                     *x = row[k];
                 }
             }
+        } else if a.row_stride == 1 && height == MR {
+            let (columns, _) = strip.as_chunks_mut::<MR>();
+            for (k, column) in columns.iter_mut().enumerate() {
+                column.copy_from_slice(&a.data[first + k * a.column_stride..][..MR]);
+            }
         } else {
             for i in 0..height {
                 let row = &a.data[first + i * a.row_stride..];

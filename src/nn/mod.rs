@@ -13,17 +13,20 @@ mod frozen;
 mod layer_norm;
 mod linear;
 mod matrix;
+mod position_conv;
 mod resize;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod trainable;
 
 pub use activation::Activation;
 pub use attention::{Attention, GatedBias};
 pub use checkpoint::checkpoint;
-pub use conv::{PatchEmbedding, PositionConv, TransposedConv, conv3x3, conv3x3_weight};
+pub use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use position_conv::PositionConv;
 pub use resize::{Interpolation, resize};
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};

@@ -1,6 +1,8 @@
 //! Multi-head self-attention.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Shape, Tensor};
+mod backward;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -61,12 +63,9 @@ impl Attention {
         let op = Fused(*self);
         match bias {
             None => Ok(qkv.contiguous()?.apply_op1(op)?),
-            Some(bias) if qkv.track_op() || bias.table.track_op() || bias.gate.track_op() => {
-                self.forward_composed(qkv, Some(bias))
-            }
             Some(bias) => {
                 let (table, gate) = (bias.table.contiguous()?, bias.gate.contiguous()?);
-                Ok(qkv.contiguous()?.apply_op3_no_bwd(&table, &gate, &op)?)
+                Ok(qkv.contiguous()?.apply_op3(&table, &gate, op)?)
             }
         }
     }
@@ -224,7 +223,7 @@ impl CustomOp1 for Fused {
     }
 
     fn bwd(&self, qkv: &Tensor, _out: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(qkv.contiguous()?.apply_op2_no_bwd(&g.contiguous()?, &FusedBackward(Self(self.0)))?))
+        Ok(Some(backward::without_bias(self.0, qkv, g)?))
     }
 }
 
@@ -254,115 +253,17 @@ impl CustomOp3 for Fused {
         let out = self.run(batch, heads, Some((table, gate)));
         Ok((CpuStorage::F32(out), (batch, n, heads.width).into()))
     }
-}
 
-/// The gradient of [`Attention`] with respect to `qkv`. The weights are computed anew: cheaper than keeping
-/// `[B, H, N, N]` from the forward pass. With `P` the weights and `dP = g·vᵀ`:
-/// `dv = Pᵀ·g`, `dS = P∘(dP − Σⱼ P∘dP)`, `dq = scale·dS·k`, `dk = scale·dSᵀ·q`.
-struct FusedBackward(Fused);
-
-impl CustomOp2 for FusedBackward {
-    fn name(&self) -> &'static str {
-        "attention-backward"
-    }
-
-    fn cpu_fwd(
+    fn bwd(
         &self,
-        qkv: &CpuStorage,
-        layout: &Layout,
-        g: &CpuStorage,
-        g_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, heads) = self.0.heads(super::slice(qkv, layout)?, layout)?;
-        let g = super::slice(g, g_layout)?;
-        let Attention { num_heads, scale, causal } = self.0.0;
-        let Heads { num_tokens: n, width, head_dim, .. } = heads;
-        // Per head [N, 3d]: dq, dk and dv side by side.
-        let parts: Vec<Vec<f32>> = (0..batch * num_heads)
-            .into_par_iter()
-            .map(|i| {
-                let (sample, head) = (i / num_heads, i % num_heads);
-                let g = MatrixRef {
-                    data: &g[sample * n * width + head * head_dim..],
-                    rows: n,
-                    columns: head_dim,
-                    row_stride: width,
-                    column_stride: 1,
-                };
-                let [q, k, v] = [0, 1, 2].map(|part| heads.matrix(sample, part, head));
-                Arch::new().dispatch(HeadBackward { q, k, v, g, scale: scale as f32, causal })
-            })
-            .collect();
-        let mut out = vec![0f32; batch * n * 3 * width];
-        out.par_chunks_mut(3 * width).enumerate().for_each(|(row, out)| {
-            let (sample, token) = (row / n, row % n);
-            for (head, part) in parts[sample * num_heads..(sample + 1) * num_heads].iter().enumerate() {
-                let part = &part[token * 3 * head_dim..(token + 1) * 3 * head_dim];
-                for (i, gradient) in part.chunks_exact(head_dim).enumerate() {
-                    out[i * width + head * head_dim..][..head_dim].copy_from_slice(gradient);
-                }
-            }
-        });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-}
-
-/// Products on the calling thread, with memory that is used again.
-#[derive(Default)]
-struct Products {
-    packed: PackedMatrix,
-    scratch: Vec<f32>,
-}
-
-impl Products {
-    /// `out = a · b`. Not a closure: those are not inlined for certain, and outside of the function that enables the
-    /// vector instructions every one of them would be a call.
-    #[inline(always)]
-    fn run<S: Simd>(&mut self, simd: S, a: MatrixRef<'_>, b: MatrixRef<'_>, out: &mut [f32], stride: usize) {
-        self.packed.pack(b);
-        let panels = 0..b.columns.div_ceil(NR);
-        matrix::block(simd, a, &self.packed, panels, Epilogue::default(), out, stride, &mut self.scratch);
-    }
-}
-
-struct HeadBackward<'a> {
-    q: MatrixRef<'a>,
-    k: MatrixRef<'a>,
-    v: MatrixRef<'a>,
-    g: MatrixRef<'a>,
-    scale: f32,
-    causal: bool,
-}
-
-impl WithSimd for HeadBackward<'_> {
-    type Output = Vec<f32>;
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { q, k, v, g, scale, causal } = self;
-        let (n, d) = (q.rows, q.columns);
-        let mut products = Products::default();
-        let mut weights = vec![0f32; n * n];
-        products.run(simd, q, k.transposed(), &mut weights, n);
-        for (i, row) in weights.chunks_exact_mut(n).enumerate() {
-            let visible = if causal { i + 1 } else { n };
-            simd::scale_in_place(simd, &mut row[..visible], scale);
-            simd::softmax_in_place(simd, &mut row[..visible]);
-            row[visible..].fill(0.0);
-        }
-        let mut out = vec![0f32; n * 3 * d];
-        products.run(simd, MatrixRef::new(&weights, n, n).transposed(), g, &mut out[2 * d..], 3 * d);
-        let mut dlogits = vec![0f32; n * n];
-        products.run(simd, g, v.transposed(), &mut dlogits, n);
-        for (ds, p) in dlogits.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {
-            let mean = simd::dot(simd, ds, p);
-            for (ds, p) in ds.iter_mut().zip(p) {
-                *ds = scale * p * (*ds - mean);
-            }
-        }
-        let ds = MatrixRef::new(&dlogits, n, n);
-        products.run(simd, ds, k, &mut out, 3 * d);
-        products.run(simd, ds.transposed(), q, &mut out[d..], 3 * d);
-        out
+        qkv: &Tensor,
+        table: &Tensor,
+        gate: &Tensor,
+        _out: &Tensor,
+        g: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dqkv, dtable, dgate) = backward::with_bias(self.0, qkv, table, gate, g)?;
+        Ok((Some(dqkv), Some(dtable), Some(dgate)))
     }
 }
 
@@ -393,14 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn the_gated_bias_agrees_with_its_composed_form() {
+    fn the_gated_bias_agrees_with_its_composed_form_in_value_and_gradients() {
         let attention = Attention::new(24, 3, false).unwrap();
-        let qkv = random(&[2, 53, 72]);
-        let bias = GatedBias { table: random(&[3, 105]), gate: random(&[2, 3, 53]) };
+        let [qkv, table, gate] =
+            [&[2, 53, 72][..], &[3, 105], &[2, 3, 53]].map(|shape| Var::from_tensor(&random(shape)).unwrap());
+        let bias = GatedBias { table: table.as_tensor().clone(), gate: gate.as_tensor().clone() };
         let fused = attention.forward(&qkv, Some(&bias)).unwrap();
         let composed = attention.forward_composed(&qkv, Some(&bias)).unwrap();
         assert!(max_difference(&fused, &composed) < 1e-5);
         assert!(max_difference(&fused, &attention.forward(&qkv, None).unwrap()) > 1e-2);
+        let weight = random(&[2, 53, 24]);
+        let gradients = |y: &Tensor| (y * &weight).unwrap().sum_all().unwrap().backward().unwrap();
+        let (fused, composed) = (gradients(&fused), gradients(&composed));
+        for var in [&qkv, &table, &gate] {
+            assert!(max_difference(fused.get(var).unwrap(), composed.get(var).unwrap()) < 1e-5);
+        }
     }
 
     #[test]
