@@ -62,6 +62,7 @@ fn convert(options: Options) -> Result<()> {
         beats_config,
         clipseg_config,
         acl_config: None,
+        things: None,
         tokenizer: None,
     };
     // Nothing is written unless all of it makes a model.

@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
-use indicatif::{ProgressBar, ProgressStyle};
 use soundsight::eval::{
     Benchmark, Media, Options, PredictionsFile, Predictor, Sample, Split, evaluate, locate_media, read_samples,
     write_csv, write_page,
@@ -41,7 +40,7 @@ struct Args {
     /// Finished heatmaps: `heatmap.<id>` f32 [224, 224] and, for the Extended benchmarks, `confidence.<id>` f32 [1].
     #[arg(long)]
     predictions: Option<PathBuf>,
-    /// The model that makes the heatmaps: a directory, or acl-vit16 for the published weights.
+    /// The model that makes the heatmaps: a directory, acl-vit16 for the published weights, embedded, or auto.
     #[arg(long, requires = "data")]
     model: Option<String>,
     /// Where the model computes [default: auto].
@@ -87,8 +86,7 @@ fn evaluate_with(args: Args) -> Result<()> {
 
 /// Scores the samples with whatever makes the heatmaps, and writes what was asked for.
 fn run(args: &Args, samples: &[Sample], predictor: &impl Predictor, options: &Options) -> Result<()> {
-    let style = ProgressStyle::with_template("{bar:40.cyan} {pos}/{len} samples, {eta} left")?;
-    let bar = ProgressBar::new(samples.len() as u64).with_style(style);
+    let bar = common::progress_bar(samples.len(), "{wide_bar} {pos}/{len} samples, {eta} left");
     let evaluation = evaluate(args.benchmark, samples, predictor, options, |done| bar.inc(done as u64))?;
     bar.finish_and_clear();
 

@@ -51,11 +51,14 @@ fn main() -> ExitCode {
 
 fn train(options: Options) -> Result<()> {
     let Options { data, recipe, out, .. } = &options;
-    let config = recipe.trainer_config(data.validates())?;
+    // Whatever can be refused is refused before anything is written or takes time.
+    let (config, losses) = (recipe.trainer_config(data.validates())?, recipe.losses()?);
     let begun = Checkpoints::new(&out.join("checkpoints"), recipe.keep).any();
     ensure!(options.resume || !begun, "{}: holds a run already: go on with --resume, or choose another", out.display());
+    ensure!(begun || !options.resume, "{}: holds no run to go on with: leave out --resume", out.display());
     let (training, validation) = data.pairs(recipe.seed)?;
-    let sampler = EpochSampler::training(training.num_pairs(), data.batch, recipe.seed, Shard::WHOLE)?;
+    let sampler = EpochSampler::training(training.num_pairs(), data.batch, recipe.seed, Shard::WHOLE)
+        .with_context(|| format!("{}, --batch", data.list().display()))?;
 
     let (files, device, dtype) = (options.model.find()?, options.model.device()?, options.model.dtype());
     let localizer = Localizer::from_files(&files, device.clone(), dtype)?;
@@ -69,18 +72,18 @@ fn train(options: Options) -> Result<()> {
         false => Trainable::from_checkpoint(model, &files.acl, &device)?,
     };
 
-    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let bad = out.join("bad_pairs.csv");
     if !options.resume && bad.exists() {
         std::fs::remove_file(&bad).with_context(|| format!("{}: cannot remove", bad.display()))?;
     }
     let num_pairs = training.num_pairs() + validation.as_ref().map_or(0, PairList::num_pairs);
     let bad = Arc::new(BadPairs::open(&bad, num_pairs, data.max_bad)?);
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let reader = || MediaReader::new(&model.acl, cache.clone());
     if !options.resume {
         // Before the first step, since it may take days until an epoch has come across all that cannot be read. The
         // lists stay as they are: whatever is unreadable is left out of its batch.
-        let bar = training::progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
+        let bar = common::progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
         for list in [Some(&training), validation.as_ref()].into_iter().flatten() {
             let reader = reader()?;
             let probe = |pair: &_| reader.probe(pair).inspect(|()| bar.inc(1));
@@ -92,7 +95,7 @@ fn train(options: Options) -> Result<()> {
         let dataset = Arc::new(PairDataset::new(list, reader()?, augment));
         Ok(Loader::new(dataset, sampler, recipe.seed, 2, bad.clone(), data.workers())?)
     };
-    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, recipe.losses(), device, dtype)?;
+    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, dtype)?;
     if let Some(cache) = &cache {
         objective = objective.with_cache(cache.clone());
     }
@@ -105,7 +108,8 @@ fn train(options: Options) -> Result<()> {
     let mut settings = objective.settings()?;
     settings["from_scratch"] = options.from_scratch.into();
     let mut trainer = match options.resume {
-        true => Trainer::resume(config, settings, &objective, &source, out)?,
+        true => Trainer::resume(config, settings, &objective, &source, out)
+            .with_context(|| format!("{}: cannot go on with this run and the model {}", out.display(), files.name))?,
         false => Trainer::start(config, settings, &objective, &source, out)?,
     };
     // The second Ctrl-C ends the program at once; the last checkpoint stays.

@@ -88,10 +88,15 @@ pub fn sha256(path: &Path) -> Result<String> {
     loop {
         let chunk = reader.fill_buf().map_err(Error::io(path, "read"))?;
         if chunk.is_empty() {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(hex(&hash.finalize()));
         }
         hash.update(chunk);
         let len = chunk.len();
         reader.consume(len);
     }
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

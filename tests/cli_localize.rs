@@ -3,24 +3,12 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use common::fixture;
+use common::program::{self, example, names_in, stdout, with_full_disk};
 use serde_json::Value;
-
-/// The example that `cargo test` built beside this test.
-fn example(name: &str) -> Command {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    let path = path.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is missing: cargo test builds it unless single tests are selected", path.display());
-    let mut command = Command::new(path);
-    // Whatever the machine has cached or set must not decide a test.
-    command.env_remove("HF_ENDPOINT").env_remove("HF_TOKEN").env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent");
-    command
-}
 
 fn localize(out: &Path) -> Command {
     let mut command = example("localize");
@@ -28,37 +16,21 @@ fn localize(out: &Path) -> Command {
     command
 }
 
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// Runs a command that must fail: exit status 1, nothing on standard output, one message that contains all of `parts`,
-/// and nothing written into `out`.
+/// Runs a command that must fail ([`program::refused`]) and leave nothing in `out`.
+#[track_caller]
 fn refused(command: &mut Command, out: &Path, parts: &[&str]) {
-    let output = command.output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(output.stdout.is_empty());
-    assert!(!message.contains("panicked") && !message.contains("RUST_BACKTRACE"), "{message}");
-    for part in parts {
-        assert!(message.contains(part), "expected {part:?} in: {message}");
-    }
-    let left: Vec<PathBuf> = std::fs::read_dir(out).map_or(Vec::new(), |d| d.map(|e| e.unwrap().path()).collect());
-    assert!(left.is_empty(), "left behind: {left:?}");
+    program::refused(command, parts);
+    assert_eq!(names_in(out), [""; 0], "left behind");
 }
 
 #[test]
 fn the_contract_of_json_pictures_and_tensors() {
     let out = tempfile::tempdir().unwrap();
     let tensors = out.path().join("all.safetensors");
-    let output = localize(out.path())
-        .args(["--json", "--save-tensors"])
-        .arg(&tensors)
-        .args([fixture("mini/clip.wav"), fixture("mini/frame.png")])
-        .output()
-        .unwrap();
-    let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let mut command = localize(out.path());
+    command.args(["--json", "--save-tensors"]).arg(&tensors);
+    command.args([fixture("mini/clip.wav"), fixture("mini/frame.png")]);
+    let result: Value = serde_json::from_str(&stdout(&mut command)).unwrap();
     assert_eq!(result["device"], "cpu");
     assert_eq!(result["dtype"], "f32");
     assert_eq!(result["audio"]["sample_rate"], 16_000);
@@ -92,8 +64,7 @@ fn the_contract_of_json_pictures_and_tensors() {
 #[test]
 fn the_summary_says_where_and_how_sure() {
     let out = tempfile::tempdir().unwrap();
-    let output = localize(out.path()).args([fixture("mini/clip.wav"), fixture("mini/frame.png")]).output().unwrap();
-    let text = stdout(&output);
+    let text = stdout(localize(out.path()).args([fixture("mini/clip.wav"), fixture("mini/frame.png")]));
     for word in ["where", "how much", "how sure", "how long", "frame.overlay.png"] {
         assert!(text.contains(word), "{text}");
     }
@@ -104,10 +75,8 @@ fn start_hears_another_part() {
     let run = |start: &str| {
         let out = tempfile::tempdir().unwrap();
         let command = &mut localize(out.path());
-        let output = command
-            .args(["--json", "--start", start, "--"])
-            .args([fixture("mini/clip.wav"), fixture("mini/frame.png")]);
-        let result: Value = serde_json::from_str(&stdout(&output.output().unwrap())).unwrap();
+        command.args(["--json", "--start", start, "--"]).args([fixture("mini/clip.wav"), fixture("mini/frame.png")]);
+        let result: Value = serde_json::from_str(&stdout(command)).unwrap();
         result["confidence"].as_f64().unwrap()
     };
     assert_ne!(run("0"), run("1.5"));
@@ -181,11 +150,9 @@ fn results_are_written_whole_or_not_at_all() {
     // A full disk: files may not grow beyond a block, so that writing fails half-way.
     if cfg!(unix) {
         let out = tempfile::tempdir().unwrap();
-        let localize = localize(out.path());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""]).arg(localize.get_program());
-        shell.args(localize.get_args()).args(&inputs).env("HF_HUB_OFFLINE", "1");
-        refused(&mut shell, out.path(), &["overlay.png"]);
+        let mut localize = localize(out.path());
+        localize.args(&inputs);
+        refused(&mut with_full_disk(&localize, 1), out.path(), &["overlay.png"]);
     }
 }
 
@@ -207,7 +174,7 @@ fn convert_writes_a_model_directory_that_says_the_same() {
     let mut convert = example("convert");
     convert.arg("--beats").arg(original("beats.pt")).arg("--clipseg").arg(original("clipseg.bin"));
     convert.arg("--clipseg-config").arg(&clipseg_config).arg("--acl").arg(original("acl.pth")).arg("--out").arg(&model);
-    stdout(&convert.output().unwrap());
+    stdout(&mut convert);
     for part in ["beats", "clipseg", "acl"] {
         let file = format!("{part}.safetensors");
         let (ours, theirs) = (

@@ -122,6 +122,38 @@ fn a_csv_file_that_is_not_as_expected_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_folder_pairs_what_shares_a_name() {
+    let files = [
+        "owl.ogg",
+        "owl.PNG",
+        "cat.1.wav",
+        "cat.1.jpg",
+        "cat.1.mp3",
+        "dog.wav",
+        "cow.png",
+        "owl.txt",
+        "README",
+        "owl_.ogg",
+    ];
+    let folder = folder(&files);
+    let list = PairList::folder(folder.path()).unwrap();
+    let names = list.pairs().iter().map(|p| (p.id.clone(), p.audio.clone(), p.image.clone())).collect::<Vec<_>>();
+    let path = |name: &str| folder.path().join(name);
+    assert_eq!(
+        names,
+        [
+            ("cat.1".to_string(), path("cat.1.mp3"), path("cat.1.jpg")),
+            ("owl".to_string(), path("owl.ogg"), path("owl.PNG"))
+        ]
+    );
+    std::fs::remove_file(path("owl.PNG")).unwrap();
+    std::fs::remove_file(path("cat.1.jpg")).unwrap();
+    let (expected, found) = format_error(PairList::folder(folder.path()), folder.path());
+    assert!(expected.contains("at least one pair") && found == "none", "{expected} {found}");
+    assert!(matches!(PairList::folder(&path("absent")), Err(Error::Io { .. })));
+}
+
+#[test]
 fn one_pair_has_no_negatives() {
     let folder = folder(&DOGS);
     let one = published(&folder, "dog_000\n").unwrap();

@@ -281,6 +281,36 @@ fn a_split_a_threshold_the_csv_and_the_page() {
     }
 }
 
+/// Heatmaps that say nothing are told so by name: on the terminal, in JSON and on the page.
+#[test]
+fn failures_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ids = ["a", "b", "c"];
+    let samples = ids.map(|id| json!({"file": id, "class": "dog", "bbox": [[0.1, 0.1, 0.5, 0.6]]}));
+    std::fs::write(to("vggss.json"), json!(samples).to_string()).unwrap();
+    // Bright columns from `from` on, of `PIXELS` pixels.
+    let columns = |from: usize| (0..PIXELS).map(|i| if i % SIZE >= from { 0.9 } else { 0.01 }).collect::<Vec<f32>>();
+    for (own, others, failure, words) in [
+        (columns(0), columns(0), json!("covers_everything"), "the mask covers everything (100 % of the masks)"),
+        (columns(SIZE), columns(0), json!("covers_nothing"), "the mask is empty (100 % of the masks)"),
+        (columns(150), columns(150), json!("ignores_the_sound"), "the mask is the same for any sound (overlap 1.00)"),
+        (columns(150), columns(190), Value::Null, ""),
+    ] {
+        let tensor = |kind: &str, id: &str, values: &[f32]| (format!("{kind}.{id}"), vec![SIZE, SIZE], values.to_vec());
+        let tensors = ids.iter().flat_map(|id| [tensor("heatmap", id, &own), tensor("silence", id, &others)]);
+        write_tensors(Path::new(&to("mine.safetensors")), tensors.collect());
+        let options =
+            ["--predictions", &to("mine.safetensors"), "--json", &to("report.json"), "--report", &to("page.html")];
+        let text = output_of(&evaluate("vggss", Path::new(&to("vggss.json")), &options));
+        let page = std::fs::read_to_string(to("page.html")).unwrap();
+        assert_eq!(json_of(Path::new(&to("report.json")))["failure"], failure);
+        assert_eq!(text.contains("warning: "), !failure.is_null(), "{text}");
+        assert_eq!(page.contains("<p class=\"warning\">"), !failure.is_null());
+        assert!(text.contains(words) && page.contains(words), "{text}");
+    }
+}
+
 #[test]
 fn wrong_command_lines_are_refused() {
     let fixture = eval_common::fixture("vggss.json");

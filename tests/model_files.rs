@@ -308,6 +308,49 @@ fn a_warm_cache_needs_no_network() {
 }
 
 #[test]
+fn auto_takes_the_published_weights_where_they_are_and_never_downloads() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = nowhere(cache.path());
+    let mut calls = 0;
+    let cold = ModelFiles::resolve("auto", &hub, Download::IfMissing(&mut |_| calls += 1));
+    if cfg!(feature = "embedded") {
+        assert_eq!(cold.unwrap().name, "embedded");
+    } else {
+        let Err(Error::ModelUnavailable { reason }) = cold else { panic!("{cold:?}") };
+        assert!(reason.contains("not asked for") && reason.contains("ask for `acl-vit16` by name"), "{reason}");
+        let reason = unavailable("embedded", &hub);
+        assert!(reason.contains("without the feature `embedded`") && reason.contains("acl-vit16"), "{reason}");
+    }
+    assert_eq!(calls, 0);
+    fill_cache(cache.path());
+    assert_eq!(ModelFiles::resolve("auto", &hub, Download::Never).unwrap().name, "acl-vit16");
+
+    // Half of the weights are none; but a file that is there and broken is not passed over in silence.
+    let acl = cache.path().join("spaces--swimmiing--ACL-SSL-zeroshot-demo/snapshots/0123abcd/pretrain/Param_best.pth");
+    std::fs::write(&acl, "no weights").unwrap();
+    let broken = ModelFiles::resolve("auto", &hub, Download::Never);
+    assert!(matches!(&broken, Err(Error::Format { path, .. }) if *path == acl), "{broken:?}");
+    std::fs::remove_file(&acl).unwrap();
+    let half = ModelFiles::resolve("auto", &hub, Download::Never);
+    assert_eq!(half.is_ok(), cfg!(feature = "embedded"), "{half:?}");
+}
+
+#[test]
+fn the_things_that_a_model_knows_come_from_its_configuration() {
+    let folder = directory(&PICKLES, r#"{"clipseg": {}, "things": ["dog", "sea lion"]}"#);
+    let files = ModelFiles::from_directory(folder.path()).unwrap();
+    assert_eq!(files.things.as_deref(), Some(&["dog".to_owned(), "sea lion".to_owned()][..]));
+    let linked = tempfile::tempdir().unwrap();
+    files.link_frozen(linked.path()).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(linked.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["things"], serde_json::json!(["dog", "sea lion"]));
+    let folder = directory(&PICKLES, r#"{"clipseg": {}, "things": "dog"}"#);
+    let error = ModelFiles::from_directory(folder.path()).unwrap_err();
+    assert!(matches!(&error, Error::Format { expected, .. } if expected.contains("things")), "{error:?}");
+}
+
+#[test]
 fn a_cold_cache_says_how_to_get_the_weights() {
     let cache = tempfile::tempdir().unwrap();
     let hub = nowhere(cache.path());

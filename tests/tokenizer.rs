@@ -166,3 +166,27 @@ fn threads_may_share_a_tokenizer() {
     fn shareable<T: Send + Sync>() {}
     shareable::<ClipTokenizer>();
 }
+
+#[test]
+fn a_list_of_words_gives_one_id_a_word_or_phrase_and_refuses_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let json = r#"{"model": {"type": "WordLevel", "vocab":
+        {"<|startoftext|>": 0, "a": 1, "photo": 2, "of": 3, "sea lion": 4, "<|endoftext|>": 5}}}"#;
+    std::fs::write(&path, json).unwrap();
+    let tokenizer = ClipTokenizer::from_dir(folder.path()).unwrap();
+    assert_eq!((tokenizer.vocab_size(), tokenizer.bos_id(), tokenizer.eos_id()), (6, 0, 5));
+    assert_eq!(tokenizer.encode("A photo of a  Sea Lion").unwrap(), [0, 1, 2, 3, 1, 4, 5]);
+    assert_eq!(tokenizer.encode("").unwrap(), [0, 5]);
+    match tokenizer.encode("a photo of a sea").unwrap_err() {
+        Error::Config { what, expected, found } => {
+            assert_eq!((what.as_str(), found.as_str()), ("text", "\"sea\""));
+            assert!(expected.contains("sea lion"), "{expected}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let short = tokenizer.with_max_length(3).unwrap();
+    assert_eq!(short.encode("a photo of a sea lion").unwrap(), [0, 1, 5]);
+    std::fs::write(&path, json.replace("<|endoftext|>", "end")).unwrap();
+    assert!(matches!(ClipTokenizer::from_dir(folder.path()), Err(Error::Format { .. })));
+}

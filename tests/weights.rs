@@ -41,6 +41,33 @@ fn pickles_and_safetensors_are_identical() {
 }
 
 #[test]
+fn what_lies_in_memory_reads_like_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["state.bin", "state.safetensors", "beats.pt"] {
+        let (file, bytes) = (open(name), std::fs::read(fixture(name)).unwrap());
+        let memory = Checkpoint::from_bytes("in memory", bytes.clone()).unwrap();
+        assert!(memory.entries().keys().eq(file.entries().keys()), "{name}");
+        for tensor in file.entries().keys() {
+            assert_eq!(floats(&read(&memory, tensor)), floats(&read(&file, tensor)), "{name} {tensor}");
+        }
+        assert_eq!((memory.metadata(), memory.config()), (file.metadata(), file.config()));
+        assert_eq!(memory.sha256().unwrap(), file.sha256().unwrap());
+        for (kind, checkpoint) in [("memory", &memory), ("file", &file)] {
+            let target = folder.path().join(format!("{kind}-{name}"));
+            checkpoint.place_at(&target).unwrap();
+            assert!(std::fs::read(&target).unwrap() == bytes, "{kind} {name}");
+        }
+        let cut = Checkpoint::from_bytes("in memory", bytes[..bytes.len() - 1].to_vec());
+        assert!(matches!(&cut, Err(Error::Format { path, .. }) if path == Path::new("in memory")), "{cut:?}");
+    }
+    // What is there already stays.
+    let target = folder.path().join("memory-beats.pt");
+    std::fs::write(&target, "mine").unwrap();
+    Checkpoint::from_bytes("x", std::fs::read(fixture("state.bin")).unwrap()).unwrap().place_at(&target).unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), b"mine");
+}
+
+#[test]
 fn known_values() {
     // Independent of either reader: numbers written down in the program that made the files.
     for name in ["state.bin", "state.safetensors"] {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::{Args, Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use soundsight::Localizer;
 use soundsight::localizer::select_device;
@@ -38,8 +38,9 @@ pub fn run<O: Parser>(work: impl FnOnce(O) -> Result<()>) -> ExitCode {
 /// Which model, and where it runs.
 #[derive(Args)]
 pub struct ModelOptions {
-    /// A model directory, or acl-vit16: the published weights, downloaded where they are not in the Hub's cache.
-    #[arg(long, value_name = "DIR|NAME", default_value = "acl-vit16")]
+    /// A model directory; acl-vit16: the published weights, downloaded where they are not in the Hub's cache; embedded: the
+    /// small model in this program; or auto: acl-vit16 if it is in the cache, else embedded, without any download.
+    #[arg(long, value_name = "DIR|NAME", default_value = "auto")]
     pub model: String,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
@@ -102,7 +103,13 @@ impl ModelOptions {
                 }
             }
         };
-        Ok(ModelFiles::resolve(&self.model, &Hub::from_env(), Download::IfMissing(&mut progress))?)
+        let files = ModelFiles::resolve(&self.model, &Hub::from_env(), Download::IfMissing(&mut progress))?;
+        if self.model == "auto" && files.name == "embedded" {
+            let knows =
+                files.things.as_ref().map_or(String::new(), |things| format!(", which knows {} things", things.len()));
+            eprintln!("using the embedded model{knows}; --model acl-vit16 fetches the published one (1 GB, once)");
+        }
+        Ok(files)
     }
 }
 
@@ -112,12 +119,23 @@ pub fn load(options: &ModelOptions) -> Result<Localizer> {
     Ok(Localizer::from_files(&files, device, options.dtype())?)
 }
 
-fn download_bar(file: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+/// A bar on the terminal; nothing where there is none.
+pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
     if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        bar.set_draw_target(ProgressDrawTarget::hidden());
     }
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// An error's message and those of its causes, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn download_bar(file: &str) -> ProgressBar {
+    let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     bar.set_message(file.to_string());
     bar
 }

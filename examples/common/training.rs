@@ -1,18 +1,19 @@
 //! What `train` asks for beside the model, and how it shows its progress.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program talks
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar};
 use soundsight::data::PairList;
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
-    BEST_METRICS, BestMetric, Decay, Length, Metrics, OptimizerConfig, OptimizerKind, Schedule, TrainConfig, TrainEvent,
+    BEST_METRICS, BestMetric, Decay, Length, Metrics, OptimizerConfig, OptimizerKind, Schedule, TrainConfig,
+    TrainEvent, mask_statistics,
 };
+use soundsight::viz::{FailureSignature, MaskStatistics};
 
 /// Which pairs.
 #[derive(Args)]
@@ -46,14 +47,27 @@ impl DataOptions {
         self.val_split.is_some() || self.val_fraction != 0.0
     }
 
+    /// The file that lists the training pairs.
+    pub fn list(&self) -> PathBuf {
+        match (self.data.is_dir(), &self.split) {
+            (true, Some(split)) => split.clone(),
+            (true, None) => self.data.join("train.csv"),
+            (false, _) => self.data.clone(),
+        }
+    }
+
     /// The pairs to train on and those to validate on, at least two of each.
     pub fn pairs(&self, seed: u64) -> Result<(PairList, Option<PairList>)> {
+        ensure!(self.batch > 1, "--batch: expected at least 2 (a pair is told from the others), found {}", self.batch);
         let is_folder = self.data.is_dir();
-        let training = match (is_folder, &self.split) {
-            (true, Some(split)) => PairList::published(&self.data, split)?,
-            (true, None) => PairList::published(&self.data, &self.data.join("train.csv"))?,
-            (false, None) => PairList::csv(&self.data)?,
-            (false, Some(_)) => anyhow::bail!("--split goes with a folder, and {} is none", self.data.display()),
+        ensure!(
+            is_folder || self.split.is_none(),
+            "--split: expected a folder as --data beside it, found {}",
+            self.data.display()
+        );
+        let training = match is_folder {
+            true => PairList::published(&self.data, &self.list())?,
+            false => PairList::csv(&self.data)?,
         };
         training.require_negatives()?;
         let (training, validation) = match &self.val_split {
@@ -147,9 +161,11 @@ pub enum ScheduleChoice {
 }
 
 impl RecipeOptions {
-    pub fn losses(&self) -> LossWeights {
+    pub fn losses(&self) -> Result<LossWeights> {
         let Self { acl_i, acl_f, area, positive_area, negative_area, .. } = *self;
-        LossWeights { acl_i, acl_f, area, positive_area, negative_area }
+        let losses = LossWeights { acl_i, acl_f, area, positive_area, negative_area };
+        losses.validate()?;
+        Ok(losses)
     }
 
     pub fn trainer_config(&self, validates: bool) -> Result<TrainConfig> {
@@ -184,21 +200,12 @@ impl RecipeOptions {
     }
 }
 
-/// A bar on the terminal; nothing where there is none.
-pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 /// A run on the screen: a bar with the last step, a line for each validation.
 pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new(step: usize, total_steps: usize) -> Self {
-        let bar = progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{msg}");
+        let bar = crate::common::progress_bar(total_steps, "{wide_bar} {pos}/{len}\n{wide_msg}");
         bar.set_position(step as u64);
         Self(bar)
     }
@@ -206,14 +213,22 @@ impl Progress {
     pub fn show(&self, event: &TrainEvent<'_>) {
         match event {
             TrainEvent::Step(report) => {
+                // What matters most first: a narrow terminal cuts the end.
+                let (left, pace) = (HumanDuration(report.remaining), report.samples_per_second);
+                let metrics = in_words(&report.metrics);
+                self.0.set_message(format!("epoch {}, {left} left, {pace:.1} samples/s, {metrics}", report.epoch));
                 self.0.set_position(report.step as u64);
-                let pace =
-                    format!("{:.2} samples/s, {} left", report.samples_per_second, HumanDuration(report.remaining));
-                self.0.set_message(format!("epoch {}: {}, {pace}", report.epoch, in_words(&report.metrics)));
             }
             TrainEvent::Validated { step, metrics, is_best, .. } if !metrics.is_empty() => {
                 let best = if *is_best { " (best)" } else { "" };
                 self.0.suspend(|| println!("step {step}: {}{best}", in_words(metrics)));
+                let masks = mask_statistics(metrics);
+                // Before the first step no sound can matter yet.
+                let is_news =
+                    |masks: &MaskStatistics| *step > 0 || masks.failure() != Some(FailureSignature::IgnoresTheSound);
+                if let Some(warning) = masks.filter(is_news).and_then(|masks| masks.warning()) {
+                    self.0.suspend(|| eprintln!("warning: {warning}"));
+                }
             }
             _ => {}
         }

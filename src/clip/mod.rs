@@ -12,6 +12,7 @@ pub(crate) mod encoder;
 mod text;
 pub mod tokenizer;
 mod vision;
+mod word_list;
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;

@@ -5,6 +5,9 @@
 //! characters with `</w>` behind the last, merged pair by pair in the order of the merges, and framed by the start and
 //! end tokens. Normaliser, splitter and encoder are those of the `tokenizers` crate, put together here: a
 //! `tokenizer.json` gives its vocabulary and merges only, as for transformers.
+//!
+//! A small model may come with a `tokenizer.json` of the type `WordLevel` instead, a vocabulary of whole words and
+//! phrases. It has no token for anything else, so other words are an error.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +23,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer, TruncationParams};
 
+use super::word_list::WordList;
 use crate::error::{Error, Result};
 
 /// The token before every text.
@@ -40,9 +44,18 @@ type Vocabulary = HashMap<String, u32>;
 /// CLIP's tokenizer.
 #[derive(Debug, Clone)]
 pub struct ClipTokenizer {
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     bos_id: u32,
     eos_id: u32,
+}
+
+/// From text to ids.
+#[derive(Debug, Clone)]
+enum Encoder {
+    /// Byte-pair encoding; cuts and frames by itself.
+    BytePairs(Box<Tokenizer>),
+    /// Whole words, cut to `max_length` tokens with start and end.
+    Words { list: WordList, max_length: usize },
 }
 
 impl ClipTokenizer {
@@ -61,12 +74,20 @@ impl ClipTokenizer {
         }
     }
 
-    /// Reads the vocabulary and the merges of a `tokenizer.json`.
+    /// Reads the vocabulary of a `tokenizer.json`, and its merges unless it is of the type `WordLevel`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read; [`Error::Format`] when it is not a byte-pair tokenizer in JSON, lacks
-    /// the start or end token, or merges tokens that it does not list.
+    /// [`Error::Io`] when the file cannot be read; [`Error::Format`] when it is not a tokenizer of these types in JSON,
+    /// lacks the start or end token, or merges tokens that it does not list.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_json(&path, &read(path.as_ref())?)
+    }
+
+    /// Takes the content of a `tokenizer.json` from memory; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as [`ClipTokenizer::from_file`].
+    pub fn from_json(name: impl AsRef<Path>, json: &[u8]) -> Result<Self> {
         /// The part that counts.
         #[derive(Deserialize)]
         struct Content {
@@ -74,8 +95,10 @@ impl ClipTokenizer {
         }
         #[derive(Deserialize)]
         struct Model {
+            #[serde(rename = "type")]
+            kind: Option<String>,
             vocab: Vocabulary,
-            merges: Vec<Merge>,
+            merges: Option<Vec<Merge>>,
         }
         /// Files from before 2024 join the two with a space.
         #[derive(Deserialize)]
@@ -85,9 +108,15 @@ impl ClipTokenizer {
             Pair(String, String),
         }
 
-        let path = path.as_ref();
+        let path = name.as_ref();
         let expected = "JSON with model.vocab and model.merges of a byte-pair encoding";
-        let Model { vocab, merges } = parse::<Content>(path, expected)?.model;
+        let Model { kind, vocab, merges } = parse::<Content>(path, json, expected)?.model;
+        if kind.as_deref() == Some("WordLevel") {
+            let (bos_id, eos_id) = special_ids(&vocab, path)?;
+            let encoder = Encoder::Words { list: WordList::new(vocab), max_length: MAX_LENGTH };
+            return Ok(Self { encoder, bos_id, eos_id });
+        }
+        let merges = merges.ok_or_else(|| Error::format(path, "tokenizer", expected, "no model.merges"))?;
         let merges = merges.into_iter().enumerate().map(|(index, merge)| match merge {
             Merge::Pair(left, right) => Ok((left, right)),
             Merge::Joined(pair) => split_merge(path, &format!("merge {index}"), &pair),
@@ -103,7 +132,7 @@ impl ClipTokenizer {
     /// end token is missing, or a merge names a token that the vocabulary lacks.
     pub fn from_vocab_and_merges(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let (vocab_path, merges_path) = (vocab.as_ref(), merges.as_ref());
-        let vocab = parse::<Vocabulary>(vocab_path, "a JSON object, token → id")?;
+        let vocab = parse::<Vocabulary>(vocab_path, &read(vocab_path)?, "a JSON object, token → id")?;
         let text = read(merges_path)?;
         let text = std::str::from_utf8(&text)
             .map_err(|error| Error::format(merges_path, "tokenizer", "UTF-8 text, a pair a line", error))?;
@@ -118,12 +147,7 @@ impl ClipTokenizer {
 
     /// Puts the parts together; the paths are for the errors.
     fn new(vocab: Vocabulary, merges: Merges, vocab_path: &Path, merges_path: &Path) -> Result<Self> {
-        let special = |token: &str| {
-            vocab.get(token).copied().ok_or_else(|| {
-                Error::format(vocab_path, "tokenizer", format!("the token {token}"), "a vocabulary without it")
-            })
-        };
-        let (bos_id, eos_id) = (special(BOS)?, special(EOS)?);
+        let (bos_id, eos_id) = special_ids(&vocab, vocab_path)?;
         // The library slices out of bounds on some of these: they must not get that far.
         for (left, right) in &merges {
             for token in [left, right, &format!("{left}{right}")] {
@@ -139,7 +163,7 @@ impl ClipTokenizer {
         }
         let tokenizer = assemble(vocab, merges, bos_id, eos_id)
             .map_err(|error| Error::format(vocab_path, "tokenizer", "a byte-pair vocabulary", error))?;
-        Self { tokenizer, bos_id, eos_id }.with_max_length(MAX_LENGTH)
+        Self { encoder: Encoder::BytePairs(Box::new(tokenizer)), bos_id, eos_id }.with_max_length(MAX_LENGTH)
     }
 
     /// The same tokenizer cutting texts to `max_length` tokens, start and end included ([`MAX_LENGTH`] at first).
@@ -151,22 +175,37 @@ impl ClipTokenizer {
         if max_length < 2 {
             return Err(Error::config("max_length", "at least 2 (start and end)", max_length));
         }
-        self.tokenizer
-            .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
-            .map_err(|error| Error::config("max_length", "a length that the tokenizer takes", error))?;
+        match &mut self.encoder {
+            Encoder::Words { max_length: current, .. } => *current = max_length,
+            Encoder::BytePairs(tokenizer) => {
+                tokenizer
+                    .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
+                    .map_err(|error| Error::config("max_length", "a length that the tokenizer takes", error))?;
+            }
+        }
         Ok(self)
     }
 
     /// The ids of a text: start, the tokens, end. A text that is too long loses its end, but never the end token.
     ///
     /// # Errors
-    /// [`Error::Config`] if the library cannot encode the text, which no text is known to cause.
+    /// [`Error::Config`] for a word that a vocabulary of whole words lacks; byte-pair encoding takes every text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, true)
-            .map_err(|error| Error::config("text", "a text that the tokenizer can encode", error))?;
-        Ok(encoding.get_ids().to_vec())
+        match &self.encoder {
+            Encoder::Words { list, max_length } => {
+                let mut ids = vec![self.bos_id];
+                ids.extend(list.encode(text)?);
+                ids.truncate(max_length - 1);
+                ids.push(self.eos_id);
+                Ok(ids)
+            }
+            Encoder::BytePairs(tokenizer) => {
+                let encoding = tokenizer
+                    .encode_fast(text, true)
+                    .map_err(|error| Error::config("text", "a text that the tokenizer can encode", error))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
     }
 
     /// The id of the start token; 49,406 in the published vocabulary.
@@ -181,8 +220,22 @@ impl ClipTokenizer {
 
     /// The number of tokens; 49,408 in the published vocabulary.
     pub fn vocab_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        match &self.encoder {
+            Encoder::Words { list, .. } => list.len(),
+            Encoder::BytePairs(tokenizer) => tokenizer.get_vocab_size(true),
+        }
     }
+}
+
+/// The ids of the start and end tokens.
+fn special_ids(vocab: &Vocabulary, path: &Path) -> Result<(u32, u32)> {
+    let id = |token: &str| {
+        vocab
+            .get(token)
+            .copied()
+            .ok_or_else(|| Error::format(path, "tokenizer", format!("the token {token}"), "a vocabulary without it"))
+    };
+    Ok((id(BOS)?, id(EOS)?))
 }
 
 /// The pipeline of the module's documentation, around a checked vocabulary.
@@ -222,7 +275,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(path, "read"))
 }
 
-/// Reads a JSON file into `T`.
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
-    serde_json::from_slice(&read(path)?).map_err(|error| Error::format(path, "tokenizer", expected, error))
+/// The JSON in the file `path` as `T`.
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8], expected: &str) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::format(path, "tokenizer", expected, error))
 }

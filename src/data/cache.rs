@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{hex, write_atomically};
 
 /// The name of one sound's features: a digest of the model, of how the sound is prepared for it, and of the sound
 /// file's content.
@@ -52,7 +52,7 @@ impl FeatureCache {
         digest.update((self.identity.len() as u64).to_le_bytes());
         digest.update(&self.identity);
         digest.update(std::fs::read(audio).map_err(Error::io(audio, "read"))?);
-        Ok(CacheKey(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(CacheKey(hex(&digest.finalize())))
     }
 
     /// The path of an entry: a folder for each first byte, since file systems dislike 100,000 files in one.

@@ -10,6 +10,10 @@ use super::bad::BadPairs;
 use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
 
+/// How sound files, and films with sound, usually end. The content decides what they are.
+const SOUND_EXTENSIONS: [&str; 16] =
+    ["aac", "aif", "aiff", "caf", "flac", "m4a", "m4v", "mka", "mkv", "mov", "mp3", "mp4", "oga", "ogg", "wav", "webm"];
+
 /// A sound, the picture taken while it sounded, and perhaps what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
@@ -117,6 +121,35 @@ impl PairList {
             });
         }
         Self::new(path, pairs)
+    }
+
+    /// Pairs the sounds and the pictures in `folder` that share a name but for its extension, `dog.wav` and `dog.jpg`, in the
+    /// order of the names; a pair's id is the shared name. What is there without its partner is passed over; of several
+    /// sounds or pictures of one name the alphabetically first counts.
+    ///
+    /// # Errors
+    /// - [`Error::Io`] when the folder cannot be read.
+    /// - [`Error::Format`] when there is no pair in it.
+    pub fn folder(folder: &Path) -> Result<Self> {
+        let (mut sounds, mut pictures) = (BTreeMap::new(), BTreeMap::new());
+        for path in sorted_files(folder)? {
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_string);
+            let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+            let (Some(stem), Some(extension)) = (stem, extension) else { continue };
+            let files = if SOUND_EXTENSIONS.contains(&extension.as_str()) {
+                &mut sounds
+            } else if image::ImageFormat::from_extension(&extension).is_some() {
+                &mut pictures
+            } else {
+                continue;
+            };
+            files.entry(stem).or_insert(path);
+        }
+        let pairs = sounds.into_iter().filter_map(|(id, audio)| {
+            let image = pictures.remove(&id)?;
+            Some(Pair { id, audio, image, label: None })
+        });
+        Self::new(folder, pairs.collect())
     }
 
     /// A list made by the program; `origin` names it in messages.
@@ -251,14 +284,19 @@ fn label(entry: Option<&str>) -> Option<String> {
 /// The files of `folder` by their names without the last extension.
 fn files_by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
-    let mut paths = std::fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
-        .map_err(Error::io(folder, "read"))?;
-    paths.sort();
-    for path in paths {
+    for path in sorted_files(folder)? {
         if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
             files.entry(stem.to_string()).or_insert(path);
         }
     }
     Ok(files)
+}
+
+/// The paths in `folder`, in their alphabetical order.
+fn sorted_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
+        .map_err(Error::io(folder, "read"))?;
+    paths.sort();
+    Ok(paths)
 }

@@ -4,6 +4,7 @@ use super::negatives::{Activity, NUM_STEPS};
 use super::overlap::{Keep, Overlap, Thresholds, adaptive_threshold, peak_is_inside};
 use super::run::Prediction;
 use super::{Benchmark, NUM_THRESHOLDS, Negative, PIXELS, Sample, TruthMap, f_measure_curve, pixel_average_precision};
+use crate::viz::mask_overlap;
 
 /// The scores of one sample. Fractions; the heatmap itself is not kept.
 #[derive(Clone, Debug)]
@@ -36,6 +37,11 @@ pub struct Record {
     pub pixel_average_precision: Option<f64>,
     /// What the picture did with sounds that have no source in it: those of the prediction, and a silent pair's own.
     pub negatives: Vec<NegativeRecord>,
+    /// The share of the picture that is predicted at each of [`THRESHOLDS`](super::THRESHOLDS).
+    pub areas: [f64; NUM_THRESHOLDS],
+    /// For each sound without source in the picture that it was asked with: the overlap (intersection over union) of what
+    /// is predicted under that sound and under the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
+    pub overlaps: Vec<[f64; NUM_THRESHOLDS]>,
     /// Scores at i / 1000, of sounding samples: the universal threshold is known only when all peaks are.
     pub(super) fine: Vec<f64>,
     /// The place among the samples.
@@ -89,6 +95,12 @@ impl Measure {
         std::array::from_fn(|i| overlaps.get(i).map_or(0.0, self.overlap))
     }
 
+    /// The share of the picture that is predicted at each of the tables' thresholds.
+    fn areas(self, thresholds: &Thresholds, heatmap: &[f32], nothing: &TruthMap) -> [f64; NUM_THRESHOLDS] {
+        let overlaps = thresholds.sweep(self.keep, heatmap, nothing);
+        std::array::from_fn(|i| overlaps.get(i).map_or(0.0, |overlap| overlap.predicted / PIXELS as f64))
+    }
+
     pub fn at(self, threshold: f32, heatmap: &[f32], truth: &TruthMap) -> f64 {
         (self.overlap)(&Overlap::at(threshold, self.keep, heatmap, truth))
     }
@@ -136,6 +148,14 @@ impl Scorer {
             kind,
             activity: Activity::new(heatmap, &self.fine, &self.nothing),
         };
+        let areas = |heatmap: &[f32]| self.measure.areas(&self.tables, heatmap, &self.nothing);
+        let own = areas(heatmap);
+        let overlaps = |(_, other): &(Negative, Vec<f32>)| {
+            // A pixel is predicted under both sounds where the smaller of the two values is.
+            let common: Vec<f32> = heatmap.iter().zip(other).map(|(a, b)| a.min(*b)).collect();
+            let (other, common) = (areas(other), areas(&common));
+            std::array::from_fn(|i| mask_overlap(own[i], other[i], common[i]))
+        };
         let pair = (!sample.sounding).then(|| negative(Negative::Pair, heatmap));
         Record {
             place,
@@ -152,6 +172,8 @@ impl Scorer {
             pointing: peak_is_inside(heatmap, truth),
             f_curve: self.benchmark.is_segmentation().then(|| f_measure_curve(heatmap, truth)).flatten(),
             pixel_average_precision: is_one_of_several.then(|| pixel_average_precision(heatmap, truth)),
+            areas: own,
+            overlaps: said.negatives.iter().map(overlaps).collect(),
             fine: if sample.sounding { self.measure.sweep(&self.fine, heatmap, truth) } else { Vec::new() },
             negatives: said.negatives.iter().map(|(kind, heatmap)| negative(*kind, heatmap)).chain(pair).collect(),
         }

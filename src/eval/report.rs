@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::viz::{FailureSignature, MaskStatistics, MaskTally};
 
 use super::pairs::{SceneScores, scenes};
 use super::run::Options;
@@ -81,6 +82,10 @@ pub struct Report {
     pub pointing: Option<f64>,
     /// Scenes with several sources, if there are any.
     pub pairs: Option<Pairs>,
+    /// How the masks of sounding samples behave at the best threshold: shares, not percentages.
+    pub masks: Option<MaskStatistics>,
+    /// How the heatmaps fail, if they do.
+    pub failure: Option<FailureSignature>,
     /// One threshold for all, judged with negative sounds, if there are any.
     pub universal_threshold: Option<UniversalThreshold>,
     /// The same benchmark without looking: each trivial heatmap at its best threshold.
@@ -200,18 +205,22 @@ impl Report {
                 .collect();
             best(&entries).map(|entry| (baseline, entry.clone()))
         });
+        let best = best(&thresholds).cloned().unwrap_or(Entry { threshold: 0.0, row: Row::default() });
+        let masks = mask_statistics(records, place_of(&best, &thresholds));
         let points = |record: &Record| f64::from(u8::from(record.pointing)) * 100.0;
         Self {
             benchmark,
             split: options.split.clone(),
             samples: records.len(),
             missing: missing_ids.len(),
-            best: best(&thresholds).cloned().unwrap_or(Entry { threshold: 0.0, row: Row::default() }),
+            best,
             best_of_each: best_of_each(&thresholds),
             fixed: options.threshold.map(|t| Entry { threshold: shortest(t), row: row_of(&|r| r.fixed) }),
             adaptive_oracle: row_of(&|r| Some(r.adaptive)),
             pointing: mean(records.iter().filter(|r| r.sounding).map(points)),
             pairs: Pairs::new(&scenes),
+            failure: masks.as_ref().and_then(MaskStatistics::failure),
+            masks,
             universal_threshold: UniversalThreshold::new(records),
             baselines: baseline_entries.collect(),
             published: benchmark.published(options.split.as_deref()),
@@ -222,7 +231,7 @@ impl Report {
 
     /// The place of the best threshold among [`THRESHOLDS`](super::THRESHOLDS).
     pub(super) fn best_place(&self) -> usize {
-        self.thresholds.iter().position(|entry| entry.threshold == self.best.threshold).unwrap_or(0)
+        place_of(&self.best, &self.thresholds)
     }
 
     /// The report as JSON.
@@ -234,6 +243,20 @@ impl Report {
             serde_json::to_writer_pretty(writer, self).map_err(|e| Error::io(path, "write")(e.into()))
         })
     }
+}
+
+/// Where in `entries` the best of them is.
+fn place_of(best: &Entry, entries: &[Entry]) -> usize {
+    entries.iter().position(|entry| entry.threshold == best.threshold).unwrap_or(0)
+}
+
+/// The masks of sounding samples at one of the tables' thresholds.
+fn mask_statistics(records: &[Record], place: usize) -> Option<MaskStatistics> {
+    let mut tally = MaskTally::default();
+    for record in records.iter().filter(|record| record.sounding) {
+        tally.add(record.areas[place], record.overlaps.iter().map(|overlaps| overlaps[place]));
+    }
+    tally.finish()
 }
 
 fn best_of_each(entries: &[Entry]) -> BTreeMap<&'static str, Best> {

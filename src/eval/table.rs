@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::viz::MaskStatistics;
 
 use super::report::threshold;
 use super::{NUM_THRESHOLDS, Record, Report, Row};
@@ -67,6 +68,9 @@ impl Report {
                 let _ = write!(text, "\n  {}: pIA {:.2}, AUC_N {:.2}", kind.name(), scores.active, scores.auc);
             }
         }
+        if let Some(warning) = self.warning() {
+            let _ = write!(text, "\nwarning: {warning}");
+        }
         if !self.missing_ids.is_empty() {
             const SHOWN: usize = 5;
             let shown: Vec<&str> = self.missing_ids.iter().take(SHOWN).map(String::as_str).collect();
@@ -75,6 +79,11 @@ impl Report {
         }
         text.push('\n');
         text
+    }
+
+    /// How the heatmaps fail at the best threshold, in one line; `None` if they do not.
+    pub fn warning(&self) -> Option<String> {
+        self.masks.as_ref().and_then(MaskStatistics::warning)
     }
 
     /// The lines below the thresholds: label and metrics.

@@ -137,6 +137,7 @@ fn open_tokenizer(files: &TokenizerFiles) -> Result<ClipTokenizer> {
     match files {
         TokenizerFiles::Json(path) => ClipTokenizer::from_file(path),
         TokenizerFiles::VocabMerges { vocab, merges } => ClipTokenizer::from_vocab_and_merges(vocab, merges),
+        TokenizerFiles::Memory { name, json } => ClipTokenizer::from_json(name, json),
     }
 }
 

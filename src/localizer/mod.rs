@@ -106,8 +106,9 @@ impl EncodedImage {
 }
 
 impl Localizer {
-    /// Loads a model that is on this machine, in `f32` on the CPU: a model directory, or the name of a published model
-    /// whose files are in the Hub's cache. [`Localizer::builder`] has the choices, downloading among them.
+    /// Loads a model that is on this machine, in `f32` on the CPU: a model directory, `acl-vit16` (the published weights, in
+    /// the Hub's cache), `embedded`, or `auto`, the first of these two that is there.
+    /// [`Localizer::builder`] has the choices, downloading among them.
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load`].
@@ -115,7 +116,7 @@ impl Localizer {
         Self::builder(model).load()
     }
 
-    /// Choices before loading `model`, a model directory or the name of a published model.
+    /// Choices before loading `model`, a model directory or one of [`KNOWN_MODELS`](crate::weights::KNOWN_MODELS).
     pub fn builder(model: &str) -> LocalizerBuilder {
         LocalizerBuilder::new(model)
     }

@@ -19,7 +19,6 @@ use crate::acl::{Acl, Learned, ModelConfig};
 use crate::data::random::uniform;
 use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, PairBatch, PairDataset, PairReader};
 use crate::error::{Error, Result};
-use crate::files::sha256;
 use crate::weights::ModelFiles;
 
 /// How near the masks' noise comes to 0 and 1, where its logarithm would be infinite.
@@ -103,9 +102,9 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(json!({
             "model": {
                 "name": self.files.name,
-                "beats": sha256(self.files.beats.path())?,
-                "clipseg": sha256(self.files.clipseg.path())?,
-                "acl": sha256(self.files.acl.path())?,
+                "beats": self.files.beats.sha256()?,
+                "clipseg": self.files.clipseg.sha256()?,
+                "acl": self.files.acl.sha256()?,
             },
             "dtype": self.dtype.as_str(),
             "losses": self.weights,
@@ -235,7 +234,7 @@ impl StepTerms {
 /// [`Error::Io`] when the weights cannot be read.
 pub fn audio_features_identity(files: &ModelFiles, config: &ModelConfig, dtype: DType) -> Result<String> {
     let identity = json!({
-        "beats": sha256(files.beats.path())?,
+        "beats": files.beats.sha256()?,
         "config": config.beats,
         "blocks": config.acl.audio_blocks,
         "frontend": config.acl.frontend(),

@@ -93,8 +93,9 @@ impl Default for TrainConfig {
     }
 }
 
-/// Trainer settings that a resumed run may change.
-const FREE_ON_RESUME: [&str; 3] = ["trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints"];
+/// Settings that a resumed run may change. A model is known by its digests, whatever it is called.
+const FREE_ON_RESUME: [&str; 4] =
+    ["trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
 
 impl TrainConfig {
     /// Checks the ranges.

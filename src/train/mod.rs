@@ -33,3 +33,4 @@ pub use schedule::{Decay, Schedule};
 pub use tensorboard::EventFile;
 pub use trainable::Trainable;
 pub use trainer::{AllReduce, Objective, StepOutput, Trainer, Validation};
+pub use validation::mask_statistics;

@@ -8,14 +8,15 @@ use super::trainer::Validation;
 use crate::acl::{Acl, l2_normalize};
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
-use crate::viz::{OverlayOptions, ScoreMap, overlay};
+use crate::viz::{MaskStatistics, MaskTally, OverlayOptions, ScoreMap, mask_overlap, overlay};
 
 /// How many pairs are drawn: the first ones.
 const NUM_PICTURES: usize = 8;
-/// A mask that covers more than this share of its picture counts as full.
-const FULL: f32 = 0.99;
-/// A mask that covers less than this share of its picture counts as empty.
-const EMPTY: f32 = 0.001;
+
+const MASK_AREA: &str = "mask_area";
+const MASKS_FULL: &str = "masks_full";
+const MASKS_EMPTY: &str = "masks_empty";
+const MASKS_ALIKE: &str = "masks_alike";
 
 /// The measurements of the batches so far.
 #[derive(Default)]
@@ -96,32 +97,31 @@ fn top_1(similarities: &Tensor) -> Result<f64> {
 fn masks(logits: &Tensor, offset: f32) -> Result<Metrics> {
     let batch = logits.dim(0)?;
     let masks = logits.flatten_from(2)?.ge(-offset)?.to_dtype(DType::F32)?; // [B, B, S·S]
-    let (mut area, mut full, mut empty, mut alike) = (0.0, 0, 0, 0.0);
+    let mut tally = MaskTally::default();
     for b in 0..batch {
         let under_all = masks.get(b)?; // [B, S·S]
         let own = under_all.narrow(0, b, 1)?;
         let areas = under_all.mean(D::Minus1)?.to_vec1::<f32>()?;
         let common = under_all.broadcast_minimum(&own)?.mean(D::Minus1)?.to_vec1::<f32>()?;
-        let covered = areas[b];
-        area += f64::from(covered);
-        full += usize::from(covered > FULL);
-        empty += usize::from(covered < EMPTY);
-        for (n, (other, common)) in areas.iter().zip(&common).enumerate() {
-            let union = covered + other - common;
-            if n != b {
-                // Two empty masks are the same mask.
-                alike += f64::from(if union > 0.0 { common / union } else { 1.0 });
-            }
-        }
+        let own = f64::from(areas[b]);
+        let others = areas.iter().zip(&common).enumerate().filter(|(n, _)| *n != b);
+        tally.add(own, others.map(|(_, (other, common))| mask_overlap(own, f64::from(*other), f64::from(*common))));
     }
-    let pairs = batch as f64;
-    let others = (batch * batch.saturating_sub(1)).max(1) as f64;
-    Ok(vec![
-        ("mask_area".to_string(), area / pairs),
-        ("masks_full".to_string(), full as f64 / pairs),
-        ("masks_empty".to_string(), empty as f64 / pairs),
-        ("masks_alike".to_string(), alike / others),
-    ])
+    let Some(MaskStatistics { area, full, empty, alike }) = tally.finish() else { return Ok(Metrics::new()) };
+    let metrics = [MASK_AREA, MASKS_FULL, MASKS_EMPTY, MASKS_ALIKE].into_iter().map(str::to_string);
+    Ok(metrics.zip([area, full, empty, alike.unwrap_or(0.0)]).collect())
+}
+
+/// The statistics of masks among the metrics of a validation of ACL, by which a failure can be told
+/// ([`MaskStatistics::failure`]); `None` for other metrics.
+pub fn mask_statistics(metrics: &Metrics) -> Option<MaskStatistics> {
+    let metric = |wanted: &str| metrics.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
+    Some(MaskStatistics {
+        area: metric(MASK_AREA)?,
+        full: metric(MASKS_FULL)?,
+        empty: metric(MASKS_EMPTY)?,
+        alike: metric(MASKS_ALIKE),
+    })
 }
 
 /// The picture `[3, S, S]` as the network sees it, with the heatmap of `logits` `[S, S]` over it.

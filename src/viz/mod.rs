@@ -9,11 +9,13 @@ mod overlay;
 mod panel;
 mod regions;
 mod scores;
+mod signature;
 
 pub use overlay::{Colormap, OverlayOptions, overlay};
 pub use panel::panel;
 pub use regions::{BoundingBox, Findings, MIN_BOX_FRACTION, Peak};
 pub use scores::ScoreMap;
+pub use signature::{FailureSignature, MaskStatistics, MaskTally, mask_overlap};
 
 /// Rows that are computed at a time.
 const BAND: usize = 128;

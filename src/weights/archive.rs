@@ -5,8 +5,8 @@
 //! directory with that. Format: PKWARE's APPNOTE, with zip64.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+
+use super::store::Store;
 
 /// Larger directories and comments than these are no checkpoint's.
 const MAX_DIRECTORY: u64 = 16 << 20;
@@ -41,16 +41,8 @@ impl From<&str> for Trouble {
     }
 }
 
-/// `len` bytes of `file` from `start`.
-pub(super) fn read_at(mut file: &File, start: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// The members of the archive `file` of `file_len` bytes, by name.
-pub(super) fn members(file: &File, file_len: u64) -> Result<HashMap<String, Member>, Trouble> {
+pub(super) fn members(file: &Store, file_len: u64) -> Result<HashMap<String, Member>, Trouble> {
     let directory = directory(file, file_len)?;
     let mut members = HashMap::new();
     let mut rest = &directory[..];
@@ -60,7 +52,7 @@ pub(super) fn members(file: &File, file_len: u64) -> Result<HashMap<String, Memb
             return Err(Trouble::Found(format!("the compressed or encrypted member `{}`", entry.name)));
         }
         let header = Some(entry.header).filter(|&header| header < file_len).ok_or("a member outside of the file")?;
-        let local = read_at(file, header, 30)?;
+        let local = file.bytes(header, 30)?;
         if u32_at(&local, 0) != Some(0x0403_4b50) {
             return Err(Trouble::Found(format!("no member where `{}` should begin", entry.name)));
         }
@@ -74,10 +66,10 @@ pub(super) fn members(file: &File, file_len: u64) -> Result<HashMap<String, Memb
 }
 
 /// The bytes of the central directory.
-fn directory(file: &File, file_len: u64) -> Result<Vec<u8>, Trouble> {
+fn directory(file: &Store, file_len: u64) -> Result<Vec<u8>, Trouble> {
     let tail_len = file_len.min(END_LEN as u64 + MAX_COMMENT);
     let tail_start = file_len - tail_len;
-    let tail = read_at(file, tail_start, tail_len as usize)?;
+    let tail = file.bytes(tail_start, tail_len as usize)?;
     let is_end = |at: &usize| {
         u32_at(&tail, *at) == Some(0x0605_4b50)
             && u16_at(&tail, at + 20).is_some_and(|comment| at + END_LEN + usize::from(comment) == tail.len())
@@ -88,10 +80,10 @@ fn directory(file: &File, file_len: u64) -> Result<Vec<u8>, Trouble> {
     let mut start = u32_at(&tail, end + 16).map(u64::from);
     // zip64: a locator right before the end record points to a wider end record.
     if let Some(locator) = (tail_start + end as u64).checked_sub(20) {
-        let locator = read_at(file, locator, 20)?;
+        let locator = file.bytes(locator, 20)?;
         if u32_at(&locator, 0) == Some(0x0706_4b50) {
             let wide = u64_at(&locator, 8).filter(|&at| at < file_len).ok_or("a directory outside of the file")?;
-            let wide = read_at(file, wide, 56)?;
+            let wide = file.bytes(wide, 56)?;
             if u32_at(&wide, 0) != Some(0x0606_4b50) {
                 return Err("a damaged zip64 directory".into());
             }
@@ -102,7 +94,7 @@ fn directory(file: &File, file_len: u64) -> Result<Vec<u8>, Trouble> {
     if len > MAX_DIRECTORY || start.checked_add(len).is_none_or(|end| end > file_len) {
         return Err("a directory outside of the file".into());
     }
-    Ok(read_at(file, start, len as usize)?)
+    Ok(file.bytes(start, len as usize)?)
 }
 
 /// One entry of the central directory.

@@ -1,18 +1,20 @@
 //! A file of weights, opened: what it holds is known, the numbers are read one tensor at a time.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-use super::archive::{Trouble, read_at};
+use super::archive::Trouble;
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype};
+use super::store::Store;
 use super::{keys, safetensors, torch};
 use crate::error::{Error, Result};
+use crate::files::{link_or_copy, write_atomically};
 
 /// A file of weights: `.safetensors`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
 ///
@@ -27,7 +29,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    file: Mutex<File>,
+    store: Store,
     contents: Contents,
 }
 
@@ -109,12 +111,20 @@ impl Checkpoint {
     /// no file of weights, is cut short or damaged, or is a pickle with anything in it but tensors and plain values.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path, "open"))?;
-        let about = file.metadata().map_err(Error::io(path, "open"))?;
-        if about.is_dir() {
-            return Err(Error::io(path, "open")(std::io::ErrorKind::IsADirectory.into()));
-        }
-        let mut contents = read_contents(&file, about.len()).map_err(|trouble| match trouble {
+        Self::read_directory(path, Store::open(path)?)
+    }
+
+    /// Takes a file of weights from memory: bytes that live as long as the program are not copied, nor are owned ones.
+    /// `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as [`Checkpoint::open`].
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        Self::read_directory(name.as_ref(), Store::Memory(bytes.into()))
+    }
+
+    fn read_directory(path: &Path, store: Store) -> Result<Self> {
+        let mut contents = read_contents(&store).map_err(|trouble| match trouble {
             Trouble::Io(source) => Error::io(path, "read")(source),
             Trouble::Found(found) => {
                 Error::format(path, "checkpoint", "a safetensors file or a torch.save archive of tensors", found)
@@ -127,10 +137,10 @@ impl Checkpoint {
             }
             contents.entries.insert(published, entry);
         }
-        Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), contents })
+        Ok(Self { path: path.to_path_buf(), store, contents })
     }
 
-    /// The file.
+    /// The file; of a checkpoint from memory the name that it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -149,6 +159,32 @@ impl Checkpoint {
     /// The configuration that a published `{cfg, model}` checkpoint carries.
     pub fn config(&self) -> Option<&Value> {
         self.metadata().get("cfg").filter(|cfg| cfg.is_object())
+    }
+
+    /// The SHA-256 of the whole file, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        match &self.store {
+            Store::File(_) => crate::files::sha256(&self.path),
+            Store::Memory(bytes) => Ok(crate::files::hex(&Sha256::digest(bytes))),
+        }
+    }
+
+    /// Makes `target` this file: another name of it or a copy ([`link_or_copy`]), and the bytes where they are in memory.
+    /// A `target` that exists already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, or `target` not be written.
+    pub fn place_at(&self, target: &Path) -> Result<()> {
+        match &self.store {
+            Store::File(_) => link_or_copy(&self.path, target),
+            Store::Memory(_) if target.exists() => Ok(()),
+            Store::Memory(bytes) => {
+                write_atomically(target, |writer| writer.write_all(bytes).map_err(Error::io(target, "write")))
+            }
+        }
     }
 
     /// Reads the tensor `name` onto `device` as `dtype`, converting from the type in the file where they differ.
@@ -185,27 +221,18 @@ impl Checkpoint {
     /// `len` numbers from byte `start`. The caller has checked them against the length of the file.
     fn read<T: Element>(&self, start: u64, len: usize) -> std::io::Result<Vec<T>> {
         let mut numbers = Vec::with_capacity(len);
-        let mut left = len * T::SIZE;
-        let mut chunk = vec![0; left.min(CHUNK)];
-        // A panic while the lock was held leaves nothing half-done behind: each reader seeks first.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start))?;
-        while left > 0 {
-            chunk.truncate(left);
-            file.read_exact(&mut chunk)?;
-            T::append(&chunk, &mut numbers);
-            left -= chunk.len();
-        }
+        self.store.read(start, len * T::SIZE, CHUNK, |piece| T::append(piece, &mut numbers))?;
         Ok(numbers)
     }
 }
 
-fn read_contents(file: &File, file_len: u64) -> Result<Contents, Trouble> {
-    let head = read_at(file, 0, file_len.min(64) as usize)?;
+fn read_contents(store: &Store) -> Result<Contents, Trouble> {
+    let len = store.len()?;
+    let head = store.bytes(0, len.min(64) as usize)?;
     match head[..] {
         [] => Err("an empty file".into()),
-        [b'P', b'K', 3, 4, ..] => torch::read(file, file_len),
-        [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::read(file, file_len),
+        [b'P', b'K', 3, 4, ..] => torch::read(store, len),
+        [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::read(store, len),
         [0x80, ..] => Err("a bare pickle, as PyTorch wrote before 1.6 (convert it: torch.save(torch.load(FILE, \
                            map_location=\"cpu\"), FILE))"
             .into()),

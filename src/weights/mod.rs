@@ -9,12 +9,14 @@ mod checkpoint;
 #[cfg(feature = "hub")]
 mod download;
 mod element;
+mod embedded;
 mod hub;
 pub mod keys;
 mod loader;
 mod model_files;
 mod pickle;
 mod safetensors;
+mod store;
 mod torch;
 mod unpickle;
 

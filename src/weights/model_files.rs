@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
+use super::embedded::{self, EMBEDDED};
 use super::hub::{Download, Hub, Repo, RepoKind, Source};
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
@@ -13,7 +14,12 @@ use crate::files::{link_or_copy, write_atomically};
 /// The models that [`ModelFiles::resolve`] knows by name.
 ///
 /// `acl-vit16`: the published ACL with BEATs (iter3+, AS2M fine-tuned, cpt2) and CLIPSeg (rd64-refined, ViT-B/16).
-pub const KNOWN_MODELS: &[&str] = &["acl-vit16"];
+/// `embedded`: the small model that the feature `embedded` compiles into the program.
+/// `auto`: `acl-vit16` where the cache has its weights, else `embedded`; it never asks the network.
+pub const KNOWN_MODELS: &[&str] = &[PUBLISHED, EMBEDDED, AUTO];
+
+const PUBLISHED: &str = "acl-vit16";
+const AUTO: &str = "auto";
 
 const CLIPSEG: Repo = Repo { kind: RepoKind::Model, id: "CIDAS/clipseg-rd64-refined" };
 const ACL: Repo = Repo { kind: RepoKind::Space, id: "swimmiing/ACL-SSL-zeroshot-demo" };
@@ -41,7 +47,7 @@ const CONFIG_NAME: &str = "config.json";
 /// The files of a model, opened, and its configuration as it was written.
 #[derive(Debug)]
 pub struct ModelFiles {
-    /// The directory or the name that was asked for.
+    /// The directory, or the name of the published or the embedded model.
     pub name: String,
     /// The weights of the audio encoder.
     pub beats: Checkpoint,
@@ -55,6 +61,9 @@ pub struct ModelFiles {
     pub clipseg_config: Value,
     /// The ACL configuration, a JSON object; absent where all published defaults hold.
     pub acl_config: Option<Value>,
+    /// The things that the model knows, by name, where `config.json` lists them (`"things": ["dog", …]`): a small model
+    /// was trained on a closed set.
+    pub things: Option<Vec<String>>,
     /// The tokenizer; absent where the model comes without (it is needed for text prompts only).
     pub tokenizer: Option<TokenizerFiles>,
 }
@@ -71,11 +80,19 @@ pub enum TokenizerFiles {
         /// `merges.txt`.
         merges: PathBuf,
     },
+    /// A `tokenizer.json` in memory.
+    Memory {
+        /// What stands for the file in messages.
+        name: PathBuf,
+        /// Its bytes.
+        json: &'static [u8],
+    },
 }
 
 impl ModelFiles {
     /// Finds the files of `model`: a directory ([`ModelFiles::from_directory`]), or one of [`KNOWN_MODELS`], whose
-    /// published files are looked for in the cache of `hub` and, if `download` says so, fetched into it.
+    /// published files are looked for in the cache of `hub` and, if `download` says so, fetched into it. The name `auto`
+    /// never downloads.
     ///
     /// What is in the cache is used as it is: the network is asked for nothing but missing files. An interrupted
     /// download goes on where it stopped.
@@ -89,8 +106,16 @@ impl ModelFiles {
         if path.is_dir() {
             return Self::from_directory(path);
         }
-        if KNOWN_MODELS.contains(&model) {
-            return Self::published(model, hub, download);
+        match model {
+            PUBLISHED => return Self::published(model, hub, download),
+            EMBEDDED => return embedded::files(),
+            AUTO => {
+                return match Self::published(PUBLISHED, hub, Download::Never) {
+                    Err(Error::ModelUnavailable { .. }) if cfg!(feature = "embedded") => embedded::files(),
+                    published => published,
+                };
+            }
+            _ => {}
         }
         let found = if path.exists() { "a file, not a directory" } else { "not a directory" };
         let reason = format!("model `{model}`: {found}, and not a known name ({})", KNOWN_MODELS.join(", "));
@@ -99,10 +124,10 @@ impl ModelFiles {
 
     /// The files of the model directory `folder`.
     ///
-    /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}}, the weights as `beats.safetensors`,
+    /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "things": […]}, the weights as `beats.safetensors`,
     /// `clipseg.safetensors` and `acl.safetensors` or as the published pickles `beats.pt`, `clipseg.bin` and `acl.pth`,
     /// and optionally `tokenizer.json` or `vocab.json` with `merges.txt`. The configuration of `beats` may be left out
-    /// where the BEATs checkpoint carries it, and that of `acl` where the published defaults hold.
+    /// where the BEATs checkpoint carries it, that of `acl` where the published defaults hold; `things` always may.
     ///
     /// # Errors
     /// [`Error::Format`] naming everything that is missing from the folder, or what is wrong with `config.json` or with
@@ -126,34 +151,46 @@ impl ModelFiles {
                 ));
             }
         };
-        let mut parts = read_config(&config)?;
+        let vocab_merges =
+            || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
+        Self::new(
+            folder.display().to_string(),
+            read_config(&config)?,
+            &config,
+            Checkpoint::open(beats)?,
+            Checkpoint::open(clipseg)?,
+            Checkpoint::open(acl)?,
+            file("tokenizer.json").map(TokenizerFiles::Json).or_else(vocab_merges),
+        )
+    }
+
+    /// A model of opened files and the content of its `config.json`; the path is for the errors.
+    pub(super) fn new(
+        name: String,
+        mut parts: Map<String, Value>,
+        config: &Path,
+        beats: Checkpoint,
+        clipseg: Checkpoint,
+        acl: Checkpoint,
+        tokenizer: Option<TokenizerFiles>,
+    ) -> Result<Self> {
         let mut object = |name: &str| match parts.remove(name) {
             Some(part) if part.is_object() => Ok(Some(part)),
-            Some(part) => Err(wrong_config(&config, &format!("an object as \"{name}\""), part)),
+            Some(part) => Err(wrong_config(config, &format!("an object as \"{name}\""), part)),
             None => Ok(None),
         };
         let (beats_config, clipseg_config, acl_config) = (object("beats")?, object("clipseg")?, object("acl")?);
-        let clipseg_config = clipseg_config.ok_or_else(|| wrong_config(&config, "a \"clipseg\" part", "none"))?;
-        let vocab_merges =
-            || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
-        let beats = Checkpoint::open(beats)?;
+        let clipseg_config = clipseg_config.ok_or_else(|| wrong_config(config, "a \"clipseg\" part", "none"))?;
         let beats_config = beats_config.or_else(|| beats.config().cloned()).ok_or_else(|| {
-            wrong_config(&config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
+            wrong_config(config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
         })?;
-        Ok(Self {
-            name: folder.display().to_string(),
-            beats,
-            clipseg: Checkpoint::open(clipseg)?,
-            acl: Checkpoint::open(acl)?,
-            beats_config,
-            clipseg_config,
-            acl_config,
-            tokenizer: file("tokenizer.json").map(TokenizerFiles::Json).or_else(vocab_merges),
-        })
+        let things = parts.remove("things").map(serde_json::from_value).transpose();
+        let things = things.map_err(|error| wrong_config(config, "a list of names as \"things\"", error))?;
+        Ok(Self { name, beats, clipseg, acl, beats_config, clipseg_config, acl_config, things, tokenizer })
     }
 
     /// Makes the existing `folder` a model directory with everything of this model but ACL's own weights: the frozen
-    /// weights and the tokenizer as links to these files (copies, on another disk), and `config.json`. What is there
+    /// weights and the tokenizer as links to these files (copies, on another disk or from memory), and `config.json`. What is there
     /// already is left as it is.
     ///
     /// # Errors
@@ -161,15 +198,20 @@ impl ModelFiles {
     pub fn link_frozen(&self, folder: &Path) -> Result<()> {
         for (checkpoint, [safetensors, pickle]) in [(&self.beats, BEATS_NAMES), (&self.clipseg, CLIPSEG_NAMES)] {
             let is_safetensors = checkpoint.path().extension().is_some_and(|extension| extension == "safetensors");
-            link_or_copy(checkpoint.path(), &folder.join(if is_safetensors { safetensors } else { pickle }))?;
+            checkpoint.place_at(&folder.join(if is_safetensors { safetensors } else { pickle }))?;
         }
-        let tokenizer = match &self.tokenizer {
-            None => vec![],
-            Some(TokenizerFiles::Json(path)) => vec![(path, "tokenizer.json")],
-            Some(TokenizerFiles::VocabMerges { vocab, merges }) => vec![(vocab, "vocab.json"), (merges, "merges.txt")],
-        };
-        for (path, name) in tokenizer {
-            link_or_copy(path, &folder.join(name))?;
+        let single = folder.join("tokenizer.json");
+        match &self.tokenizer {
+            None => {}
+            Some(TokenizerFiles::Json(path)) => link_or_copy(path, &single)?,
+            Some(TokenizerFiles::VocabMerges { vocab, merges }) => {
+                link_or_copy(vocab, &folder.join("vocab.json"))?;
+                link_or_copy(merges, &folder.join("merges.txt"))?;
+            }
+            Some(TokenizerFiles::Memory { .. }) if single.exists() => {}
+            Some(TokenizerFiles::Memory { json, .. }) => {
+                write_atomically(&single, |writer| writer.write_all(json).map_err(Error::io(&single, "write")))?;
+            }
         }
         let path = folder.join(CONFIG_NAME);
         if path.exists() {
@@ -180,6 +222,9 @@ impl ModelFiles {
         config.insert("clipseg".to_owned(), self.clipseg_config.clone());
         if let Some(acl) = &self.acl_config {
             config.insert("acl".to_owned(), acl.clone());
+        }
+        if let Some(things) = &self.things {
+            config.insert("things".to_owned(), things.clone().into());
         }
         let config = Value::Object(config);
         write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
@@ -206,15 +251,20 @@ impl ModelFiles {
             beats_config,
             clipseg_config: Value::Object(read_config(&config)?),
             acl_config: None,
+            things: None,
             tokenizer: vocab_merges.ok(),
         })
     }
 }
 
 /// A JSON object from a file.
-fn read_config(path: &Path) -> Result<serde_json::Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    match serde_json::from_str(&text) {
+fn read_config(path: &Path) -> Result<Map<String, Value>> {
+    parse_config(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
+}
+
+/// A JSON object from the content of a file.
+pub(super) fn parse_config(path: &Path, text: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(wrong_config(path, "a JSON object", other)),
         Err(error) => Err(wrong_config(path, "a JSON object", error)),
@@ -246,7 +296,7 @@ fn get(name: &str, hub: &Hub, sources: &[Source], download: &mut Download<'_>) -
     // What happened, then three ways out.
     let reason = format!(
         "model `{name}`: {} is not in the cache {cache}: {why}\n\
-         - With a network: let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, HF_TOKEN opens what is closed.\n\
+         - With a network: ask for `{PUBLISHED}` by name and let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, HF_TOKEN opens what is closed.\n\
          - From another machine: there, `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'`; \
          copy its cache here (HF_HUB_CACHE).\n\
          - From files: `cargo run --release --example convert -- --beats F --clipseg F --acl F --out DIR`, then DIR is \

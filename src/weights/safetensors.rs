@@ -1,7 +1,6 @@
 //! The safetensors format: a header of JSON, then the numbers of every tensor one after another.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -9,9 +8,10 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 use serde_json::json;
 
-use super::archive::{Trouble, read_at};
+use super::archive::Trouble;
 use super::checkpoint::{Contents, Entry};
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype, from_safetensors, to_safetensors};
+use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
@@ -23,13 +23,13 @@ const METADATA: &str = "__metadata__";
 const MAX_HEADER: u64 = 100_000_000;
 
 /// What the safetensors `file` of `file_len` bytes holds.
-pub(super) fn read(file: &File, file_len: u64) -> Result<Contents, Trouble> {
-    let len: [u8; 8] = read_at(file, 0, PREFIX as usize)?.try_into().map_err(|_| "a file that ends too early")?;
+pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
+    let len: [u8; 8] = file.bytes(0, PREFIX as usize)?.try_into().map_err(|_| "a file that ends too early")?;
     let len = u64::from_le_bytes(len);
     if len > MAX_HEADER || len > file_len.saturating_sub(PREFIX) {
         return Err(Trouble::Found(format!("a header of {len} bytes in a file of {file_len}")));
     }
-    let header = read_at(file, PREFIX, len as usize)?;
+    let header = file.bytes(PREFIX, len as usize)?;
     // Checks the shapes and that the tensors follow each other without gap or overlap.
     let header: Metadata =
         serde_json::from_slice(&header).map_err(|error| Trouble::Found(format!("a damaged header: {error}")))?;

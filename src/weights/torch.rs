@@ -1,13 +1,13 @@
 //! Checkpoints written by `torch.save`: a zip archive of one pickle and the storages it refers to.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 
 use serde_json::{Map, Number};
 
 use super::archive::{self, Member, Trouble};
 use super::checkpoint::{Contents, Entry};
 use super::pickle::{Id, Parsed, Pickle, TensorView, Value};
+use super::store::Store;
 
 /// A checkpoint of ten thousand tensors has a pickle of a megabyte or two; decoding takes forty times its length.
 const MAX_PICKLE: u64 = 16 << 20;
@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 16;
 const MAX_VALUES: usize = 1 << 18;
 
 /// What the checkpoint `file` of `file_len` bytes holds.
-pub(super) fn read(file: &File, file_len: u64) -> Result<Contents, Trouble> {
+pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
     let members = archive::members(file, file_len)?;
     let folders = members.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let mut pickles = folders.filter(|folder| folder.is_empty() || folder.ends_with('/'));
@@ -26,7 +26,7 @@ pub(super) fn read(file: &File, file_len: u64) -> Result<Contents, Trouble> {
         (Some(_), Some(_)) => return Err("a zip archive with more than one `data.pkl`".into()),
     };
     let text = |name: &str, limit: u64| match members.get(&format!("{root}{name}")) {
-        Some(member) if member.len <= limit => Ok(Some(archive::read_at(file, member.start, member.len as usize)?)),
+        Some(member) if member.len <= limit => Ok(Some(file.bytes(member.start, member.len as usize)?)),
         Some(member) => Err(Trouble::Found(format!("`{name}` of {} bytes", member.len))),
         None => Ok(None),
     };

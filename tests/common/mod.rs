@@ -1,6 +1,8 @@
 //! What several test programs share.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses its part
 
+pub mod program;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

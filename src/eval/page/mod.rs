@@ -38,10 +38,11 @@ pub fn write_page<P: Predictor>(
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{title}</title><style>{STYLE}</style></head><body>\
          <header><p class=\"kicker\">Sound source localization</p><h1>{title}</h1><p>{coverage}</p></header>\
-         <main>{tiles}<div class=\"charts\">{curves}{histogram}</div>{comparison}{extras}{gallery}{thresholds}{missing}</main>\
+         <main>{warning}{tiles}<div class=\"charts\">{curves}{histogram}</div>{comparison}{extras}{gallery}{thresholds}{missing}</main>\
          <footer>Written by soundsight {version}. Percentages throughout.</footer></body></html>\n",
         title = escape(&report.title()),
         coverage = escape(&report.coverage()),
+        warning = warning(report),
         tiles = tiles(report),
         curves = curves::over_thresholds(report),
         histogram = curves::histogram(evaluation),
@@ -68,6 +69,11 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// How the heatmaps fail, if they do: whoever reads the scores should know before.
+fn warning(report: &Report) -> String {
+    report.warning().map_or_else(String::new, |warning| format!("<p class=\"warning\">{}</p>", escape(&warning)))
 }
 
 /// The headline numbers, each with what was published.

@@ -1,0 +1,158 @@
+//! Many pairs: each sound and each picture encoded once, in batches, while the next ones are being decoded.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use soundsight::data::PairList;
+use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
+
+use super::decode::{Decoded, Job, batches, decode};
+use super::output::{Answer, OutputOptions};
+use super::{common, sound_json};
+
+/// A sound or a picture as far as the network needs it, or why it cannot be used.
+type Known<T> = HashMap<PathBuf, Result<T, String>>;
+
+/// Localizes every pair of a list or folder. Pairs that cannot be read are skipped and listed at the end.
+pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &OutputOptions) -> Result<()> {
+    let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
+    let batches = batches(&list);
+    let bar = common::progress_bar(list.num_pairs(), "{wide_bar} {pos}/{len} pairs, {eta} left");
+    let mut state = State {
+        localizer,
+        options,
+        digits: list.num_pairs().to_string().len(),
+        sounds: HashMap::new(),
+        pictures: HashMap::new(),
+        failures: Vec::new(),
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let (sender, receiver) = sync_channel(1);
+        let (batches, seconds) = (&batches, localizer.audio_seconds());
+        scope.spawn(move || decode(batches, start, seconds, &sender));
+        for (batch, decoded) in batches.iter().zip(receiver) {
+            state.encode(batch, decoded)?;
+            for line in state.answer(batch)? {
+                bar.suspend(|| writeln!(std::io::stdout(), "{line}")).context("standard output: cannot write")?;
+            }
+            bar.inc(batch.len() as u64);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let State { mut failures, .. } = state;
+    failures.sort();
+    for (number, reason) in &failures {
+        eprintln!("pair {number}: {reason}");
+    }
+    match failures.len() {
+        failed if failed == list.num_pairs() => bail!("none of {failed} pairs could be localized"),
+        0 => {}
+        failed => eprintln!("{failed} of {} pairs skipped", list.num_pairs()),
+    }
+    Ok(())
+}
+
+struct State<'a> {
+    localizer: &'a Localizer,
+    options: &'a OutputOptions,
+    /// Of the largest number, so that files sort in the order of the list.
+    digits: usize,
+    /// Every sound so far: an embedding is small.
+    sounds: Known<(Embedding, Value)>,
+    /// The pictures of the batch under way.
+    pictures: Known<(Picture, EncodedImage)>,
+    /// Numbers of pairs, and why they are skipped.
+    failures: Vec<(usize, String)>,
+}
+
+impl State<'_> {
+    /// Encodes what is new in a batch, sounds and pictures side by side, and forgets pictures that it does not need.
+    fn encode(&mut self, batch: &[Job<'_>], decoded: Decoded) -> Result<()> {
+        self.pictures.retain(|path, _| batch.iter().any(|(_, pair)| pair.image == *path));
+        let (sound_paths, waveforms) = usable(decoded.sounds, &mut self.sounds);
+        let (picture_paths, pictures) = usable(decoded.pictures, &mut self.pictures);
+        let (embeddings, images) = rayon::join(
+            || self.localizer.embed_audio_batch(&waveforms),
+            || self.localizer.encode_image_batch(&pictures),
+        );
+        for ((path, waveform), embedding) in sound_paths.into_iter().zip(&waveforms).zip(embeddings?) {
+            let about = sound_json(&path, waveform);
+            self.sounds.insert(path, Ok((embedding, about)));
+        }
+        for ((path, picture), image) in picture_paths.into_iter().zip(pictures).zip(images?) {
+            self.pictures.insert(path, Ok((picture, image)));
+        }
+        Ok(())
+    }
+
+    /// Answers a batch: writes the pictures, and returns the lines to print.
+    fn answer(&mut self, batch: &[Job<'_>]) -> Result<Vec<String>> {
+        let mut asked = Vec::new();
+        for (number, pair) in batch {
+            match (self.sounds.get(&pair.audio), self.pictures.get(&pair.image)) {
+                (Some(Ok(sound)), Some(Ok(picture))) => asked.push((*number, pair, sound, picture)),
+                (Some(Err(reason)), _) | (_, Some(Err(reason))) => self.failures.push((*number, reason.clone())),
+                _ => bail!("pair {number} was never decoded"),
+            }
+        }
+        let questions: Vec<_> = asked.iter().map(|(.., sound, picture)| (&sound.0, &picture.1)).collect();
+        let mut lines = Vec::new();
+        for ((number, pair, sound, (picture, _)), heatmap) in asked.iter().zip(self.heatmaps(&questions)) {
+            let heatmap = match heatmap {
+                Ok(heatmap) => heatmap,
+                Err(error) => {
+                    self.failures.push((*number, common::with_causes(&error)));
+                    continue;
+                }
+            };
+            let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy();
+            // The number keeps apart what has one name in several folders, or occurs several times.
+            let name = format!("{number:0digits$}-{stem}", digits = self.digits);
+            let answer = Answer::write(self.options, &name, picture, &heatmap)?;
+            lines.push(match self.options.json {
+                true => {
+                    let size = json!({"path": pair.image, "width": picture.width(), "height": picture.height()});
+                    let model = self.localizer.name();
+                    let label = &pair.label;
+                    answer
+                        .json(json!({"pair": number, "model": model, "audio": sound.1, "image": size, "label": label}))
+                        .to_string()
+                }
+                false => {
+                    format!("{number} {} in {}: {}", pair.audio.display(), pair.image.display(), answer.line())
+                }
+            });
+        }
+        Ok(lines)
+    }
+
+    /// The heatmaps of a batch; one that fails (half precision may) must not take the others along.
+    fn heatmaps(&self, questions: &[(&Embedding, &EncodedImage)]) -> Vec<Result<Heatmap, Error>> {
+        match self.localizer.localize_batch(questions) {
+            Ok(heatmaps) => heatmaps.into_iter().map(Ok).collect(),
+            Err(_) => questions.iter().map(|(sound, image)| self.localizer.localize(sound, image)).collect(),
+        }
+    }
+}
+
+/// The paths and contents of what could be decoded; for the rest the reason is noted in `known`.
+fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
+    let (mut paths, mut media) = (Vec::new(), Vec::new());
+    for (path, result) in decoded {
+        match result {
+            Ok(medium) => {
+                paths.push(path);
+                media.push(medium);
+            }
+            Err(error) => {
+                known.insert(path, Err(common::with_causes(&error)));
+            }
+        }
+    }
+    (paths, media)
+}

@@ -1,0 +1,112 @@
+//! Sounds: as training samples of the audio encoder, and as what the frozen encoder makes of them.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use soundsight::acl::Acl;
+use soundsight::audio::{AudioFrontend, AudioFrontendConfig};
+use soundsight::data::Dataset;
+use soundsight::data::random::{Purpose, stream};
+use soundsight::{Result, Waveform};
+
+use crate::world::{Split, World};
+
+/// Sounds that a rate of their own names all random numbers of.
+const SAMPLE_RATE: u32 = 16_000;
+/// Sounds encoded at once.
+const CHUNK: usize = 16;
+
+/// Makes sounds of the world and their fbanks.
+pub struct Ear {
+    world: Arc<World>,
+    frontend: AudioFrontend,
+}
+
+impl Ear {
+    pub fn new(world: Arc<World>, frontend: AudioFrontendConfig) -> Result<Self> {
+        Ok(Self { world, frontend: AudioFrontend::new(frontend)? })
+    }
+
+    /// The normalised fbank `[T, M]` of a variation of thing `thing`'s sound.
+    pub fn fbank(&self, thing: usize, split: Split, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        let sound = Waveform::from_samples(self.world.sound(thing, split, rng), SAMPLE_RATE)?;
+        Ok(self.frontend.forward(&sound, &Device::Cpu)?.squeeze(0)?)
+    }
+
+    /// The fbanks of sounds whose random numbers are named by `seed` and their place in the list.
+    pub fn fbanks(&self, things: &[usize], split: Split, seed: u64) -> Result<Vec<Tensor>> {
+        let of = |(place, thing): (usize, &usize)| {
+            self.fbank(*thing, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
+        };
+        things.par_iter().enumerate().map(of).collect()
+    }
+}
+
+/// Mean and standard deviation of the log mel energies of training sounds, for the front end `config`.
+pub fn fbank_statistics(world: &Arc<World>, config: AudioFrontendConfig, seed: u64) -> Result<(f32, f32)> {
+    let ear = Ear::new(world.clone(), AudioFrontendConfig { mean: 0.0, std: 0.5, ..config })?;
+    let things: Vec<usize> = (0..world.things.len()).flat_map(|thing| [thing; 3]).collect();
+    let values = Tensor::stack(&ear.fbanks(&things, Split::Train, seed)?, 0)?.to_dtype(DType::F64)?;
+    let mean = values.mean_all()?.to_scalar::<f64>()?;
+    let variance = (values - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
+    Ok((mean as f32, variance.sqrt() as f32))
+}
+
+/// What the frozen encoder hears in sounds given as fbanks: features `[N, 3D]` each, in half precision.
+pub fn features(acl: &Acl, fbanks: &[Tensor], mut progress: impl FnMut(usize)) -> Result<Vec<Tensor>> {
+    let mut features = Vec::with_capacity(fbanks.len());
+    for chunk in fbanks.chunks(CHUNK) {
+        let batch = acl.audio_features(&Tensor::stack(chunk, 0)?)?.to_dtype(DType::F16)?;
+        for i in 0..chunk.len() {
+            features.push(batch.get(i)?.force_contiguous()?);
+        }
+        progress(chunk.len());
+    }
+    Ok(features)
+}
+
+/// Sounds to be named, made on the fly.
+pub struct NamedSounds {
+    ear: Ear,
+    ids: Vec<String>,
+}
+
+impl NamedSounds {
+    pub fn new(ear: Ear, num_samples: usize) -> Self {
+        Self { ear, ids: (0..num_samples).map(|i| format!("sound {i}")).collect() }
+    }
+}
+
+/// A batch of B sounds.
+pub struct SoundBatch {
+    /// `[B, T, M]`.
+    pub fbanks: Tensor,
+    /// What they are sounds of, `[B]`.
+    pub things: Tensor,
+}
+
+impl Dataset for NamedSounds {
+    type Sample = (Tensor, u32);
+    type Batch = SoundBatch;
+
+    fn num_samples(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn id(&self, index: usize) -> &str {
+        self.ids.get(index).map_or("", String::as_str)
+    }
+
+    fn load(&self, _: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
+        let thing = rng.random_range(0..self.ear.world.things.len());
+        Ok((self.ear.fbank(thing, Split::Train, rng)?, thing as u32))
+    }
+
+    fn collate(&self, samples: Vec<Self::Sample>) -> Result<SoundBatch> {
+        let (fbanks, things): (Vec<Tensor>, Vec<u32>) = samples.into_iter().unzip();
+        Ok(SoundBatch { fbanks: Tensor::stack(&fbanks, 0)?, things: Tensor::new(things, &Device::Cpu)? })
+    }
+}

@@ -1,0 +1,171 @@
+//! Pictures of several things before a background.
+
+use image::{Rgb, RgbImage};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::cutout::{CutOut, Patch, Pose, Tint};
+use super::{BackgroundPlan, Split, World};
+
+/// The most things in a scene.
+pub const MAX_THINGS: usize = 4;
+
+/// How much of a thing others and the border leave to be seen, at least.
+const MIN_VISIBLE: f32 = 0.6;
+
+/// How much of the picture a thing is to cover, at least: thin ones are drawn longer.
+const MIN_AREA: f32 = 0.035;
+
+/// The longer side of a thing, as a fraction of the picture's.
+const EXTENT: std::ops::Range<f32> = 0.3..0.62;
+const LONGEST: f32 = 0.85;
+
+/// How often a place is drawn before the things are made smaller.
+const TRIES: usize = 12;
+
+/// How often a soundless picture stands among the things.
+const DISTRACTOR: f64 = 0.35;
+
+/// A picture and what it shows.
+pub struct Scene {
+    /// `side` × `side` pixels.
+    pub picture: RgbImage,
+    /// The things that it was asked for, from back to front.
+    pub placed: Vec<Placed>,
+}
+
+/// A thing in a scene.
+pub struct Placed {
+    /// Which.
+    pub thing: usize,
+    /// Where it is seen: side · side pixels, row after row.
+    pub mask: Vec<bool>,
+}
+
+impl World {
+    /// A scene of `count` different things (1 to [`MAX_THINGS`]; fewer where a small world has no such combination),
+    /// `must` among them when it is given.
+    ///
+    /// Masks of different things share no pixel. A thing is seen by at least 60 %.
+    pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {
+        let first = must.unwrap_or_else(|| rng.random_range(0..self.things.len()));
+        let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_THINGS), first, rng);
+        // Who was asked for is not to be told by lying behind.
+        for last in (1..chosen.len()).rev() {
+            chosen.swap(last, rng.random_range(0..=last));
+        }
+        let soundless = self.soundless(split);
+        let background = BackgroundPlan::draw(split, soundless.len(), rng);
+        let mut pixels = background.paint(self.side, soundless, rng);
+        if !soundless.is_empty() && rng.random_bool(DISTRACTOR) {
+            let picture = &soundless[rng.random_range(0..soundless.len())];
+            let pose = self.pose(picture, rng);
+            let patch = picture.draw(&Pose { extent: pose.extent * 0.75, ..pose }, &tint(rng));
+            let place = self.place(&patch, rng);
+            blend(&mut pixels, self.side, &patch, place);
+        }
+
+        let looks: Vec<_> = chosen
+            .iter()
+            .map(|&thing| {
+                let pictures = &self.things[thing].pictures;
+                let picture = &pictures[rng.random_range(0..pictures.len())];
+                (picture, self.pose(picture, rng), tint(rng))
+            })
+            .collect();
+        let (patches, places, masks) = self.arrange(&looks, rng);
+        for (patch, &place) in patches.iter().zip(&places) {
+            blend(&mut pixels, self.side, patch, place);
+        }
+        let placed = chosen.into_iter().zip(masks).map(|(thing, mask)| Placed { thing, mask }).collect();
+        let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+        let picture = RgbImage::from_fn(self.side as u32, self.side as u32, |x, y| {
+            Rgb(pixels[y as usize * self.side + x as usize].map(byte))
+        });
+        Scene { picture, placed }
+    }
+
+    fn pose(&self, picture: &CutOut, rng: &mut ChaCha8Rng) -> Pose {
+        // The covered fraction of the picture is opaque · extent² / elongation.
+        let least = (MIN_AREA * picture.elongation() / picture.opaque).sqrt();
+        let extent = rng.random_range(EXTENT).max(least).min(LONGEST);
+        Pose { extent: extent * self.side as f32, flip: rng.random(), angle: rng.random_range(-0.25..0.25) }
+    }
+
+    /// A place for the patch's top left corner, mostly inside the picture.
+    fn place(&self, patch: &Patch, rng: &mut ChaCha8Rng) -> (i32, i32) {
+        let mut along = |length: usize| {
+            let beyond = length as i32 / 12;
+            let last = (self.side as i32 - length as i32).max(0) + beyond;
+            rng.random_range(-beyond..=last)
+        };
+        (along(patch.width), along(patch.height))
+    }
+
+    /// Draws the things and finds places where enough of each is seen; the masks say where that is.
+    fn arrange(
+        &self,
+        looks: &[(&CutOut, Pose, Tint)],
+        rng: &mut ChaCha8Rng,
+    ) -> (Vec<Patch>, Vec<(i32, i32)>, Vec<Vec<bool>>) {
+        let mut shrink = 1.0;
+        loop {
+            let draw = |(picture, pose, tint): &(&CutOut, Pose, Tint)| {
+                picture.draw(&Pose { extent: pose.extent * shrink, ..*pose }, tint)
+            };
+            let patches: Vec<Patch> = looks.iter().map(draw).collect();
+            for _ in 0..TRIES {
+                let places: Vec<_> = patches.iter().map(|patch| self.place(patch, rng)).collect();
+                let masks = masks(self.side, &patches, &places);
+                let seen = |(mask, patch): (&Vec<bool>, &Patch)| {
+                    let seen = mask.iter().filter(|&&on| on).count();
+                    seen > 0 && seen as f32 >= MIN_VISIBLE * patch.num_opaque() as f32
+                };
+                if masks.iter().zip(&patches).all(seen) {
+                    return (patches, places, masks);
+                }
+            }
+            // Ends: four small things always find room.
+            shrink *= 0.9;
+        }
+    }
+}
+
+fn tint(rng: &mut ChaCha8Rng) -> Tint {
+    Tint::new(rng.random_range(0.75..1.2), rng.random_range(0.8..1.2), rng.random_range(-0.2..0.2))
+}
+
+/// The pixels of `patch` that fall into the picture: `(index in the picture, pixel)`.
+fn inside(side: usize, patch: &Patch, (left, top): (i32, i32)) -> impl Iterator<Item = (usize, &[f32; 4])> {
+    let limits = 0..side as i32;
+    patch.pixels.iter().enumerate().filter_map(move |(at, pixel)| {
+        let (x, y) = (left + (at % patch.width) as i32, top + (at / patch.width) as i32);
+        (limits.contains(&x) && limits.contains(&y)).then(|| (y as usize * side + x as usize, pixel))
+    })
+}
+
+fn blend(pixels: &mut [[f32; 3]], side: usize, patch: &Patch, place: (i32, i32)) {
+    for (at, &[red, green, blue, alpha]) in inside(side, patch, place) {
+        for (under, over) in pixels[at].iter_mut().zip([red, green, blue]) {
+            *under = over + *under * (1.0 - alpha);
+        }
+    }
+}
+
+/// Where each patch is seen; later ones cover earlier ones.
+fn masks(side: usize, patches: &[Patch], places: &[(i32, i32)]) -> Vec<Vec<bool>> {
+    let mut masks: Vec<Vec<bool>> = Vec::with_capacity(patches.len());
+    for (patch, &place) in patches.iter().zip(places) {
+        let mut mask = vec![false; side * side];
+        for (at, pixel) in inside(side, patch, place) {
+            if pixel[3] > 0.5 {
+                mask[at] = true;
+                for below in &mut masks {
+                    below[at] = false;
+                }
+            }
+        }
+        masks.push(mask);
+    }
+    masks
+}

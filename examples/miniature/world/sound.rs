@@ -1,0 +1,266 @@
+//! Recordings, and endless variations of them.
+
+use std::io::{Cursor, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::Result;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use soundsight::files::write_atomically;
+use soundsight::{Error, Waveform};
+
+use super::{Split, World};
+
+/// Of every recording and every variation, in Hz.
+pub const SAMPLE_RATE: u32 = 16_000;
+
+/// Loudness is judged over 20 ms.
+const FRAME: usize = SAMPLE_RATE as usize / 50;
+
+/// A recording whose loudest 20 ms have less than this effective value is silent.
+const SILENT: f32 = 1e-3;
+
+/// What is quieter than this fraction of the loudest 20 ms is trimmed away at both ends.
+const TRIM: f32 = 0.03;
+
+/// A variation may begin where the recording is at least this loud, relative to its loudest 20 ms.
+const AUDIBLE: f32 = 0.2;
+
+/// The effective value of a recording's audible parts, after normalisation, and its highest peak.
+const LOUDNESS: f32 = 0.12;
+const PEAK: f32 = 0.95;
+
+const SPEED: Range<f32> = 0.87..1.15;
+const OFFSET: Range<f32> = 0.0..1.0;
+const GAIN_DB: Range<f32> = -10.0..4.0;
+const PAUSE: Range<f32> = 0.0..0.6;
+const SNR_DB: Range<f32> = 10.0..40.0;
+const TILT: Range<f32> = 0.0..0.7;
+const DELAY: Range<f32> = 0.015..0.22;
+const ECHO: Range<f32> = 0.08..0.5;
+
+/// A recording: mono, 16 kHz, without silence at its ends, of even loudness.
+pub struct Recording {
+    samples: Vec<f32>,
+    /// Where audible frames begin, in samples.
+    audible: Vec<usize>,
+}
+
+/// Everything about a variation that a split decides.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Variation {
+    /// Playback speed; pitch and duration follow.
+    pub speed: f32,
+    /// Where it begins, as a fraction of the audible parts.
+    pub offset: f32,
+    /// Decibels.
+    pub gain_db: f32,
+    /// Begins anew after its end; otherwise silence follows.
+    pub looped: bool,
+    /// Silence before the sound, or between its repetitions, in seconds.
+    pub pause: f32,
+    /// Signal over noise, in decibels.
+    pub snr_db: f32,
+    /// Whether the noise falls with frequency, as pink noise does; otherwise it is white.
+    pub pink: bool,
+    /// How much of the high frequencies is taken away, in 0..1.
+    pub tilt: f32,
+    /// A room: delays in seconds, and the gain of each.
+    pub echoes: Vec<(f32, f32)>,
+}
+
+impl Variation {
+    /// A variation of `split`.
+    pub fn draw(split: Split, rng: &mut ChaCha8Rng) -> Self {
+        let num_echoes = if rng.random_bool(0.3) { 0 } else { rng.random_range(2..=5) };
+        Self {
+            speed: split.draw(SPEED, rng),
+            offset: split.draw(OFFSET, rng),
+            gain_db: split.draw(GAIN_DB, rng),
+            looped: rng.random_bool(0.7),
+            pause: split.draw(PAUSE, rng),
+            snr_db: split.draw(SNR_DB, rng),
+            pink: rng.random(),
+            tilt: split.draw(TILT, rng),
+            echoes: (0..num_echoes).map(|_| (split.draw(DELAY, rng), split.draw(ECHO, rng))).collect(),
+        }
+    }
+
+    /// The split that every part of this belongs to, if it is one and the same.
+    #[cfg(test)]
+    pub fn split(&self) -> Option<Split> {
+        let mut parts = vec![
+            (self.speed, SPEED),
+            (self.offset, OFFSET),
+            (self.gain_db, GAIN_DB),
+            (self.pause, PAUSE),
+            (self.snr_db, SNR_DB),
+            (self.tilt, TILT),
+        ];
+        parts.extend(self.echoes.iter().flat_map(|&(delay, gain)| [(delay, DELAY), (gain, ECHO)]));
+        let splits: Vec<_> = parts.into_iter().map(|(value, range)| Split::of(value, range)).collect();
+        splits.windows(2).all(|pair| pair[0] == pair[1]).then_some(splits[0]).flatten()
+    }
+}
+
+impl Recording {
+    /// Takes `waveform` in; `None` when it is silent.
+    pub fn new(waveform: &Waveform) -> Result<Option<Self>> {
+        let samples = waveform.resample(SAMPLE_RATE)?.into_samples();
+        let mean = samples.iter().sum::<f32>() / samples.len() as f32;
+        let mut samples: Vec<f32> = samples.into_iter().map(|sample| sample - mean).collect();
+        let loudness: Vec<f32> = samples.chunks(FRAME).map(effective).collect();
+        let loudest = loudness.iter().copied().fold(0.0, f32::max);
+        if loudest < SILENT {
+            return Ok(None);
+        }
+        let first = loudness.iter().position(|&value| value >= TRIM * loudest).unwrap_or(0);
+        let last = loudness.iter().rposition(|&value| value >= TRIM * loudest).unwrap_or(loudness.len() - 1);
+        samples.truncate((last + 1) * FRAME);
+        samples.drain(..first * FRAME);
+        let audible: Vec<usize> = loudness[first..=last]
+            .iter()
+            .enumerate()
+            .filter(|&(_, &value)| value >= AUDIBLE * loudest)
+            .map(|(frame, _)| frame * FRAME)
+            .collect();
+        let power = audible.iter().map(|&at| effective(&samples[at..samples.len().min(at + FRAME)]).powi(2));
+        let effective = (power.sum::<f32>() / audible.len() as f32).sqrt();
+        let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+        let gain = (LOUDNESS / effective).min(PEAK / peak);
+        for sample in &mut samples {
+            *sample *= gain;
+        }
+        Ok(Some(Self { samples, audible }))
+    }
+
+    /// Mono, [`SAMPLE_RATE`], in [-1, 1].
+    pub fn samples(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// `length` samples of a variation; the noise is drawn from `rng`.
+    pub fn varied(&self, variation: &Variation, length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut sound = self.played(variation, length);
+        reverberate(&mut sound, &variation.echoes);
+        tilt(&mut sound, variation.tilt);
+        add_noise(&mut sound, variation, rng);
+        let gain = 10.0_f32.powf(variation.gain_db / 20.0);
+        let peak = sound.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs())) * gain;
+        // Loud ones are turned down rather than clipped.
+        let gain = if peak > 1.0 { gain / peak } else { gain };
+        for sample in &mut sound {
+            *sample = (*sample * gain).clamp(-1.0, 1.0);
+        }
+        sound
+    }
+
+    /// The recording from the variation's offset on, repeated or followed by silence.
+    fn played(&self, variation: &Variation, length: usize) -> Vec<f32> {
+        let mut sound = vec![0.0; length];
+        let pause = variation.pause * SAMPLE_RATE as f32;
+        let at = (variation.offset * self.audible.len() as f32) as usize;
+        let offset = self.audible[at.min(self.audible.len() - 1)] as f32;
+        let samples = self.samples.len() as f32;
+        // What comes once begins late, and never so late that most of a short sound is lost.
+        let (mut position, mut next) = if variation.looped { (offset, 0.0) } else { (0.0, pause) };
+        if !variation.looped && samples > length as f32 {
+            position = offset.min(samples - length as f32 * 0.5);
+        }
+        while (next as usize) < length {
+            let start = next as usize;
+            let left = ((samples - 1.0 - position).max(0.0) / variation.speed) as usize + 1;
+            let end = length.min(start + left);
+            for (step, out) in sound[start..end].iter_mut().enumerate() {
+                let place = position + step as f32 * variation.speed;
+                let at = place as usize;
+                let (here, after) = (self.samples[at], self.samples[(at + 1).min(self.samples.len() - 1)]);
+                *out = here + (after - here) * (place - at as f32);
+            }
+            if !variation.looped {
+                break;
+            }
+            (position, next) = (0.0, (start + left) as f32 + pause);
+        }
+        sound
+    }
+}
+
+impl World {
+    /// A variation of a recording of `thing`: mono, 16 kHz, in [-1, 1], exactly as long as the configuration says.
+    pub fn sound(&self, thing: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let recordings = &self.things[thing].recordings;
+        let recording = &recordings[rng.random_range(0..recordings.len())];
+        recording.varied(&Variation::draw(split, rng), self.num_samples(), rng)
+    }
+}
+
+/// √(mean of the squares).
+fn effective(samples: &[f32]) -> f32 {
+    (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32).sqrt()
+}
+
+/// Adds delayed, weaker copies.
+fn reverberate(sound: &mut [f32], echoes: &[(f32, f32)]) {
+    if echoes.is_empty() {
+        return;
+    }
+    let dry = sound.to_vec();
+    for &(delay, gain) in echoes {
+        let delay = ((delay * SAMPLE_RATE as f32) as usize).min(sound.len());
+        for (sample, early) in sound[delay..].iter_mut().zip(&dry) {
+            *sample += gain * early;
+        }
+    }
+}
+
+/// Mixes the sound with itself after a low-pass filter of the first order (about 800 Hz).
+fn tilt(sound: &mut [f32], amount: f32) {
+    let mut low = 0.0;
+    for sample in sound {
+        low += 0.27 * (*sample - low);
+        *sample += amount * (low - *sample);
+    }
+}
+
+fn add_noise(sound: &mut [f32], variation: &Variation, rng: &mut ChaCha8Rng) {
+    let mut slow = [0.0_f32; 3];
+    let noise: Vec<f32> = (0..sound.len())
+        .map(|_| {
+            let bits: u32 = rng.random();
+            // The difference of two uniform numbers: near enough to a bell curve, and cheap.
+            let white = ((bits >> 16) as f32 - (bits & 0xffff) as f32) / 65536.0;
+            if !variation.pink {
+                return white;
+            }
+            // And three low-pass filters, each at a quarter of the last's frequency: about -3 dB an octave.
+            for (state, rate) in slow.iter_mut().zip([0.3, 0.075, 0.018]) {
+                *state += rate * (white - *state);
+            }
+            0.2 * white + slow[0] + 2.0 * slow[1] + 4.0 * slow[2]
+        })
+        .collect();
+    let gain = effective(sound) / effective(&noise) * 10.0_f32.powf(-variation.snr_db / 20.0);
+    for (sample, noise) in sound.iter_mut().zip(noise) {
+        *sample += gain * noise;
+    }
+}
+
+/// Writes mono samples at [`SAMPLE_RATE`] as a WAV file of 16 bits.
+pub fn write_wav(path: &Path, samples: &[f32]) -> Result<()> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: SAMPLE_RATE,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
+    for sample in samples {
+        writer.write_sample((sample * 32767.0).round() as i16)?;
+    }
+    writer.finalize()?;
+    write_atomically(path, |file| file.write_all(bytes.get_ref()).map_err(Error::io(path, "write")))?;
+    Ok(())
+}

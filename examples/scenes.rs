@@ -1,0 +1,103 @@
+//! Shows what the embedded model is trained on: sheets of scenes with their masks, and sounds.
+//!
+//! `cargo run --release --example scenes -- --out scenes`
+#![allow(clippy::print_stdout)] // a program talks
+
+#[path = "miniature/world/mod.rs"]
+#[allow(dead_code, unused_imports)] // each program uses its part
+mod world;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use image::{Rgb, RgbImage};
+use soundsight::Picture;
+use soundsight::data::random::{Purpose, stream};
+use world::{SAMPLE_RATE, Scene, Split, World, WorldConfig};
+
+/// Scenes in a row of a sheet, and rows.
+const COLUMNS: usize = 8;
+const ROWS: usize = 8;
+
+/// The gap between pictures, in pixels.
+const GAP: usize = 2;
+
+/// Writes sheets of scenes (each beside its masks) and variations of every sound.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// Folder of Tux Paint's stamps.
+    #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
+    stamps: PathBuf,
+    /// Folder to write to; made if missing.
+    #[arg(long, value_name = "DIR", default_value = "scenes")]
+    out: PathBuf,
+    /// The side of a scene, in pixels.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    side: usize,
+    /// The length of a sound.
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Seed of the world.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
+    let world = World::open(&options.stamps, &config)?;
+    for thing in &world.things {
+        let sources: Vec<_> = thing.sources.iter().map(|source| source.display().to_string()).collect();
+        println!("{}{}: {}", thing.name, if thing.unheard { " (unheard)" } else { "" }, sources.join(", "));
+    }
+    for (stamp, reason) in &world.left_out {
+        println!("left out: {}: {reason}", stamp.display());
+    }
+    let num_soundless = [Split::Train, Split::HeldOut].map(|split| world.soundless(split).len());
+    println!("{} things, {num_soundless:?} soundless pictures", world.things.len());
+
+    std::fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
+    for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
+        let mut rng = stream(options.seed, Purpose::Validation, split as u64, 0);
+        let started = Instant::now();
+        let scenes: Vec<Scene> =
+            (0..COLUMNS * ROWS).map(|number| world.scene(split, 1 + number % 3, None, &mut rng)).collect();
+        println!("{name}: {:.2} ms a scene", milliseconds(started) / scenes.len() as f64);
+        sheet(&scenes, options.side)?.write_png(options.out.join(format!("{name}.png")))?;
+        let started = Instant::now();
+        let sounds: Vec<_> = (0..world.things.len()).map(|thing| world.sound(thing, split, &mut rng)).collect();
+        println!("{name}: {:.2} ms a sound", milliseconds(started) / sounds.len() as f64);
+        for (thing, sound) in world.things.iter().zip(&sounds) {
+            world::write_wav(&options.out.join(format!("{} {name}.wav", thing.name)), sound)?;
+        }
+    }
+    println!("{} sounds of {} s at {SAMPLE_RATE} Hz", 2 * world.things.len(), options.seconds);
+    println!("wrote {}", options.out.display());
+    Ok(())
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Every scene, and to its right the masks: black, and a colour for each thing.
+fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
+    const COLOURS: [[u8; 3]; 3] = [[255, 80, 80], [80, 255, 80], [80, 120, 255]];
+    let step = side + GAP;
+    let mut sheet = RgbImage::from_pixel((COLUMNS * 2 * step) as u32, (ROWS * step) as u32, Rgb([255; 3]));
+    for (number, scene) in scenes.iter().enumerate() {
+        let (left, top) = (number % COLUMNS * 2 * step, number / COLUMNS * step);
+        for (x, y, pixel) in scene.picture.enumerate_pixels() {
+            let at = y as usize * side + x as usize;
+            let shown = scene.placed.iter().position(|placed| placed.mask[at]);
+            let (x, y) = (left as u32 + x, top as u32 + y);
+            sheet.put_pixel(x, y, *pixel);
+            sheet.put_pixel(x + side as u32, y, Rgb(shown.map_or([0; 3], |thing| COLOURS[thing % COLOURS.len()])));
+        }
+    }
+    let size = (sheet.width() as usize, sheet.height() as usize);
+    Ok(Picture::from_rgb8(size.0, size.1, sheet.into_raw())?)
+}

@@ -1,0 +1,45 @@
+//! The model that is compiled into the program: `models/embedded`, a small one trained by this crate itself.
+
+use super::model_files::ModelFiles;
+#[cfg(not(feature = "embedded"))]
+use crate::error::Error;
+use crate::error::Result;
+
+/// The name of the embedded model.
+pub(super) const EMBEDDED: &str = "embedded";
+
+#[cfg(feature = "embedded")]
+pub(super) fn files() -> Result<ModelFiles> {
+    use std::path::Path;
+
+    use super::checkpoint::Checkpoint;
+    use super::model_files::{TokenizerFiles, parse_config};
+
+    macro_rules! file {
+        ($name:literal) => {
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/embedded/", $name)).as_slice()
+        };
+    }
+
+    let folder = Path::new(EMBEDDED);
+    let open = |name: &str, bytes: &'static [u8]| Checkpoint::from_bytes(folder.join(name), bytes);
+    let tokenizer = TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: file!("tokenizer.json") };
+    ModelFiles::new(
+        EMBEDDED.to_owned(),
+        parse_config(&folder.join("config.json"), file!("config.json"))?,
+        &folder.join("config.json"),
+        open("beats.safetensors", file!("beats.safetensors"))?,
+        open("clipseg.safetensors", file!("clipseg.safetensors"))?,
+        open("acl.safetensors", file!("acl.safetensors"))?,
+        Some(tokenizer),
+    )
+}
+
+#[cfg(not(feature = "embedded"))]
+pub(super) fn files() -> Result<ModelFiles> {
+    let reason = format!(
+        "model `{EMBEDDED}`: this program was built without the feature `embedded`, which compiles it in; \
+         `acl-vit16` or a model directory will do instead"
+    );
+    Err(Error::ModelUnavailable { reason })
+}
