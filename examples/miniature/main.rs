@@ -117,9 +117,9 @@ fn miniature(options: Options) -> Result<()> {
         let steps = steps.unwrap_or(if options.quick { quick } else { full });
         Recipe { steps, batch, learning_rate }
     };
-    let clip = recipe(options.clip_steps, [200, 3000], 16, 1e-3);
-    let beats = recipe(options.beats_steps, [200, 1500], 32, 1e-3);
-    let acl = recipe(options.acl_steps, [100, 4000], options.acl_batch.unwrap_or(16), options.acl_lr.unwrap_or(5e-4));
+    let clip = recipe(options.clip_steps, [250, 5000], 16, 1e-3);
+    let beats = recipe(options.beats_steps, [250, 800], 32, 1e-3);
+    let acl = recipe(options.acl_steps, [250, 5000], options.acl_batch.unwrap_or(16), options.acl_lr.unwrap_or(5e-4));
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
