@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear;
 mod matrix;
 mod position_conv;
+mod residual;
 mod resize;
 mod simd;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use position_conv::PositionConv;
+pub use residual::residual;
 pub use resize::{Interpolation, resize};
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
