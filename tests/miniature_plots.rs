@@ -30,8 +30,8 @@ fn lines_show_every_curve_by_name() {
         .filter(|line| line.contains("stroke-width=\"2\""))
         .map(|line| line.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split_whitespace().count())
         .collect();
-    // 4000 points in groups of 27, and three of the four, for one is not a number.
-    assert_eq!(drawn, [149, 3]);
+    // 4000 points in 150 groups, and three of the four, for one is not a number.
+    assert_eq!(drawn, [150, 3]);
 }
 
 #[test]

@@ -367,3 +367,32 @@ fn exported_questions_are_read_as_benchmarks() {
     let message = format!("{:#}", world.export(&out, questions()).unwrap_err());
     assert!(message.contains("questions: expected a new or an empty folder"), "{message}");
 }
+
+/// `cargo test --release --test miniature_world -- --ignored`
+#[test]
+#[ignore = "needs Debian's tuxpaint-stamps-default (2022.06.04)"]
+fn the_stamps_of_tux_paint_make_82_things() {
+    let config = WorldConfig { side: SIDE, seconds: 3.0, seed: 0, num_unheard: 8 };
+    let world = World::open(Path::new("/usr/share/tuxpaint/stamps"), &config).unwrap();
+    assert_eq!((world.things.len(), world.left_out.len()), (82, 14));
+    let pictures: usize = world.things.iter().map(|thing| thing.pictures.len()).sum();
+    assert_eq!(pictures, 89);
+    for name in world.names() {
+        assert!(name.split(' ').count() <= 3 && name.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{name}");
+    }
+    // A thing of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
+    let mut rng = rng(10);
+    let area = |mask: &[bool]| mask.iter().filter(|&&on| on).count() as f64 / mask.len() as f64;
+    let areas: Vec<f64> = (0..2000)
+        .flat_map(|_| world.scene(Split::HeldOut, 2, None, &mut rng).placed)
+        .map(|placed| area(&placed.mask))
+        .collect();
+    let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+    assert!((0.05..0.15).contains(&mean), "{mean}");
+    assert!(areas.iter().all(|&area| area > 0.008), "{:?}", areas.iter().copied().reduce(f64::min));
+    for (number, thing) in world.things.iter().enumerate() {
+        let sound = world.sound(number, Split::Train, &mut rng);
+        let effective = (sound.iter().map(|sample| sample * sample).sum::<f32>() / sound.len() as f32).sqrt();
+        assert!(effective > 0.004, "{}: {effective}", thing.name);
+    }
+}

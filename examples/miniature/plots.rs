@@ -1,6 +1,5 @@
 //! Plots as SVG files.
 
-use std::fmt::Display;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -13,6 +12,12 @@ use soundsight::files::write_atomically;
 
 const SIZE: (u32, u32) = (720, 420);
 const FONT: &str = "sans-serif";
+
+/// The height of the line that names the colours, in pixels.
+const LEGEND: i32 = 24;
+
+/// What the dashed line is called.
+const CHANCE: &str = "chance";
 
 /// Told apart by people who confuse red and green, too.
 const COLOURS: [RGBColor; 7] = [
@@ -65,19 +70,26 @@ pub fn lines(path: &Path, axes: &Axes, curves: &[Curve]) -> Result<()> {
     // A little air, and zero where it is near.
     let margin = 0.05 * (up.end - up.start);
     let floor = if up.start >= 0.0 && up.start < 0.3 * up.end { 0.0 } else { up.start - margin };
-    draw(path, |area| {
+    let names: Vec<&str> = curves.iter().map(|(name, _)| *name).collect();
+    draw(path, axes.title, &names, None, |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption(axes.title, (FONT, 20))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(across, floor..up.end + margin)?;
-        chart.configure_mesh().light_line_style(WHITE).x_desc(axes.across).y_desc(axes.up).draw()?;
-        for ((name, points), colour) in curves.into_iter().zip(COLOURS.into_iter().cycle()) {
-            let line = LineSeries::new(points, colour.stroke_width(2));
-            chart.draw_series(line)?.label(name).legend(move |place| key(place, colour));
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .label_style((FONT, 13))
+            .axis_desc_style((FONT, 14))
+            .x_label_formatter(&|step| format!("{step}"))
+            .y_label_formatter(&|value| format!("{value:.1}"))
+            .x_desc(axes.across)
+            .y_desc(axes.up)
+            .draw()?;
+        for ((_, points), colour) in curves.into_iter().zip(COLOURS.into_iter().cycle()) {
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3)).draw()?;
         Ok(())
     })
 }
@@ -100,9 +112,9 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
     let values = series.iter().flat_map(|series| series.values.iter().copied()).chain(chance);
     let Range { start, end } = range(values.chain([0.0])).unwrap_or(0.0..1.0);
     let (width, left) = (0.8 / series.len() as f64, -0.4);
-    draw(path, |area| {
+    let names: Vec<&str> = series.iter().map(|series| series.name).collect();
+    draw(path, axes.title, &names, chance, |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption(axes.title, (FONT, 20))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(56)
@@ -113,6 +125,8 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(WHITE)
+            .label_style((FONT, 13))
+            .axis_desc_style((FONT, 14))
             .x_labels(groups.len())
             .x_label_formatter(&label)
             .x_desc(axes.across)
@@ -123,8 +137,7 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
                 let from = group as f64 + left + width * number as f64;
                 Rectangle::new([(from, 0.0), (from + 0.92 * width, value)], colour.filled())
             };
-            let bars = chart.draw_series(series.values.iter().enumerate().map(bar))?;
-            bars.label(series.name).legend(move |place| key(place, colour));
+            chart.draw_series(series.values.iter().enumerate().map(bar))?;
             let number_above = |(group, &value): (usize, &f64)| {
                 let middle = group as f64 + left + width * (number as f64 + 0.46);
                 let style = (FONT, 12).into_font().color(&BLACK);
@@ -138,10 +151,8 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
         }
         if let Some(chance) = chance {
             let ends = [(-0.5, chance), (groups.len() as f64 - 0.5, chance)];
-            let line = DashedLineSeries::new(ends, 6, 4, BLACK.stroke_width(1));
-            chart.draw_series(line)?.label("chance").legend(|place| key(place, BLACK));
+            chart.draw_series(DashedLineSeries::new(ends, 6, 4, BLACK.stroke_width(1)))?;
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3)).draw()?;
         Ok(())
     })
 }
@@ -151,22 +162,38 @@ fn short(value: f64) -> String {
     if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
-/// The colour beside a name in the legend.
-fn key((x, y): (i32, i32), colour: RGBColor) -> Rectangle<(i32, i32)> {
-    Rectangle::new([(x, y - 4), (x + 16, y + 4)], colour.filled())
-}
-
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-fn draw(path: &Path, fill: impl FnOnce(&Area) -> Result<(), Box<dyn std::error::Error>>) -> Result<()> {
-    let failed = |error: &dyn Display| anyhow!("{}: cannot draw: {error}", path.display());
+/// A title, a line with the colours' `names`, and below them what `fill` draws.
+fn draw(
+    path: &Path,
+    title: &str,
+    names: &[&str],
+    chance: Option<f64>,
+    fill: impl FnOnce(&Area) -> Drawn,
+) -> Result<()> {
     let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(|error| failed(&error))?;
-        fill(&area).map_err(|error| failed(&error))?;
-        area.present().map_err(|error| failed(&error))?;
-    }
+    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    let drawn = || {
+        area.fill(&WHITE)?;
+        let (legend, plot) = area.titled(title, (FONT, 20))?.split_vertically(LEGEND);
+        let mut left = 68;
+        let entries = names.iter().copied().zip(COLOURS.into_iter().cycle());
+        for (name, colour) in entries.chain(chance.map(|_| (CHANCE, BLACK))) {
+            let middle = LEGEND / 2;
+            let thickness = if name == CHANCE { 1 } else { 4 };
+            let key = [(left, middle - thickness), (left + 14, middle + thickness)];
+            legend.draw(&Rectangle::new(key, colour.filled()))?;
+            legend.draw(&Text::new(name.to_string(), (left + 20, middle - 6), (FONT, 14)))?;
+            left += 20 + 8 * name.chars().count() as i32 + 16;
+        }
+        fill(&plot)?;
+        area.present()?;
+        Drawn::Ok(())
+    };
+    drawn().map_err(|error| anyhow!("{}: cannot draw: {error}", path.display()))?;
+    drop(area);
     Ok(write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path, "write")))?)
 }
 
@@ -186,5 +213,6 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
             group.iter().fold((0.0, 0.0), |(steps, values), point| (steps + point.0, values + point.1));
         (steps / group.len() as f64, values / group.len() as f64)
     };
-    finite.chunks(finite.len().div_ceil(MAX_POINTS).max(1)).map(mean).collect()
+    let groups = finite.len().min(MAX_POINTS);
+    (0..groups).map(|group| mean(&finite[group * finite.len() / groups..(group + 1) * finite.len() / groups])).collect()
 }

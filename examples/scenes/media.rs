@@ -33,6 +33,8 @@ struct Landscape {
     /// Where the ground begins, as a fraction of the height.
     horizon: f32,
     hills: f32,
+    /// How far a lake reaches down from there, in the same unit.
+    water: f32,
 }
 
 fn actor(stamp: &'static str, feet: (f32, f32), extent: f32, flip: bool) -> Actor {
@@ -45,26 +47,29 @@ fn scenes() -> Vec<(&'static str, Landscape, Vec<Actor>)> {
         ground: [[0.50, 0.66, 0.38], [0.28, 0.47, 0.16], [0.52, 0.68, 0.27]],
         horizon: 0.46,
         hills: 0.10,
+        water: 0.0,
     };
     let savanna = Landscape {
         sky: [[0.48, 0.52, 0.72], [0.98, 0.80, 0.56], [0.99, 0.90, 0.78]],
         ground: [[0.80, 0.68, 0.42], [0.62, 0.47, 0.22], [0.86, 0.74, 0.44]],
         horizon: 0.42,
         hills: 0.04,
+        water: 0.0,
     };
     let shore = Landscape {
         sky: [[0.55, 0.66, 0.74], [0.84, 0.88, 0.88], [0.93, 0.94, 0.94]],
-        ground: [[0.36, 0.52, 0.58], [0.44, 0.46, 0.33], [0.56, 0.58, 0.42]],
+        ground: [[0.56, 0.58, 0.36], [0.40, 0.46, 0.24], [0.62, 0.66, 0.40]],
         horizon: 0.38,
-        hills: 0.06,
+        hills: 0.0,
+        water: 0.16,
     };
     vec![
         (
             "farm",
             meadow,
             vec![
-                actor("animals/mammals/equines/horse", (0.70, 0.72), 290.0, false),
-                actor("animals/birds/rooster", (0.50, 0.93), 150.0, true),
+                actor("animals/mammals/equines/horse", (0.74, 0.72), 290.0, false),
+                actor("animals/mammals/bovines/goat", (0.51, 0.95), 180.0, true),
                 actor("animals/mammals/dogs/dog", (0.22, 0.92), 240.0, false),
             ],
         ),
@@ -167,21 +172,37 @@ impl Landscape {
     fn paint(&self, number: u64) -> Canvas {
         let mut rng = stream(number, Purpose::Augmentation, 1, 0);
         let [clouds, hills, patches, blades] = [0.3, 0.4, 0.12, 0.008].map(|period| Clouds::new(period, &mut rng));
-        Canvas::new(WIDTH, HEIGHT, |x, y| {
-            let (x, y) = ((x as f32 + 0.5) / WIDTH as f32, (y as f32 + 0.5) / HEIGHT as f32);
-            let ridge = self.horizon - self.hills * (hills.at(x, 0.3) - 0.3);
-            if y < ridge {
-                let [zenith, horizon, cloud] = self.sky;
-                let sky = mix(zenith, horizon, (y / self.horizon).powf(1.5));
-                // Clouds are flatter than wide, and thin out towards the horizon.
-                let cover = (clouds.at(x, (y * 1.8).min(1.0)) - 0.5).max(0.0) * 3.0 * (1.0 - y / self.horizon * 0.6);
-                return mix(sky, cloud, cover);
-            }
+        let sky = |x: f32, y: f32| {
+            let [zenith, horizon, cloud] = self.sky;
+            let sky = mix(zenith, horizon, (y / self.horizon).powf(1.5));
+            // Clouds are flatter than wide, and thin out towards the horizon.
+            let cover = (clouds.at(x, (y * 1.8).min(1.0)) - 0.5).max(0.0) * 3.0 * (1.0 - y / self.horizon * 0.6);
+            mix(sky, cloud, cover)
+        };
+        let land = |x: f32, y: f32, depth: f32| {
             let [far, near, blade] = self.ground;
-            let depth = ((y - ridge) / (1.0 - ridge)).sqrt();
             let ground = mix(far, near, depth + 0.5 * (patches.at(x, y * y) - 0.5));
             // Grass: fine across, longer upwards, and lost in the distance.
             mix(ground, blade, 0.9 * depth * (blades.at(x, y * 0.35) - 0.25))
+        };
+        let water = |x: f32, y: f32, depth: f32| {
+            let [zenith, horizon, _] = self.sky;
+            let surface = mix(horizon, zenith, 0.3 + depth);
+            mix(surface, [0.12, 0.22, 0.26], 0.5 * (blades.at(x * 0.12, y) - 0.2))
+        };
+        Canvas::new(WIDTH, HEIGHT, |x, y| {
+            let (x, y) = ((x as f32 + 0.5) / WIDTH as f32, (y as f32 + 0.5) / HEIGHT as f32);
+            let ridge = self.horizon - self.hills * (hills.at(x, 0.3) - 0.3);
+            let bank = self.horizon + self.water * (0.8 + 0.4 * hills.at(x, 0.8));
+            let depth = ((y - ridge) / (1.0 - ridge)).max(0.0).sqrt();
+            // Edges are a pixel wide.
+            let beyond = |edge: f32| ((y - edge) * HEIGHT as f32 + 0.5).clamp(0.0, 1.0);
+            let below = if self.water > 0.0 {
+                mix(water(x, y, depth), land(x, y, depth), beyond(bank))
+            } else {
+                land(x, y, depth)
+            };
+            mix(sky(x, y.min(self.horizon)), below, beyond(ridge))
         })
     }
 }
