@@ -1,40 +1,46 @@
-//! Writes a model directory from the published files.
+//! Writes a model directory from the published files, or from another model with its weights in fewer bits.
 //!
 //! `cargo run --release --example convert -- --beats BEATs.pt --clipseg pytorch_model.bin --acl Param_best.pth --out DIR`
+//! `cargo run --release --example convert -- --model DIR --weights q8 --out SMALLER`
 #![allow(clippy::print_stdout)] // a program talks
 
 mod common;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use clap::Parser;
-use serde_json::{Value, json};
+use common::WeightsChoice;
+use serde_json::Value;
 use soundsight::Localizer;
 use soundsight::clipseg::ClipSegConfig;
-use soundsight::files::write_atomically;
-use soundsight::weights::{Checkpoint, ModelFiles, save_safetensors};
+use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, WeightFormat, save_as};
 
-/// Writes a model directory (config.json and three safetensors files) from published files, after checking that every
-/// tensor is there and fits.
+/// Writes a model directory (config.json and three files of weights) from published files or from another model, after
+/// checking that every tensor is there and fits.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     /// BEATs checkpoint with its configuration: {cfg, model}.
-    #[arg(long, value_name = "F")]
-    beats: PathBuf,
+    #[arg(long, value_name = "F", required_unless_present = "model", requires_all = ["clipseg", "acl"])]
+    beats: Option<PathBuf>,
     /// CLIPSeg weights: pytorch_model.bin or model.safetensors.
-    #[arg(long, value_name = "F")]
-    clipseg: PathBuf,
+    #[arg(long, value_name = "F", requires = "beats")]
+    clipseg: Option<PathBuf>,
     /// CLIPSeg's config.json; that of CIDAS/clipseg-rd64-refined if left out.
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", requires = "clipseg")]
     clipseg_config: Option<PathBuf>,
     /// ACL weights: {audio_proj, masker_i}.
-    #[arg(long, value_name = "F")]
-    acl: PathBuf,
+    #[arg(long, value_name = "F", requires = "beats")]
+    acl: Option<PathBuf>,
+    /// In place of these files: a model directory, or the name of a model on this machine.
+    #[arg(long, value_name = "DIR|NAME", conflicts_with = "beats")]
+    model: Option<String>,
+    /// How matrices are written: q8 as GGUF files, everything else as safetensors.
+    #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
+    weights: WeightsChoice,
     /// The model directory; made if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -45,47 +51,58 @@ fn main() -> ExitCode {
 }
 
 fn convert(options: Options) -> Result<()> {
-    let beats = Checkpoint::open(&options.beats)?;
+    let files = match (&options.model, &options.beats, &options.clipseg, &options.acl) {
+        (Some(model), ..) => ModelFiles::resolve(model, &Hub::from_env(), Download::Never)?,
+        (_, Some(beats), Some(clipseg), Some(acl)) => published(&options, beats, clipseg, acl)?,
+        _ => anyhow::bail!("neither --model nor --beats, --clipseg and --acl"),
+    };
+    let (out, format) = (&options.out, options.weights.format());
+    let ending = if format == WeightFormat::Q8_0 { "gguf" } else { "safetensors" };
+    let other = if ending == "gguf" { "safetensors" } else { "gguf" };
+    for name in PARTS {
+        let path = out.join(format!("{name}.{other}"));
+        ensure!(!path.exists(), "{}: --out has the weights in another format already", path.display());
+    }
+    // Nothing is written unless all of it makes a model.
+    Localizer::from_files(&files, Device::Cpu, DType::F32)?;
+
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
+    for (name, checkpoint) in PARTS.into_iter().zip([&files.beats, &files.clipseg, &files.acl]) {
+        let path = out.join(format!("{name}.{ending}"));
+        save_as(checkpoint, &path, format)?;
+        println!("{} ({} tensors)", path.display(), checkpoint.entries().len());
+    }
+    files.place_tokenizer(out)?;
+    // Last, because a folder without it is no model directory.
+    files.write_config(out)?;
+    println!("{}", out.join("config.json").display());
+    Ok(())
+}
+
+const PARTS: [&str; 3] = ["beats", "clipseg", "acl"];
+
+/// The model of these files.
+fn published(options: &Options, beats: &Path, clipseg: &Path, acl: &Path) -> Result<ModelFiles> {
+    let beats = Checkpoint::open(beats)?;
     let beats_config = beats.config().cloned();
     let beats_config = beats_config.with_context(|| {
-        format!("{}: expected a BEATs checkpoint with its configuration (cfg), found none", options.beats.display())
+        format!("{}: expected a BEATs checkpoint with its configuration (cfg), found none", beats.path().display())
     })?;
     let clipseg_config = match &options.clipseg_config {
         Some(path) => read_json(path)?,
         None => serde_json::to_value(ClipSegConfig::rd64_refined())?,
     };
-    let files = ModelFiles {
+    Ok(ModelFiles {
         name: options.out.display().to_string(),
         beats,
-        clipseg: Checkpoint::open(&options.clipseg)?,
-        acl: Checkpoint::open(&options.acl)?,
+        clipseg: Checkpoint::open(clipseg)?,
+        acl: Checkpoint::open(acl)?,
         beats_config,
         clipseg_config,
         acl_config: None,
         things: None,
         tokenizer: None,
-    };
-    // Nothing is written unless all of it makes a model.
-    Localizer::from_files(&files, Device::Cpu, DType::F32)?;
-
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("{}: cannot create the folder", options.out.display()))?;
-    for (name, checkpoint) in [("beats", &files.beats), ("clipseg", &files.clipseg), ("acl", &files.acl)] {
-        let path = options.out.join(format!("{name}.safetensors"));
-        let tensor = |(name, entry): (&String, &soundsight::weights::Entry)| {
-            Ok((name.clone(), checkpoint.tensor(name, &Device::Cpu, entry.dtype())?))
-        };
-        let tensors = checkpoint.entries().iter().map(tensor).collect::<soundsight::Result<_>>()?;
-        save_safetensors(&path, &tensors, &Default::default())?;
-        println!("{} ({} tensors)", path.display(), checkpoint.entries().len());
-    }
-    // Last, because a folder without it is no model directory.
-    let path = options.out.join("config.json");
-    let config = json!({"beats": files.beats_config, "clipseg": files.clipseg_config});
-    let text = serde_json::to_string_pretty(&config)?;
-    write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(soundsight::Error::io(&path, "write")))?;
-    println!("{}", path.display());
-    Ok(())
+    })
 }
 
 fn read_json(path: &PathBuf) -> Result<Value> {

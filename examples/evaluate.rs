@@ -46,6 +46,9 @@ struct Args {
     /// Where the model computes [default: auto].
     #[arg(long, value_enum, requires = "model")]
     device: Option<common::DeviceChoice>,
+    /// How matrices are kept in memory [default: as the files have them].
+    #[arg(long, value_enum, requires = "model")]
+    weights: Option<common::WeightsChoice>,
     /// The folder with the benchmark's pictures and sounds (beside --predictions: for the gallery of --report).
     #[arg(long)]
     data: Option<PathBuf>,
@@ -77,10 +80,14 @@ fn evaluate_with(args: Args) -> Result<()> {
     if let Some(file) = &args.predictions {
         return run(&args, &samples, &PredictionsFile::open(file, args.benchmark)?, &options);
     }
-    let device = args.device.unwrap_or(common::DeviceChoice::Auto);
-    let name = args.model.clone().context("neither --predictions nor --model")?;
+    let model = args.model.clone().context("neither --predictions nor --model")?;
     let data = args.data.clone().context("--model without --data")?;
-    let localizer = common::load(&common::ModelOptions { model: name, device, dtype: common::DTypeChoice::F32 })?;
+    let localizer = common::load(&common::ModelOptions {
+        model,
+        device: args.device.unwrap_or(common::DeviceChoice::Auto),
+        dtype: common::DTypeChoice::F32,
+        weights: args.weights.unwrap_or(common::WeightsChoice::AsStored),
+    })?;
     run(&args, &samples, &model::Model::new(localizer, args.benchmark, data)?, &options)
 }
 

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use soundsight::Localizer;
 use soundsight::data::{BadPairs, EpochSampler, FeatureCache, Loader, MediaReader, PairDataset, PairList, Shard};
 use soundsight::train::{AclObjective, Checkpoints, Outcome, Trainable, Trainer, audio_features_identity};
+use soundsight::weights::WeightFormat;
 
 /// Trains ACL's AudioTokenizer and masker on pairs of sounds and pictures. The defaults are the published recipe.
 #[derive(Parser)]
@@ -61,10 +61,13 @@ fn train(options: Options) -> Result<()> {
         .with_context(|| format!("{}, --batch", data.list().display()))?;
 
     let (files, device, dtype) = (options.model.find()?, options.model.device()?, options.model.dtype());
-    let localizer = Localizer::from_files(&files, device.clone(), dtype)?;
+    let localizer = options.model.load(&files)?;
     let model = localizer.acl().config();
     let cache = match &options.cache {
-        Some(folder) => Some(FeatureCache::open(folder, &audio_features_identity(&files, model, dtype)?)?),
+        Some(folder) => {
+            let (identity, weights) = (audio_features_identity(&files, model, dtype)?, options.model.weights.format());
+            Some(FeatureCache::open(folder, &format!("{identity}{}", kept(weights)))?)
+        }
         None => None,
     };
     let trainable = match options.from_scratch {
@@ -134,4 +137,12 @@ fn train(options: Options) -> Result<()> {
         println!("unreadable pairs: {}, listed in {}", bad.count(), out.join("bad_pairs.csv").display());
     }
     Ok(())
+}
+
+/// What frozen weights in fewer bits than the files' own add to the identity of features made with them.
+fn kept(weights: WeightFormat) -> String {
+    match weights {
+        WeightFormat::AsStored => String::new(),
+        other => format!(" with weights kept as {other:?}"),
+    }
 }

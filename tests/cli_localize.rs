@@ -193,3 +193,33 @@ fn convert_writes_a_model_directory_that_says_the_same() {
     convert.arg("--acl").arg(original("acl.pth")).arg("--out").arg(&wrong);
     refused(&mut convert, &wrong, &["clipseg.bin"]);
 }
+
+#[test]
+fn convert_writes_fewer_bits_that_localize_reads() {
+    let (out, heatmaps) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let convert = |weights: &str, to: &Path| {
+        let mut convert = example("convert");
+        convert.arg("--model").arg(fixture("mini")).args(["--weights", weights]).arg("--out").arg(to);
+        convert
+    };
+    let small = out.path().join("q8");
+    stdout(&mut convert("q8", &small));
+    let size = |folder: &Path, name: &str| std::fs::metadata(folder.join(name)).unwrap().len();
+    for part in ["beats", "clipseg"] {
+        let (small, large) =
+            (size(&small, &format!("{part}.gguf")), size(&fixture("mini"), &format!("{part}.safetensors")));
+        assert!(3 * small < 2 * large, "{part}: {small} bytes of {large}");
+    }
+    let run = |model: &Path, weights: &str, to: &str| {
+        let to = heatmaps.path().join(to);
+        let mut localize = example("localize");
+        localize.arg("--model").arg(model).args(["--weights", weights]).arg("--out").arg(&to);
+        stdout(localize.args([fixture("mini/clip.wav"), fixture("mini/frame.png")]));
+        names_in(&to).into_iter().map(|name| std::fs::read(to.join(name)).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(run(&small, "as-stored", "a") == run(&fixture("mini"), "q8", "b"));
+    // Two files for one part would leave open which one counts.
+    refused(&mut convert("f16", &small), &out.path().join("none"), &["beats.gguf", "another format"]);
+    assert!(!small.join("beats.safetensors").exists());
+    assert!(convert("f16", &out.path().join("f16")).arg("--beats").arg("x").output().unwrap().status.code() == Some(1));
+}

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use soundsight::Localizer;
 use soundsight::localizer::select_device;
-use soundsight::weights::{Download, Hub, ModelFiles};
+use soundsight::weights::{Download, Hub, ModelFiles, WeightFormat};
 
 /// A program's frame: reads the command line and runs `work`; exit status 0, or 1 with one message on standard error.
 pub fn run<O: Parser>(work: impl FnOnce(O) -> Result<()>) -> ExitCode {
@@ -48,6 +48,33 @@ pub struct ModelOptions {
     /// Precision to compute in.
     #[arg(long, value_enum, default_value_t = DTypeChoice::F32)]
     pub dtype: DTypeChoice,
+    /// How matrices are kept in memory, where they are computed with in f32 on the CPU.
+    #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
+    pub weights: WeightsChoice,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum WeightsChoice {
+    /// As the files have them.
+    AsStored,
+    F32,
+    F16,
+    Bf16,
+    /// 8 bits, 32 neighbours with one factor.
+    Q8,
+}
+
+impl WeightsChoice {
+    /// The library's word for it.
+    pub fn format(self) -> WeightFormat {
+        match self {
+            Self::AsStored => WeightFormat::AsStored,
+            Self::F32 => WeightFormat::F32,
+            Self::F16 => WeightFormat::F16,
+            Self::Bf16 => WeightFormat::Bf16,
+            Self::Q8 => WeightFormat::Q8_0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,6 +113,12 @@ impl ModelOptions {
         }
     }
 
+    /// Loads the chosen model from its files.
+    pub fn load(&self, files: &ModelFiles) -> Result<Localizer> {
+        let builder = Localizer::builder(&files.name).device(self.device()?).dtype(self.dtype());
+        Ok(builder.weights(self.weights.format()).load_files(files)?)
+    }
+
     /// Finds the chosen model's files, with a progress bar for whatever has to be downloaded.
     pub fn find(&self) -> Result<ModelFiles> {
         let mut bar: Option<(String, ProgressBar)> = None;
@@ -113,10 +146,9 @@ impl ModelOptions {
     }
 }
 
-/// Loads the chosen model.
+/// Finds and loads the chosen model.
 pub fn load(options: &ModelOptions) -> Result<Localizer> {
-    let (device, files) = (options.device()?, options.find()?);
-    Ok(Localizer::from_files(&files, device, options.dtype())?)
+    options.load(&options.find()?)
 }
 
 /// A bar on the terminal; nothing where there is none.

@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use super::config::ClipTextConfig;
 use super::encoder::{Block, BlockConfig, blocks};
 use crate::error::{Error, Result};
-use crate::nn::LayerNorm;
+use crate::nn::{Embedding, LayerNorm};
 
 /// What the text tower made of a prompt.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl TextOutput {
 /// CLIP's causal text transformer.
 #[derive(Clone, Debug)]
 pub struct TextTower {
-    token_embedding: Tensor,
+    token_embedding: Embedding,
     position_embedding: Tensor,
     layers: Vec<Block>,
     final_layer_norm: LayerNorm,
@@ -62,7 +62,7 @@ impl TextTower {
             causal: true,
         };
         Ok(Self {
-            token_embedding: embeddings.pp("token_embedding").get((config.vocab_size, width), "weight")?,
+            token_embedding: Embedding::new(config.vocab_size, width, embeddings.pp("token_embedding"))?,
             position_embedding: embeddings.pp("position_embedding").get(positions, "weight")?,
             layers: blocks(&block, config.num_hidden_layers, vb.pp("encoder"))?,
             final_layer_norm: LayerNorm::new(width, config.layer_norm_eps, vb.pp("final_layer_norm"))?,
@@ -89,9 +89,7 @@ impl TextTower {
     /// # Errors
     /// [`Error::Candle`] for an id outside of the vocabulary.
     pub fn embed_tokens(&self, ids: &Tensor) -> Result<Tensor> {
-        let mut shape = ids.dims().to_vec();
-        shape.push(self.hidden_size());
-        Ok(self.token_embedding.index_select(&ids.flatten_all()?, 0)?.reshape(shape)?)
+        self.token_embedding.forward(ids)
     }
 
     /// Runs the tower over token ids `[B, N]`.

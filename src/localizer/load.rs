@@ -10,7 +10,7 @@ use crate::beats::Beats;
 use crate::clip::tokenizer::ClipTokenizer;
 use crate::clipseg::ClipSeg;
 use crate::error::{Error, Result};
-use crate::weights::{Download, Hub, ModelFiles, Progress, TokenizerFiles};
+use crate::weights::{Download, Hub, ModelFiles, Progress, TokenizerFiles, WeightFormat};
 
 /// BEATs stores the shared relative position bias once per block; only block 0's is read.
 const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
@@ -22,13 +22,21 @@ pub struct LocalizerBuilder {
     model: String,
     device: Device,
     dtype: DType,
+    weights: WeightFormat,
     hub: Hub,
     download: Option<OnProgress>,
 }
 
 impl LocalizerBuilder {
     pub(super) fn new(model: &str) -> Self {
-        Self { model: model.to_string(), device: Device::Cpu, dtype: DType::F32, hub: Hub::from_env(), download: None }
+        Self {
+            model: model.to_string(),
+            device: Device::Cpu,
+            dtype: DType::F32,
+            weights: WeightFormat::AsStored,
+            hub: Hub::from_env(),
+            download: None,
+        }
     }
 
     /// Where the model computes; the CPU at first. [`select_device`] knows devices by name.
@@ -40,6 +48,12 @@ impl LocalizerBuilder {
     /// The precision that the model computes in, `F32`, `F16` or `BF16`; `F32` at first.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// How matrices are kept in memory; as the files have them at first. Anything less is for computing in `f32` on the CPU.
+    pub fn weights(mut self, weights: WeightFormat) -> Self {
+        self.weights = weights;
         self
     }
 
@@ -68,24 +82,33 @@ impl LocalizerBuilder {
             None => Download::Never,
         };
         let files = ModelFiles::resolve(&self.model, &self.hub, download)?;
-        Localizer::from_files(&files, self.device, self.dtype)
+        self.load_files(&files)
     }
-}
 
-impl Localizer {
-    /// Loads a model from files that were found before.
+    /// Loads files that were found before, whatever the model's name.
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load`], but for finding the files.
-    pub fn from_files(files: &ModelFiles, device: Device, dtype: DType) -> Result<Self> {
+    pub fn load_files(self, files: &ModelFiles) -> Result<Localizer> {
+        let Self { device, dtype, weights, .. } = self;
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
             return Err(Error::config("dtype", "F32, F16 or BF16", dtype.as_str()));
         }
         let config = ModelConfig::from_files(files)?;
         let tokenizer = files.tokenizer.as_ref().map(open_tokenizer).transpose()?;
         let prompt = prompt_ids(&config.acl, tokenizer.as_ref())?;
-        let acl = Acl::load(&config, &prompt, files, &device, dtype)?;
-        Self::from_parts(files.name.clone(), acl, tokenizer, device, dtype)
+        let acl = Acl::load(&config, &prompt, files, &device, dtype, weights)?;
+        Localizer::from_parts(files.name.clone(), acl, tokenizer, device, dtype)
+    }
+}
+
+impl Localizer {
+    /// Loads a model from files that were found before, its weights kept as the files have them.
+    ///
+    /// # Errors
+    /// As [`LocalizerBuilder::load_files`].
+    pub fn from_files(files: &ModelFiles, device: Device, dtype: DType) -> Result<Self> {
+        Self::builder(&files.name).device(device).dtype(dtype).load_files(files)
     }
 }
 
@@ -100,11 +123,13 @@ impl Acl {
         files: &ModelFiles,
         device: &Device,
         dtype: DType,
+        weights: WeightFormat,
     ) -> Result<Self> {
         config.validate()?;
-        let beats = files.beats.load(device, dtype, &[SHARED_BIAS], |vb| Beats::new(&config.beats, vb))?;
-        let clipseg = files.clipseg.load(device, dtype, &[], |vb| ClipSeg::new(&config.clipseg, vb))?;
-        let learned = files.acl.load(device, dtype, &[], |vb| Learned::new(config, vb))?;
+        let (beats, clipseg) = (&config.beats, &config.clipseg);
+        let beats = files.beats.load_kept(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
+        let clipseg = files.clipseg.load_kept(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
+        let learned = files.acl.load_kept(device, dtype, weights, &[], |vb| Learned::new(config, vb))?;
         Self::from_parts(config, prompt, beats, clipseg, learned)
     }
 }

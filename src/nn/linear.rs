@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use super::activation::Activation;
+use super::format;
 use super::frozen::FrozenLinear;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use super::trainable::TrainableLinear;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 ///
 /// Weights that are trainable ([`Var`](candle_core::Var)s) receive gradients; all others are frozen, and then no
 /// gradient is computed for them. Frozen `f32` weights on a CPU are packed once for the product's inner loop and the
-/// original is dropped.
+/// original is dropped; where the builder keeps weights compressed ([`WeightFormat`](super::WeightFormat)) they stay so.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
@@ -61,9 +62,7 @@ impl Linear {
     /// # Errors
     /// [`Error::Candle`] when the builder has no such tensors.
     pub fn new(in_dim: usize, out_dim: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
-        let weight = vb.get((out_dim, in_dim), "weight")?;
-        let bias = if bias { Some(vb.get(out_dim, "bias")?) } else { None };
-        Self::from_tensors(weight, bias)
+        Self::merged(in_dim, &[out_dim], bias, &[vb])
     }
 
     /// A layer from `weight` `[out, in]` and `bias` `[out]`.
@@ -106,18 +105,36 @@ impl Linear {
     /// # Errors
     /// [`Error::Candle`] when the builders have no such tensors.
     pub fn merged(in_dim: usize, out_dims: &[usize], bias: bool, vbs: &[VarBuilder]) -> Result<Self> {
-        let mut weights = Vec::new();
         let mut biases = Vec::new();
-        for (out_dim, vb) in out_dims.iter().zip(vbs) {
-            weights.push(vb.get((*out_dim, in_dim), "weight")?);
-            if bias {
+        if bias {
+            for (out_dim, vb) in out_dims.iter().zip(vbs) {
                 biases.push(vb.get(*out_dim, "bias")?);
             }
         }
-        Self::derived(move || {
-            let bias = if biases.is_empty() { None } else { Some(Tensor::cat(&biases, 0)?) };
-            Ok((Tensor::cat(&weights, 0)?, bias))
-        })
+        let put_together = |biases: &[Tensor]| (!biases.is_empty()).then(|| Tensor::cat(biases, 0)).transpose();
+        if let Some(matrix) = Self::compressed(in_dim, out_dims, vbs)? {
+            let out_dim = matrix.columns();
+            let bias = put_together(&biases)?.map(|b| b.to_vec1::<f32>()).transpose()?;
+            let weight = Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }));
+            return Ok(Self { weight, in_dim, out_dim });
+        }
+        let mut weights = Vec::new();
+        for (out_dim, vb) in out_dims.iter().zip(vbs) {
+            weights.push(vb.get((*out_dim, in_dim), "weight")?);
+        }
+        Self::derived(move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
+    }
+
+    /// The packed weight, where the builders keep all parts compressed in one way.
+    fn compressed(in_dim: usize, out_dims: &[usize], vbs: &[VarBuilder]) -> Result<Option<PackedMatrix>> {
+        let mut parts: Vec<Tensor> = Vec::new();
+        for (out_dim, vb) in out_dims.iter().zip(vbs) {
+            match format::compressed(vb, *out_dim, in_dim)? {
+                Some(part) if parts.first().is_none_or(|first| first.dtype() == part.dtype()) => parts.push(part),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(PackedMatrix::compressed(&Tensor::cat(&parts, 0)?, out_dims.iter().sum(), in_dim)?))
     }
 
     /// Width of the input.
@@ -260,7 +277,10 @@ fn product(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use candle_core::{DType, Device, Var};
+    use candle_nn::var_builder::SimpleBackend;
 
     use super::*;
     use crate::nn::testing::{max_difference, random};
@@ -325,6 +345,60 @@ mod tests {
             let grads = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
             assert!(grads.get(&x).is_some());
             assert!(grads.get(&w).is_none());
+        }
+    }
+
+    #[test]
+    fn layers_of_compressed_parts_agree_in_value_and_gradient() {
+        let (w, b) = (random(&[10, 32]), random(&[10]));
+        let half = w.to_dtype(DType::F16).unwrap();
+        let exact = half.to_dtype(DType::F32).unwrap();
+        let map =
+            [("p.weight", &exact), ("p.weight.compressed", &half), ("q.weight", &w), ("p.bias", &b), ("q.bias", &b)];
+        let map = map.into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+        let vb = VarBuilder::from_backend(Box::new(Kept(map)), DType::F32, Device::Cpu);
+        let (p, q) = (vb.pp("p"), vb.pp("q"));
+        let x = Var::from_tensor(&random(&[3, 32])).unwrap();
+        // The last has one part that is compressed and one that is not.
+        for (parts, weights) in
+            [(vec![&p], vec![&exact]), (vec![&p, &p], vec![&exact; 2]), (vec![&p, &q], vec![&exact, &w])]
+        {
+            let vbs: Vec<VarBuilder> = parts.into_iter().cloned().collect();
+            let layer = Linear::merged(32, &vec![10; vbs.len()], true, &vbs).unwrap();
+            let weight = Tensor::cat(&weights, 0).unwrap();
+            let full = Linear::from_tensors(weight, Some(Tensor::cat(&vec![&b; vbs.len()], 0).unwrap())).unwrap();
+            assert_eq!(layer.out_dim(), full.out_dim());
+            let results = [layer, full].map(|layer| {
+                let y = layer.forward(&x).unwrap();
+                let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                (y, gradients.get(&x).unwrap().clone())
+            });
+            assert_eq!(max_difference(&results[0].0, &results[1].0), 0.0);
+            assert_eq!(max_difference(&results[0].1, &results[1].1), 0.0);
+        }
+    }
+
+    /// Tensors by name, each with the type that it has.
+    struct Kept(HashMap<String, Tensor>);
+
+    impl SimpleBackend for Kept {
+        fn get(
+            &self,
+            _: Shape,
+            name: &str,
+            _: candle_nn::Init,
+            dtype: DType,
+            device: &Device,
+        ) -> candle_core::Result<Tensor> {
+            self.get_unchecked(name, dtype, device)
+        }
+
+        fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+            Ok(self.0[name].clone())
+        }
+
+        fn contains_tensor(&self, name: &str) -> bool {
+            self.0.contains_key(name)
         }
     }
 

@@ -8,10 +8,12 @@
 
 use std::ops::Range;
 
+use candle_core::Tensor;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::activation::Activation;
+use super::panels::Panels;
 
 /// Rows of a tile.
 const MR: usize = 6;
@@ -22,6 +24,9 @@ const KC: usize = 384;
 /// The most rows of a block: few, so that their part of a wide result stays in the second-level cache from one depth to
 /// the next, beside the packed rows (72 KiB).
 const MC: usize = 48;
+/// The same where the right-hand side is compressed: its panels are expanded for every block of rows, and twice as many
+/// rows halve the cost of that.
+const MC_COMPRESSED: usize = 96;
 
 /// A read-only matrix inside a slice: element (i, j) is `data[i·row_stride + j·column_stride]`.
 ///
@@ -65,7 +70,7 @@ impl<'a> MatrixRef<'a> {
 pub(crate) struct PackedMatrix {
     rows: usize,
     columns: usize,
-    data: Vec<f32>,
+    panels: Panels,
 }
 
 impl PackedMatrix {
@@ -80,12 +85,13 @@ impl PackedMatrix {
     pub(crate) fn pack(&mut self, b: MatrixRef<'_>) {
         (self.rows, self.columns) = (b.rows, b.columns);
         let panels = b.columns.div_ceil(NR);
-        self.data.clear();
-        self.data.resize(panels * b.rows * NR, 0.0);
-        if b.rows == 0 {
-            return;
-        }
-        for (p, panel) in self.data.chunks_exact_mut(b.rows * NR).enumerate() {
+        let mut data = match std::mem::take(&mut self.panels) {
+            Panels::F32(data) => data,
+            _ => Vec::new(),
+        };
+        data.clear();
+        data.resize(panels * b.rows * NR, 0.0);
+        for (p, panel) in data.chunks_exact_mut((b.rows * NR).max(1)).enumerate() {
             let first = p * NR;
             let width = NR.min(b.columns - first);
             if b.column_stride == 1 {
@@ -102,6 +108,18 @@ impl PackedMatrix {
                 }
             }
         }
+        self.panels = Panels::F32(data);
+    }
+
+    /// Packs the transpose of a compressed matrix: `n` rows of `k` numbers, of type F16 or BF16, or in `Q8_0` blocks of type
+    /// U8.
+    pub(crate) fn compressed(rows: &Tensor, n: usize, k: usize) -> candle_core::Result<Self> {
+        Ok(Self { rows: k, columns: n, panels: Panels::compressed(rows, n, k)? })
+    }
+
+    /// How many rows of the left-hand side make a block.
+    fn block_rows(&self) -> usize {
+        if self.panels.is_compressed() { MC_COMPRESSED } else { MC }
     }
 
     /// K, the number of rows.
@@ -116,11 +134,15 @@ impl PackedMatrix {
 
     /// The matrix back as `[N, K]` row-major: each column of B is a row.
     pub(crate) fn unpack_transposed(&self) -> Vec<f32> {
+        let k = self.rows.max(1);
         let mut out = vec![0.0; self.rows * self.columns];
-        for (n, row) in out.chunks_exact_mut(self.rows.max(1)).enumerate() {
-            let panel = &self.data[(n / NR) * self.rows * NR..];
-            for (x, source) in row.iter_mut().zip(panel.chunks_exact(NR)) {
-                *x = source[n % NR];
+        let mut scratch = vec![0.0; if self.panels.is_compressed() { k * NR } else { 0 }];
+        for (p, rows) in out.chunks_mut(k * NR).enumerate() {
+            let panel = self.panels.rows(p * k, k, &mut scratch);
+            for (j, row) in rows.chunks_exact_mut(k).enumerate() {
+                for (x, source) in row.iter_mut().zip(panel.chunks_exact(NR)) {
+                    *x = source[j];
+                }
             }
         }
         out
@@ -145,7 +167,7 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
     let threads = rayon::current_num_threads();
     if m >= 2 * MR * threads || threads == 1 {
         // Equal blocks of whole tiles, a multiple of the threads: each packs its own rows and reads all panels.
-        let blocks = threads * m.div_ceil(MC * threads);
+        let blocks = threads * m.div_ceil(b.block_rows() * threads);
         let block = m.div_ceil(blocks).next_multiple_of(MR);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
             let rows = i * block..(i * block + block).min(m);
@@ -254,17 +276,23 @@ fn block_of<S: Simd, const V: usize, const PANELS: usize>(
 ) {
     let Scratch { out, out_stride, packed } = scratch;
     let (k, n) = (b.rows, b.columns);
-    for rows in (0..a.rows).step_by(MC) {
-        let a = a.slice_rows(rows..(rows + MC).min(a.rows));
+    let block_rows = b.block_rows();
+    let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC.min(k) * NR } else { 0 }];
+    let half = expanded.len() / 2;
+    for rows in (0..a.rows).step_by(block_rows) {
+        let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
         for depth in (0..k).step_by(KC) {
             let kc = KC.min(k - depth);
             pack_rows(a, depth, kc, packed);
             let (first, last) = (depth == 0, depth + kc == k);
             let activation = epilogue.activation.filter(|_| last);
-            let panel = |p: usize| &b.data[(p * k + depth) * NR..(p * k + depth + kc) * NR];
             for p in panels.clone().step_by(PANELS) {
                 let width = (PANELS.min(panels.end - p) * NR).min(n - p * NR);
                 let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                let two = PANELS == 2 && width > NR;
+                let (left, right) = expanded.split_at_mut(half);
+                let panel = b.panels.rows(p * k + depth, kc, left);
+                let next = if two { b.panels.rows((p + 1) * k + depth, kc, right) } else { &[] };
                 for (t, strip) in packed.chunks_exact(kc * MR).enumerate() {
                     let height = MR.min(a.rows - t * MR);
                     let origin = (rows + t * MR) * out_stride + (p - panels.start) * NR;
@@ -278,10 +306,10 @@ fn block_of<S: Simd, const V: usize, const PANELS: usize>(
                         width,
                         height,
                     };
-                    if PANELS == 2 && width > NR {
-                        tile.run::<S, V, 2>(simd, [panel(p), panel(p + 1)]);
+                    if two {
+                        tile.run::<S, V, 2>(simd, [panel, next]);
                     } else {
-                        tile.run::<S, V, 1>(simd, [panel(p)]);
+                        tile.run::<S, V, 1>(simd, [panel]);
                     }
                 }
             }
@@ -416,6 +444,10 @@ fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, scratch: &mut Vec<f32>) 
 
 #[cfg(test)]
 mod tests {
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{DType, Device};
+    use half::f16;
+
     use super::*;
 
     /// Small numbers without a pattern, the same in every run.
@@ -461,6 +493,54 @@ mod tests {
         let (a, b) = (numbers(40 + 12, 4), numbers(12 * 5, 5));
         let window = MatrixRef { data: &a, rows: 21, columns: 12, row_stride: 2, column_stride: 1 };
         check(window, MatrixRef::new(&b, 12, 5), None);
+    }
+
+    #[test]
+    fn compressed_products_are_those_of_the_expanded_weights() {
+        for (m, k, n) in [(1, 32, 1), (7, 800, 33), (200, 416, 19), (30, 64, 48)] {
+            let (a, rows) = (numbers(m * k, 7), numbers(n * k, 8));
+            let rows = Tensor::from_vec(rows, (n, k), &Device::Cpu).unwrap();
+            let blocks = QTensor::quantize(&rows, GgmlDType::Q8_0).unwrap();
+            let bytes = blocks.data().unwrap().into_owned();
+            let half = |dtype| {
+                let half = rows.to_dtype(dtype).unwrap();
+                (half.clone(), half.to_dtype(DType::F32).unwrap())
+            };
+            let blocks = (
+                Tensor::from_vec(bytes, (n, k / 32 * 34), &Device::Cpu).unwrap(),
+                blocks.dequantize(&Device::Cpu).unwrap(),
+            );
+            for (compressed, expanded) in [half(DType::F16), half(DType::BF16), blocks] {
+                let packed = PackedMatrix::compressed(&compressed, n, k).unwrap();
+                assert!(packed.panels.is_compressed());
+                let expanded = expanded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(packed.unpack_transposed(), expanded);
+                let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
+                let product = |b: &PackedMatrix| {
+                    let mut out = vec![f32::NAN; m * n];
+                    matmul(MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
+                    out
+                };
+                assert_eq!(product(&packed), product(&full), "{m} {k} {n} {:?}", compressed.dtype());
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_expansion_can_express_is_not_compressed() {
+        let half = Tensor::from_vec(vec![f16::INFINITY, f16::NAN, f16::ONE, f16::ZERO], (2, 2), &Device::Cpu).unwrap();
+        let packed = PackedMatrix::compressed(&half, 2, 2).unwrap();
+        let unpacked = packed.unpack_transposed();
+        assert!(unpacked[0] == f32::INFINITY && unpacked[1].is_nan() && unpacked[2..] == [1.0, 0.0]);
+        let mut block = vec![1u8; 34];
+        block[..2].copy_from_slice(&f16::INFINITY.to_le_bytes());
+        let block = Tensor::from_vec(block, (1, 34), &Device::Cpu).unwrap();
+        let packed = PackedMatrix::compressed(&block, 1, 32).unwrap();
+        assert!(packed.unpack_transposed().iter().all(|x| *x == f32::INFINITY));
+        // Not a kind that anything makes.
+        let odd = Tensor::zeros((1, 32), DType::U8, &Device::Cpu).unwrap();
+        assert!(PackedMatrix::compressed(&odd, 1, 31).is_err());
+        assert!(PackedMatrix::compressed(&odd, 1, 32).is_err());
     }
 
     #[test]

@@ -12,14 +12,16 @@ use sha2::{Digest, Sha256};
 use super::archive::Trouble;
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype};
 use super::store::Store;
-use super::{keys, safetensors, torch};
+use super::{gguf, keys, safetensors, torch};
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
+use crate::nn::format::{BLOCK, BLOCK_BYTES, append_blocks};
 
-/// A file of weights: `.safetensors`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
+/// A file of weights: `.safetensors`, `.gguf`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
 ///
 /// Opening reads the directory of the file only. Each tensor is then read straight into its final place, so that
-/// loading a model takes the memory of the model and no more. Pickles are decoded, never executed: anything in them
+/// loading a model takes the memory of the model and no more. (Mapping the file into memory would save nothing: weights
+/// are laid out anew for the products that they are for, and a mapped file that changes is undefined behaviour.) Pickles are decoded, never executed: anything in them
 /// that is not part of a checkpoint of tensors is an error.
 ///
 /// Nested dictionaries become dotted names, `{"masker_i": {"w": …}}` the tensor `masker_i.w`. Entries of the top level
@@ -51,6 +53,8 @@ pub struct Entry {
     pub(super) span: usize,
     /// Where in the file its first number is, in bytes.
     pub(super) start: u64,
+    /// Whether the numbers are in `Q8_0` blocks.
+    quantized: bool,
 }
 
 impl Entry {
@@ -73,15 +77,35 @@ impl Entry {
             matches
         });
         let strides = (len > 0 && !in_order).then(|| strides.to_vec());
-        Some(Self { dtype, shape: shape.to_vec(), strides, span, start: 0 })
+        Some(Self { dtype, shape: shape.to_vec(), strides, span, start: 0, quantized: false })
     }
 
     /// A tensor whose numbers lie in order from byte `start`; `None` where its size overflows.
     pub(super) fn contiguous(dtype: DType, shape: &[usize], start: u64) -> Option<Self> {
-        Some(Self { dtype, shape: shape.to_vec(), strides: None, span: len(shape)?, start })
+        Some(Self { dtype, shape: shape.to_vec(), strides: None, span: len(shape)?, start, quantized: false })
     }
 
-    /// The type of its numbers in the file.
+    /// A tensor in `Q8_0` blocks at the start of the file; `None` where its size overflows or is no multiple of a block.
+    pub(super) fn blocks(shape: &[usize]) -> Option<Self> {
+        shape.last().filter(|columns| columns.is_multiple_of(BLOCK))?;
+        Some(Self { quantized: true, ..Self::contiguous(DType::F32, shape, 0)? })
+    }
+
+    /// How many bytes of the file it takes; `None` where that overflows.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let bytes = match self.quantized {
+            true => (self.span / BLOCK).checked_mul(BLOCK_BYTES),
+            false => self.span.checked_mul(self.dtype.size_in_bytes()),
+        };
+        bytes.map(|bytes| bytes as u64)
+    }
+
+    /// Whether its numbers are stored in blocks of 8 bits (GGUF's `Q8_0`).
+    pub fn is_quantized(&self) -> bool {
+        self.quantized
+    }
+
+    /// The type of its numbers in the file; F32 for numbers in blocks of 8 bits, which are products with a factor.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -126,9 +150,12 @@ impl Checkpoint {
     fn read_directory(path: &Path, store: Store) -> Result<Self> {
         let mut contents = read_contents(&store).map_err(|trouble| match trouble {
             Trouble::Io(source) => Error::io(path, "read")(source),
-            Trouble::Found(found) => {
-                Error::format(path, "checkpoint", "a safetensors file or a torch.save archive of tensors", found)
-            }
+            Trouble::Found(found) => Error::format(
+                path,
+                "checkpoint",
+                "a safetensors or GGUF file, or a torch.save archive of tensors",
+                found,
+            ),
         })?;
         for (name, entry) in std::mem::take(&mut contents.entries) {
             let published = keys::published(&name);
@@ -196,22 +223,48 @@ impl Checkpoint {
         let missing = || Error::Weights { path: self.path.clone(), problems: vec![format!("missing `{name}`")] };
         let entry = self.entries().get(name).ok_or_else(missing)?;
         let unsupported = || Error::format(&self.path, "checkpoint", SUPPORTED, format!("`{name}`: {:?}", entry.dtype));
-        let tensor = for_dtype!(
-            entry.dtype,
-            Number => Tensor::from_vec(self.numbers::<Number>(entry)?, entry.shape(), &Device::Cpu)?,
-            return Err(unsupported())
-        );
+        let tensor = if entry.quantized {
+            let mut numbers = Vec::with_capacity(entry.span);
+            self.read_blocks(entry, |piece| append_blocks(piece, &mut numbers))?;
+            Tensor::from_vec(numbers, entry.shape(), &Device::Cpu)?
+        } else {
+            for_dtype!(
+                entry.dtype,
+                Number => Tensor::from_vec(self.numbers::<Number>(entry)?, entry.shape(), &Device::Cpu)?,
+                return Err(unsupported())
+            )
+        };
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// The numbers of `entry` in the order of its shape.
-    fn numbers<T: Element>(&self, entry: &Entry) -> Result<Vec<T>> {
-        let numbers = self.read(entry.start, entry.span).map_err(|error| match error.kind() {
+    /// The rows of the matrix `entry` in `Q8_0` blocks, as they are in the file: of type U8 on the CPU.
+    pub(super) fn blocks(&self, entry: &Entry) -> Result<Tensor> {
+        let (rows, columns) = (entry.shape[0], entry.shape[1]);
+        let mut bytes = Vec::with_capacity(entry.span / BLOCK * BLOCK_BYTES);
+        self.read_blocks(entry, |piece| bytes.extend_from_slice(piece))?;
+        Ok(Tensor::from_vec(bytes, (rows, columns / BLOCK * BLOCK_BYTES), &Device::Cpu)?)
+    }
+
+    /// Hands on the blocks of `entry`, whole ones at a time.
+    fn read_blocks(&self, entry: &Entry, take: impl FnMut(&[u8])) -> Result<()> {
+        let len = entry.span / BLOCK * BLOCK_BYTES;
+        let piece = CHUNK / BLOCK_BYTES * BLOCK_BYTES;
+        self.store.read(entry.start, len, piece, take).map_err(|error| self.unreadable(error))
+    }
+
+    /// What reading numbers fails with.
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Error::format(&self.path, "checkpoint", "the file as it was when opened", "a shorter one")
             }
             _ => Error::io(&self.path, "read")(error),
-        })?;
+        }
+    }
+
+    /// The numbers of `entry` in the order of its shape.
+    fn numbers<T: Element>(&self, entry: &Entry) -> Result<Vec<T>> {
+        let numbers = self.read(entry.start, entry.span).map_err(|error| self.unreadable(error))?;
         Ok(match &entry.strides {
             None => numbers,
             Some(strides) => gather(&numbers, &entry.shape, strides),
@@ -232,6 +285,7 @@ fn read_contents(store: &Store) -> Result<Contents, Trouble> {
     match head[..] {
         [] => Err("an empty file".into()),
         [b'P', b'K', 3, 4, ..] => torch::read(store, len),
+        _ if head.starts_with(gguf::MAGIC) => gguf::read(store, len),
         [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::read(store, len),
         [0x80, ..] => Err("a bare pickle, as PyTorch wrote before 1.6 (convert it: torch.save(torch.load(FILE, \
                            map_location=\"cpu\"), FILE))"

@@ -7,6 +7,9 @@
 /// In [patterns](matches()) as [`crate::weights::Checkpoint::load`] takes them.
 pub const IGNORABLE: &[&str] = &["*position_ids", "*num_batches_tracked"];
 
+/// Tables of positions: they are small, and what they say is added to everything.
+const POSITIONS: &[&str] = &["*position_embedding.weight", "*relative_attention_bias.weight"];
+
 /// Endings that name the same weight: what newer PyTorch writes, and what the published checkpoints say.
 const ENDINGS: &[(&str, &str)] =
     &[(".parametrizations.weight.original0", ".weight_g"), (".parametrizations.weight.original1", ".weight_v")];
@@ -18,6 +21,12 @@ const ENDINGS: &[(&str, &str)] =
 pub fn published(name: &str) -> String {
     let rename = |&(ending, published)| name.strip_suffix(ending).map(|stem: &str| format!("{stem}{published}"));
     ENDINGS.iter().find_map(rename).unwrap_or_else(|| name.to_owned())
+}
+
+/// Whether the two-dimensional tensor `name` is a matrix that may be kept in fewer bits: the weight of a linear layer or the
+/// table of token embeddings.
+pub(super) fn is_matrix(name: &str) -> bool {
+    matches("*.weight", name) && !POSITIONS.iter().any(|pattern| matches(pattern, name))
 }
 
 /// Whether `name` matches `pattern`, in which each `*` stands for any characters, dots included.
@@ -44,6 +53,19 @@ mod tests {
         assert_eq!(published("encoder.pos_conv.0.parametrizations.weight.original1"), "encoder.pos_conv.0.weight_v");
         for name in ["encoder.pos_conv.0.weight_g", "parametrizations.weight.original0", "original0", ""] {
             assert_eq!(published(name), name);
+        }
+    }
+
+    #[test]
+    fn positions_are_no_matrices() {
+        for (name, expected) in [
+            ("clip.text_model.embeddings.token_embedding.weight", true),
+            ("encoder.layers.0.fc1.weight", true),
+            ("encoder.layers.0.fc1.bias", false),
+            ("clip.text_model.embeddings.position_embedding.weight", false),
+            ("encoder.layers.0.self_attn.relative_attention_bias.weight", false),
+        ] {
+            assert_eq!(is_matrix(name), expected, "{name}");
         }
     }
 

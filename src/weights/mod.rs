@@ -1,15 +1,18 @@
 //! Weights: the files they are stored in, and the places those files are found in.
 //!
-//! [`Checkpoint`] opens a file, `.safetensors` or a pickle of PyTorch's, and [`Checkpoint::load`] builds a model from it
+//! [`Checkpoint`] opens a file, `.safetensors`, `.gguf` or a pickle of PyTorch's, and [`Checkpoint::load`] builds a model from it
 //! with every tensor accounted for. [`ModelFiles`] finds the three files of a model: in a directory, in the cache of the
-//! Hugging Face Hub, or, when asked to download, on the Hub. [`save_safetensors`] writes.
+//! Hugging Face Hub, or, when asked to download, on the Hub. [`save_safetensors`] writes, [`save_as`] in fewer
+//! bits ([`WeightFormat`]).
 
 mod archive;
 mod checkpoint;
+mod compress;
 #[cfg(feature = "hub")]
 mod download;
 mod element;
 mod embedded;
+mod gguf;
 mod hub;
 pub mod keys;
 mod loader;
@@ -20,7 +23,9 @@ mod store;
 mod torch;
 mod unpickle;
 
+pub use crate::nn::WeightFormat;
 pub use checkpoint::{Checkpoint, Entry};
+pub use compress::save_as;
 pub use hub::{Download, Hub, Progress};
 pub use model_files::{KNOWN_MODELS, ModelFiles, TokenizerFiles};
 pub use safetensors::save_safetensors;

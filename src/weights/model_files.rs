@@ -39,9 +39,9 @@ const VOCAB: &[Source] = &[Source { repo: CLIPSEG, file: "vocab.json" }];
 const MERGES: &[Source] = &[Source { repo: CLIPSEG, file: "merges.txt" }];
 
 /// The parts of a model directory, each under the names it may have, the preferred one first.
-const BEATS_NAMES: [&str; 2] = ["beats.safetensors", "beats.pt"];
-const CLIPSEG_NAMES: [&str; 2] = ["clipseg.safetensors", "clipseg.bin"];
-const ACL_NAMES: [&str; 2] = ["acl.safetensors", "acl.pth"];
+const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
+const CLIPSEG_NAMES: [&str; 3] = ["clipseg.safetensors", "clipseg.gguf", "clipseg.bin"];
+const ACL_NAMES: [&str; 3] = ["acl.safetensors", "acl.gguf", "acl.pth"];
 const CONFIG_NAME: &str = "config.json";
 
 /// The files of a model, opened, and its configuration as it was written.
@@ -125,8 +125,8 @@ impl ModelFiles {
     /// The files of the model directory `folder`.
     ///
     /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "things": […]}, the weights as `beats.safetensors`,
-    /// `clipseg.safetensors` and `acl.safetensors` or as the published pickles `beats.pt`, `clipseg.bin` and `acl.pth`,
-    /// and optionally `tokenizer.json` or `vocab.json` with `merges.txt`. The configuration of `beats` may be left out
+    /// `clipseg.safetensors` and `acl.safetensors`, or with the ending `.gguf`, or as the published pickles `beats.pt`,
+    /// `clipseg.bin` and `acl.pth` (of several the first counts), and optionally `tokenizer.json` or `vocab.json` with `merges.txt`. The configuration of `beats` may be left out
     /// where the BEATs checkpoint carries it, that of `acl` where the published defaults hold; `things` always may.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl ModelFiles {
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
-        let part = |names: [&str; 2]| names.into_iter().find_map(file).ok_or_else(|| names.join(" or "));
+        let part = |names: [&str; 3]| names.into_iter().find_map(file).ok_or_else(|| names.join(" or "));
         let config = file(CONFIG_NAME).ok_or_else(|| CONFIG_NAME.to_owned());
         let (config, beats, clipseg, acl) = match (config, part(BEATS_NAMES), part(CLIPSEG_NAMES), part(ACL_NAMES)) {
             (Ok(config), Ok(beats), Ok(clipseg), Ok(acl)) => (config, beats, clipseg, acl),
@@ -196,10 +196,46 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::Io`] when the folder cannot be written.
     pub fn link_frozen(&self, folder: &Path) -> Result<()> {
-        for (checkpoint, [safetensors, pickle]) in [(&self.beats, BEATS_NAMES), (&self.clipseg, CLIPSEG_NAMES)] {
-            let is_safetensors = checkpoint.path().extension().is_some_and(|extension| extension == "safetensors");
-            checkpoint.place_at(&folder.join(if is_safetensors { safetensors } else { pickle }))?;
+        for (checkpoint, [safetensors, gguf, pickle]) in [(&self.beats, BEATS_NAMES), (&self.clipseg, CLIPSEG_NAMES)] {
+            let name = match checkpoint.path().extension().and_then(|extension| extension.to_str()) {
+                Some("safetensors") => safetensors,
+                Some("gguf") => gguf,
+                _ => pickle,
+            };
+            checkpoint.place_at(&folder.join(name))?;
         }
+        self.place_tokenizer(folder)?;
+        let path = folder.join(CONFIG_NAME);
+        if path.exists() {
+            return Ok(());
+        }
+        self.write_config(folder)
+    }
+
+    /// Writes the model's `config.json` into the existing `folder`, in place of one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be written.
+    pub fn write_config(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(CONFIG_NAME);
+        let mut config = serde_json::Map::new();
+        config.insert("beats".to_owned(), self.beats_config.clone());
+        config.insert("clipseg".to_owned(), self.clipseg_config.clone());
+        if let Some(acl) = &self.acl_config {
+            config.insert("acl".to_owned(), acl.clone());
+        }
+        if let Some(things) = &self.things {
+            config.insert("things".to_owned(), things.clone().into());
+        }
+        let config = Value::Object(config);
+        write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
+    }
+
+    /// Places the model's tokenizer in the existing `folder`, as links or copies; what is there already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be written.
+    pub fn place_tokenizer(&self, folder: &Path) -> Result<()> {
         let single = folder.join("tokenizer.json");
         match &self.tokenizer {
             None => {}
@@ -213,21 +249,7 @@ impl ModelFiles {
                 write_atomically(&single, |writer| writer.write_all(json).map_err(Error::io(&single, "write")))?;
             }
         }
-        let path = folder.join(CONFIG_NAME);
-        if path.exists() {
-            return Ok(());
-        }
-        let mut config = serde_json::Map::new();
-        config.insert("beats".to_owned(), self.beats_config.clone());
-        config.insert("clipseg".to_owned(), self.clipseg_config.clone());
-        if let Some(acl) = &self.acl_config {
-            config.insert("acl".to_owned(), acl.clone());
-        }
-        if let Some(things) = &self.things {
-            config.insert("things".to_owned(), things.clone().into());
-        }
-        let config = Value::Object(config);
-        write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
+        Ok(())
     }
 
     /// The published files of `acl-vit16`.
