@@ -12,6 +12,8 @@ mod common;
 #[path = "../examples/miniature/model.rs"]
 mod miniature;
 
+use std::time::Duration;
+
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
@@ -80,6 +82,7 @@ fn stages(c: &mut Criterion) {
         let acl = model();
         let mut group = c.benchmark_group(shape);
         group.sample_size(10).sampling_mode(SamplingMode::Flat);
+        group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
         for batch in BATCHES {
             let inputs = inputs(&acl, batch);
             for stage in Stage::ALL {
