@@ -204,15 +204,16 @@ fn tokenizers_of_a_directory() {
 fn what_a_directory_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = ModelFiles::from_directory(folder.path()).unwrap_err();
-    let all = "beats.safetensors or beats.pt, clipseg.safetensors or clipseg.bin, acl.safetensors or acl.pth";
+    let all = ["beats.safetensors or beats.gguf or beats.pt", "clipseg.safetensors or clipseg.gguf or clipseg.bin"];
+    let all = format!("{}, acl.safetensors or acl.gguf or acl.pth", all.join(", "));
     assert!(error.to_string().contains(&format!("expected config.json, {all}")), "{error}");
-    assert_format(error, folder.path(), "no config.json, no beats.safetensors or beats.pt, no clipseg");
+    assert_format(error, folder.path(), "no config.json, no beats.safetensors or beats.gguf or beats.pt, no clipseg");
 
     let folder = directory(&PICKLES[1..], r#"{"clipseg": {}}"#);
     assert_format(
         ModelFiles::from_directory(folder.path()).unwrap_err(),
         folder.path(),
-        "no beats.safetensors or beats.pt",
+        "no beats.safetensors or beats.gguf or beats.pt",
     );
 }
 

@@ -1,24 +1,34 @@
 //! The panels of a packed matrix, in full or compressed.
 
 use candle_core::{CpuStorage, DType, Tensor};
+use pulp::Simd;
 
-use super::format::{BLOCK, BLOCK_BYTES, append_blocks, split_block};
+use super::format::{BLOCK, BLOCK_BYTES, split_block};
 use super::matrix::NR;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
+///
+/// A compressed panel has two or four rows side by side in the bits of one row of `u32`s (the first in the lowest), so that
+/// expanding them takes shifts within lanes and nothing wider.
 #[derive(Clone)]
 pub(super) enum Panels {
     F32(Vec<f32>),
-    /// The bits of finite `f16`s.
-    F16(Vec<u16>),
-    /// The bits of `bf16`s.
-    Bf16(Vec<u16>),
-    /// `quants[row][j] · scales[row / 32][j]`, the latter the bits of finite `f16`s. Every panel has a multiple of 32 rows.
+    /// Finite `f16`s, two rows at a time.
+    F16(Vec<Lanes>),
+    /// `bf16`s, two rows at a time.
+    Bf16(Vec<Lanes>),
+    /// Bytes with a sign, four rows at a time, and the factor of every 32 rows. Every panel has a multiple of 32 rows.
     Q8 {
-        quants: Vec<i8>,
-        scales: Vec<u16>,
+        quants: Vec<Lanes>,
+        scales: Vec<[f32; NR]>,
     },
 }
+
+type Lanes = [u32; NR];
+
+/// Rows that one row of lanes holds.
+const HALVES: usize = 2;
+const BYTES: usize = 4;
 
 impl Default for Panels {
     fn default() -> Self {
@@ -43,19 +53,20 @@ impl Panels {
             CpuStorage::F16(all) => {
                 let rows = &all[start..end];
                 if rows.iter().all(|x| x.is_finite()) {
-                    return Ok(Self::F16(pack(rows, k, |x| x.to_bits())));
+                    return Ok(Self::F16(pack_halves(rows, k, |x| x.to_bits())));
                 }
-                Ok(Self::F32(pack(rows, k, |x| x.to_f32())))
+                let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
+                for (i, row) in rows.chunks_exact(k.max(1)).enumerate() {
+                    let panel = &mut panels[i / NR * k * NR..];
+                    for (to, x) in panel.iter_mut().skip(i % NR).step_by(NR).zip(row) {
+                        *to = x.to_f32();
+                    }
+                }
+                Ok(Self::F32(panels))
             }
-            CpuStorage::BF16(all) => Ok(Self::Bf16(pack(&all[start..end], k, |x| x.to_bits()))),
+            CpuStorage::BF16(all) => Ok(Self::Bf16(pack_halves(&all[start..end], k, |x| x.to_bits()))),
             CpuStorage::U8(all) if k.is_multiple_of(BLOCK) => {
-                let (blocks, _) = all[start..end].as_chunks::<BLOCK_BYTES>();
-                if blocks.iter().all(|block| split_block(block).0.is_finite()) {
-                    return Ok(Self::pack_blocks(blocks, k / BLOCK));
-                }
-                let mut numbers = Vec::new();
-                append_blocks(blocks.as_flattened(), &mut numbers);
-                Ok(Self::F32(pack(&numbers, k, |x| x)))
+                Ok(Self::pack_blocks(all[start..end].as_chunks().0, k / BLOCK))
             }
             _ => Err(unusable()),
         }
@@ -63,17 +74,18 @@ impl Panels {
 
     /// Rows of `per_row` blocks.
     fn pack_blocks(blocks: &[[u8; BLOCK_BYTES]], per_row: usize) -> Self {
-        let panels = (blocks.len() / per_row.max(1)).div_ceil(NR);
-        let mut scales = vec![0; panels * per_row * NR];
-        let mut quants = vec![0; panels * per_row * BLOCK * NR];
-        for (n, row) in blocks.chunks_exact(per_row.max(1)).enumerate() {
+        let per_row = per_row.max(1);
+        let num_blocks = (blocks.len() / per_row).div_ceil(NR) * per_row;
+        let mut scales = vec![[0.0; NR]; num_blocks];
+        let mut quants = vec![[0; NR]; num_blocks * (BLOCK / BYTES)];
+        for (n, row) in blocks.chunks_exact(per_row).enumerate() {
             let (panel, j) = (n / NR * per_row, n % NR);
             for (b, block) in row.iter().enumerate() {
                 let (scale, numbers) = split_block(block);
-                scales[(panel + b) * NR + j] = scale.to_bits();
-                let to = quants[(panel + b) * BLOCK * NR..].iter_mut().skip(j).step_by(NR);
-                for (to, &q) in to.zip(numbers) {
-                    *to = q as i8;
+                scales[panel + b][j] = scale.to_f32();
+                let to = &mut quants[(panel + b) * (BLOCK / BYTES)..];
+                for (lanes, bytes) in to.iter_mut().zip(numbers.as_chunks().0) {
+                    lanes[j] = u32::from_le_bytes(*bytes);
                 }
             }
         }
@@ -85,39 +97,45 @@ impl Panels {
         !matches!(self, Self::F32(_))
     }
 
-    /// The `count` rows from `first` on as `f32`, expanded into `scratch` if need be; they begin at a multiple of 32 rows of
-    /// their panel.
+    /// The `count` rows from `first` on, a multiple of 32, in `panel`, of `k` rows: expanded into `scratch` if need be, which has
+    /// room for an even number of rows.
     #[inline(always)]
-    pub(super) fn rows<'a>(&'a self, first: usize, count: usize, scratch: &'a mut [f32]) -> &'a [f32] {
-        let range = first * NR..(first + count) * NR;
-        let (quants, scales) = match self {
-            Self::F32(data) => return &data[range],
+    pub(super) fn rows<'a, S: Simd>(
+        &'a self,
+        simd: S,
+        panel: usize,
+        k: usize,
+        first: usize,
+        count: usize,
+        scratch: &'a mut [f32],
+    ) -> &'a [f32] {
+        let (rows, _) = scratch.as_chunks_mut::<NR>();
+        match self {
+            Self::F32(data) => return &data[(panel * k + first) * NR..][..count * NR],
             Self::F16(data) => {
-                let (to, from) = (scratch.as_chunks_mut::<NR>().0, data[range].as_chunks::<NR>().0);
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = expand_f16(from);
+                let lanes = &data[panel * k.div_ceil(HALVES) + first / HALVES..][..count.div_ceil(HALVES)];
+                for (rows, lanes) in rows.as_chunks_mut::<HALVES>().0.iter_mut().zip(lanes) {
+                    expand_f16(simd, lanes, rows);
                 }
-                return &scratch[..count * NR];
             }
             Self::Bf16(data) => {
-                let (to, from) = (scratch.as_chunks_mut::<NR>().0, data[range].as_chunks::<NR>().0);
-                for (to, from) in to.iter_mut().zip(from) {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = f32::from_bits(u32::from(*from) << 16);
-                    }
+                let lanes = &data[panel * k.div_ceil(HALVES) + first / HALVES..][..count.div_ceil(HALVES)];
+                for (rows, lanes) in rows.as_chunks_mut::<HALVES>().0.iter_mut().zip(lanes) {
+                    expand_bf16(simd, lanes, rows);
                 }
-                return &scratch[..count * NR];
             }
-            Self::Q8 { quants, scales } => (quants, scales),
-        };
-        let scales = scales[first / BLOCK * NR..].as_chunks::<NR>().0;
-        let to = scratch[..count * NR].as_chunks_mut::<NR>().0.chunks_mut(BLOCK);
-        let from = quants[range].as_chunks::<NR>().0.chunks(BLOCK);
-        for ((to, from), scale) in to.zip(from).zip(scales) {
-            let scale = expand_f16(scale);
-            for (to, from) in to.iter_mut().zip(from) {
-                for ((to, from), scale) in to.iter_mut().zip(from).zip(&scale) {
-                    *to = f32::from(*from) * scale;
+            Self::Q8 { quants, scales } => {
+                let block = panel * (k / BLOCK) + first / BLOCK;
+                let scales = &scales[block..][..count / BLOCK];
+                let quants = &quants[block * (BLOCK / BYTES)..];
+                let (blocks, _) = rows.as_chunks_mut::<BLOCK>();
+                for ((rows, quants), scale) in blocks.iter_mut().zip(quants.chunks_exact(BLOCK / BYTES)).zip(scales) {
+                    for (rows, lanes) in rows.as_chunks_mut::<BYTES>().0.iter_mut().zip(quants) {
+                        rows[0] = expand_byte(lanes, 24, scale);
+                        rows[1] = expand_byte(lanes, 16, scale);
+                        rows[2] = expand_byte(lanes, 8, scale);
+                        rows[3] = expand_byte(lanes, 0, scale);
+                    }
                 }
             }
         }
@@ -125,34 +143,70 @@ impl Panels {
     }
 }
 
-/// Finite `f16`s as `f32`s, exactly, in steps that every instruction set has for vectors.
+/// Two rows of finite `f16`s as `f32`s, exactly.
+// With explicit vectors: left alone, the compiler makes vectors of one lane of many rows, which is three times slower.
 #[inline(always)]
-fn expand_f16(bits: &[u16; NR]) -> [f32; NR] {
+fn expand_f16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) {
+    let [first, second] = rows;
+    let (first, second) = (S::as_mut_simd_f32s(first).0, S::as_mut_simd_f32s(second).0);
+    let up = simd.splat_u32s(16);
+    for ((first, second), lanes) in first.iter_mut().zip(second).zip(S::as_simd_u32s(lanes).0) {
+        *first = f16_bits(simd, *lanes);
+        *second = f16_bits(simd, simd.wrapping_dyn_shr_u32s(*lanes, up));
+    }
+}
+
+/// The finite `f16`s in the lower halves of `bits` as `f32`s.
+#[inline(always)]
+fn f16_bits<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
     /// What the exponents of the two types differ by, in place.
     const REBIAS: u32 = (127 - 15) << 23;
     /// 2⁻¹⁴, the smallest normal `f16`.
     const SMALLEST: u32 = (127 - 14) << 23;
+    let magnitude = simd.and_u32s(bits, simd.splat_u32s(0x7fff));
+    let magnitude = simd.wrapping_dyn_shl_u32s(magnitude, simd.splat_u32s(13));
+    let normal = simd.transmute_f32s_u32s(simd.add_u32s(magnitude, simd.splat_u32s(REBIAS)));
+    // Without an exponent the fraction counts from zero: put it behind that of 2⁻¹⁴ and take this off again.
+    let smallest = simd.splat_f32s(f32::from_bits(SMALLEST));
+    let subnormal = simd.transmute_f32s_u32s(simd.add_u32s(magnitude, simd.splat_u32s(SMALLEST)));
+    let subnormal = simd.sub_f32s(subnormal, smallest);
+    let is_subnormal = simd.less_than_u32s(magnitude, simd.splat_u32s(1 << 23));
+    let x = simd.select_f32s(is_subnormal, subnormal, normal);
+    let sign = simd.and_u32s(bits, simd.splat_u32s(0x8000));
+    let sign = simd.wrapping_dyn_shl_u32s(sign, simd.splat_u32s(16));
+    simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(x), sign))
+}
+
+/// Two rows of `bf16`s, the upper halves of `f32`s.
+#[inline(always)]
+fn expand_bf16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) {
+    let [first, second] = rows;
+    let (first, second) = (S::as_mut_simd_f32s(first).0, S::as_mut_simd_f32s(second).0);
+    let (up, upper) = (simd.splat_u32s(16), simd.splat_u32s(0xffff_0000));
+    for ((first, second), lanes) in first.iter_mut().zip(second).zip(S::as_simd_u32s(lanes).0) {
+        *first = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(*lanes, up));
+        *second = simd.transmute_f32s_u32s(simd.and_u32s(*lanes, upper));
+    }
+}
+
+/// Bytes with a sign that are `shift` bits below the top of their lanes, times `scale`.
+#[inline(always)]
+fn expand_byte(lanes: &Lanes, shift: u32, scale: &[f32; NR]) -> [f32; NR] {
     let mut out = [0.0; NR];
-    for (out, &h) in out.iter_mut().zip(bits) {
-        let h = u32::from(h);
-        let magnitude = (h & 0x7fff) << 13;
-        let normal = f32::from_bits(magnitude + REBIAS);
-        // Without an exponent the fraction counts from zero: put it behind that of 2⁻¹⁴ and take this off again.
-        let subnormal = f32::from_bits(magnitude + SMALLEST) - f32::from_bits(SMALLEST);
-        let x = if magnitude < 1 << 23 { subnormal } else { normal };
-        *out = f32::from_bits(x.to_bits() | ((h & 0x8000) << 16));
+    for ((out, lane), scale) in out.iter_mut().zip(lanes).zip(scale) {
+        *out = ((lane << shift).cast_signed() >> 24) as f32 * scale;
     }
     out
 }
 
 /// Rows of `k` elements as panels of [`NR`] of them side by side, the last one padded with zeros.
-fn pack<T: Copy, U: Copy + Default>(rows: &[T], k: usize, convert: impl Fn(T) -> U) -> Vec<U> {
-    let k = k.max(1);
-    let mut out = vec![U::default(); (rows.len() / k).div_ceil(NR) * k * NR];
+fn pack_halves<T: Copy>(rows: &[T], k: usize, bits: impl Fn(T) -> u16) -> Vec<Lanes> {
+    let (k, per_panel) = (k.max(1), k.div_ceil(HALVES));
+    let mut out = vec![[0; NR]; (rows.len() / k).div_ceil(NR) * per_panel];
     for (n, row) in rows.chunks_exact(k).enumerate() {
-        let panel = &mut out[n / NR * k * NR..];
-        for (to, x) in panel.iter_mut().skip(n % NR).step_by(NR).zip(row) {
-            *to = convert(*x);
+        for (lanes, x) in out[n / NR * per_panel..].iter_mut().zip(row.chunks(HALVES)) {
+            let high = x.get(1).map_or(0, |x| u32::from(bits(*x)));
+            lanes[n % NR] = u32::from(bits(x[0])) | high << 16;
         }
     }
     out
@@ -161,16 +215,32 @@ fn pack<T: Copy, U: Copy + Default>(rows: &[T], k: usize, convert: impl Fn(T) ->
 #[cfg(test)]
 mod tests {
     use half::f16;
+    use pulp::{Arch, WithSimd};
 
     use super::*;
+
+    struct Expand<'a>(&'a Lanes);
+
+    impl WithSimd for Expand<'_> {
+        type Output = [[f32; NR]; HALVES];
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let mut rows = [[0.0; NR]; HALVES];
+            expand_f16(simd, self.0, &mut rows);
+            rows
+        }
+    }
 
     #[test]
     fn every_finite_half_expands_exactly() {
         for bits in (0..=u16::MAX).collect::<Vec<_>>().as_chunks::<NR>().0 {
-            for (bits, found) in bits.iter().zip(expand_f16(bits)) {
-                let expected = f16::from_bits(*bits);
-                if expected.is_finite() {
-                    assert_eq!(found.to_bits(), expected.to_f32().to_bits(), "{bits:#x}");
+            let lanes = bits.map(|bits| u32::from(bits) | u32::from(bits ^ 0x8001) << 16);
+            let [first, second] = Arch::new().dispatch(Expand(&lanes));
+            for (i, bits) in bits.iter().enumerate() {
+                for (bits, found) in [(*bits, first[i]), (bits ^ 0x8001, second[i])] {
+                    let expected = f16::from_bits(bits);
+                    if expected.is_finite() {
+                        assert_eq!(found.to_bits(), expected.to_f32().to_bits(), "{bits:#x}");
+                    }
                 }
             }
         }
