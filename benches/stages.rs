@@ -22,8 +22,9 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 
+type Build = fn() -> Acl;
 /// The models that are measured, by name.
-const SHAPES: [(&str, fn() -> Acl); 2] = [("full", full), ("small", small)];
+const SHAPES: [(&str, Build); 2] = [("full", full), ("small", small)];
 const BATCHES: [usize; 2] = [1, 4];
 
 /// Small random numbers for whatever tensor is asked for: speed does not depend on the values.
