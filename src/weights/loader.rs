@@ -162,19 +162,12 @@ impl Reader<'_> {
 }
 
 impl SimpleBackend for Reader<'_> {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        init: candle_nn::Init,
-        dtype: DType,
-        device: &Device,
-    ) -> CandleResult<Tensor> {
+    fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> CandleResult<Tensor> {
         if let Some((name, entry, short)) = self.compressed(name) {
             if entry.shape() == shape.dims() {
                 return self.noted(name, self.checkpoint.compressed(name, entry, short));
             }
-            return self.get(shape, name, init, DType::F32, device);
+            return self.get(shape, name, Default::default(), DType::F32, device);
         }
         let Some(entry) = self.checkpoint.entries().get(name) else {
             let problem = format!("missing `{name}` {:?}", shape.dims());
