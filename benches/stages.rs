@@ -1,17 +1,30 @@
-//! Every stage of a localization at the published size, with random weights built in memory.
+//! Every stage of a localization, and the whole: the published sizes with random weights, and the small model.
 //!
-//! `cargo bench` runs all; `cargo bench -- vision` those whose names hold "vision". Compare machines by ratios in one
-//! run, and with PyTorch by `benches/peers/peers.py time`.
+//! `cargo bench` runs all; `cargo bench -- full/vision` those whose names hold "full/vision". Names are
+//! shape/stage/batch. An "element" of the throughput is a floating-point operation ([`common::flop`] has the formulas), so
+//! "Gelem/s" are GFLOP/s; for the filterbank, which counts as none, it is a sound. Pairs per second are the batch over
+//! the time. With PyTorch and ONNX Runtime compares `benches/peers/compare`.
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 
-use std::hint::black_box;
+mod common;
+#[cfg(not(feature = "embedded"))]
+#[allow(dead_code)] // of the miniature only the sizes
+#[path = "../examples/miniature/model.rs"]
+mod miniature;
+
+use std::time::Duration;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use common::{Inputs, Stage, flop, stage_job};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
-use soundsight::audio::{AudioFrontend, Waveform};
+
+/// The models that are measured, by name.
+const SHAPES: [(&str, fn() -> Acl); 2] = [("full", full), ("small", small)];
+const BATCHES: [usize; 2] = [1, 4];
 
 /// Small random numbers for whatever tensor is asked for: speed does not depend on the values.
 struct Random;
@@ -30,60 +43,58 @@ impl SimpleBackend for Random {
     }
 }
 
-fn weights() -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(Random), DType::F32, Device::Cpu)
-}
-
-fn model() -> Acl {
-    let config = ModelConfig::acl_vit16();
+fn random(config: &ModelConfig) -> Acl {
+    let weights = || VarBuilder::from_backend(Box::new(Random), DType::F32, Device::Cpu);
     let prompt = config.acl.known_prompt_ids().unwrap();
-    Acl::new(&config, &prompt, weights(), weights(), weights()).unwrap()
+    Acl::new(config, &prompt, weights(), weights(), weights()).unwrap()
 }
 
-/// A chirp of ten seconds.
-fn sound() -> Waveform {
+/// The published sizes.
+fn full() -> Acl {
+    random(&ModelConfig::acl_vit16())
+}
+
+/// The embedded model.
+#[cfg(feature = "embedded")]
+fn small() -> Acl {
+    soundsight::Localizer::load("embedded").unwrap().acl().clone()
+}
+
+/// The sizes that the miniature is trained at.
+#[cfg(not(feature = "embedded"))]
+fn small() -> Acl {
+    let things = ["thing"; 40];
+    random(&miniature::config(&miniature::Vocabulary::new(&things), things.len(), (0.0, 1.0)))
+}
+
+/// Chirps of ten seconds and random pixels.
+fn inputs(acl: &Acl, batch: usize) -> Inputs {
+    let config = &acl.config().acl;
     let sample = |i: u32| (1e-6 * f64::from(i) * f64::from(i)).sin() as f32 * 0.5;
-    Waveform::from_samples((0..160_000).map(sample).collect(), 16_000).unwrap()
-}
-
-fn random(shape: &[usize]) -> Tensor {
-    Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    let sound = Waveform::from_samples((0..160_000).map(sample).collect(), 16_000).unwrap();
+    let shape = (batch, 3, config.image_size, config.image_size);
+    let pixels = Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    Inputs { waveforms: vec![sound; batch], seconds: config.audio_seconds, pixels }
 }
 
 fn stages(c: &mut Criterion) {
-    let acl = model();
-    let config = acl.config().clone();
-    let (side, embedding) = (config.acl.image_size, config.clipseg.projection_dim);
-    let frontend = AudioFrontend::new(config.acl.frontend()).unwrap();
-    let (tokens, width) = (496, config.acl.audio_blocks.len() * config.beats.encoder_embed_dim);
-    let mut group = c.benchmark_group("stage");
-    group.sample_size(10);
-    for batch in [1, 4] {
-        group.throughput(Throughput::Elements(batch as u64));
-        let name = |stage: &str| BenchmarkId::new(stage, batch);
-        let sounds = vec![sound(); batch];
-        let fbank = frontend.forward_batch(&sounds, &Device::Cpu).unwrap();
-        let (features, pixels) = (random(&[batch, tokens, width]), random(&[batch, 3, side, side]));
-        let token = acl.audio_token(&features).unwrap();
-        let (image, condition) = (acl.image_features(&pixels).unwrap(), random(&[batch, embedding]));
-        group.bench_function(name("fbank"), |b| {
-            b.iter(|| frontend.forward_batch(black_box(&sounds), &Device::Cpu).unwrap());
-        });
-        group.bench_function(name("beats"), |b| b.iter(|| acl.audio_features(black_box(&fbank)).unwrap()));
-        group.bench_function(name("tokenizer"), |b| b.iter(|| acl.audio_token(black_box(&features)).unwrap()));
-        group.bench_function(name("text"), |b| b.iter(|| acl.audio_embedding(black_box(&token)).unwrap()));
-        group.bench_function(name("vision"), |b| b.iter(|| acl.image_features(black_box(&pixels)).unwrap()));
-        group.bench_function(name("dense"), |b| b.iter(|| acl.dense_features(black_box(&image)).unwrap()));
-        group.bench_function(name("decoder"), |b| b.iter(|| acl.logits(black_box(&image), &condition).unwrap()));
-        group.bench_function(name("localize"), |b| {
-            b.iter(|| {
-                let token = acl.audio_token(&acl.audio_features(black_box(&fbank)).unwrap()).unwrap();
-                let embedding = acl.audio_embedding(&token).unwrap();
-                acl.logits(&acl.image_features(black_box(&pixels)).unwrap(), &embedding).unwrap()
-            });
-        });
+    for (shape, model) in SHAPES {
+        let acl = model();
+        let mut group = c.benchmark_group(shape);
+        group.sample_size(10).sampling_mode(SamplingMode::Flat);
+        group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+        for batch in BATCHES {
+            let inputs = inputs(&acl, batch);
+            for stage in Stage::ALL {
+                let flop = flop::of(acl.config(), stage, inputs.tokens(&acl).unwrap());
+                group.throughput(Throughput::Elements(batch as u64 * flop.max(1)));
+                let mut job = stage_job(&acl, stage, &inputs).unwrap();
+                let name = format!("{stage:?}").to_lowercase();
+                group.bench_function(BenchmarkId::new(name, batch), |b| b.iter(|| job().unwrap()));
+            }
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, stages);

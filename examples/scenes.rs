@@ -1,21 +1,29 @@
 //! Shows what the embedded model is trained on: sheets of scenes with their masks, and sounds.
 //!
-//! `cargo run --release --example scenes -- --out scenes`
+//! ```text
+//! cargo run --release --example scenes -- --out scenes
+//! cargo run --release --example scenes -- --what questions --out questions    # a benchmark for `evaluate`
+//! cargo run --release --example scenes -- --what media --out examples/media   # the files of that folder
+//! ```
 #![allow(clippy::print_stdout)] // a program talks
 
+mod common;
+#[path = "scenes/media.rs"]
+mod media;
 #[path = "miniature/world/mod.rs"]
 #[allow(dead_code, unused_imports)] // each program uses its part
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use image::{Rgb, RgbImage};
 use soundsight::Picture;
 use soundsight::data::random::{Purpose, stream};
-use world::{SAMPLE_RATE, Scene, Split, World, WorldConfig};
+use world::{Scene, Split, World, WorldConfig};
 
 /// Scenes in a row of a sheet, and rows.
 const COLUMNS: usize = 8;
@@ -24,10 +32,13 @@ const ROWS: usize = 8;
 /// The gap between pictures, in pixels.
 const GAP: usize = 2;
 
-/// Writes sheets of scenes (each beside its masks) and variations of every sound.
+/// Writes scenes and sounds of the world that the embedded model is trained on.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = What::Sheets)]
+    what: What,
     /// Folder of Tux Paint's stamps.
     #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
     stamps: PathBuf,
@@ -35,7 +46,7 @@ struct Options {
     #[arg(long, value_name = "DIR", default_value = "scenes")]
     out: PathBuf,
     /// The side of a scene, in pixels.
-    #[arg(long, value_name = "N", default_value_t = 96)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     side: usize,
     /// The length of a sound.
     #[arg(long, value_name = "S", default_value_t = 3.0)]
@@ -43,12 +54,46 @@ struct Options {
     /// Seed of the world.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// How many questions.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    count: usize,
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
-    let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
-    let world = World::open(&options.stamps, &config)?;
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// A sheet of scenes (each beside its masks) and a variation of every sound, for both splits.
+    Sheets,
+    /// Held-out scenes of two things, one of which sounds, as a benchmark that `evaluate` reads.
+    Questions,
+    /// A few larger scenes, and the sounds of their things.
+    Media,
+}
+
+fn main() -> ExitCode {
+    common::run(scenes)
+}
+
+fn scenes(options: Options) -> Result<()> {
+    let out = &options.out;
+    if let What::Media = options.what {
+        media::write(&options.stamps, out)?;
+    } else {
+        let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
+        let world = World::open(&options.stamps, &config)?;
+        if let What::Questions = options.what {
+            let heard = (0..world.things.len()).filter(|&thing| !world.things[thing].unheard);
+            let questions = heard.cycle().take(options.count).enumerate();
+            world.export(out, questions.map(|(number, thing)| world.question(thing, number, options.seed)))?;
+        } else {
+            list(&world);
+            sheets(&world, out, options.seed)?;
+        }
+    }
+    println!("wrote {}", out.display());
+    Ok(())
+}
+
+fn list(world: &World) {
     for thing in &world.things {
         let sources: Vec<_> = thing.sources.iter().map(|source| source.display().to_string()).collect();
         println!("{}{}: {}", thing.name, if thing.unheard { " (unheard)" } else { "" }, sources.join(", "));
@@ -58,24 +103,25 @@ fn main() -> Result<()> {
     }
     let num_soundless = [Split::Train, Split::HeldOut].map(|split| world.soundless(split).len());
     println!("{} things, {num_soundless:?} soundless pictures", world.things.len());
+}
 
-    std::fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
+fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
-        let mut rng = stream(options.seed, Purpose::Validation, split as u64, 0);
+        let mut rng = stream(seed, Purpose::Validation, split as u64, 0);
         let started = Instant::now();
         let scenes: Vec<Scene> =
             (0..COLUMNS * ROWS).map(|number| world.scene(split, 1 + number % 3, None, &mut rng)).collect();
         println!("{name}: {:.2} ms a scene", milliseconds(started) / scenes.len() as f64);
-        sheet(&scenes, options.side)?.write_png(options.out.join(format!("{name}.png")))?;
+        sheet(&scenes, world.side())?.write_png(out.join(format!("{name}.png")))?;
         let started = Instant::now();
         let sounds: Vec<_> = (0..world.things.len()).map(|thing| world.sound(thing, split, &mut rng)).collect();
         println!("{name}: {:.2} ms a sound", milliseconds(started) / sounds.len() as f64);
         for (thing, sound) in world.things.iter().zip(&sounds) {
-            world::write_wav(&options.out.join(format!("{} {name}.wav", thing.name)), sound)?;
+            let path = out.join(format!("{} {name}.wav", thing.name));
+            std::fs::write(&path, world::wav(sound)?).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    println!("{} sounds of {} s at {SAMPLE_RATE} Hz", 2 * world.things.len(), options.seconds);
-    println!("wrote {}", options.out.display());
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The world of `examples/miniature`: what it promises about splits, masks and sounds, on stamps made here.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../examples/miniature/world/mod.rs"]
 #[allow(dead_code, unused_imports)] // each program uses its part
 mod world;
@@ -12,6 +14,8 @@ use image::{Rgba, RgbaImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use soundsight::data::random::{Purpose, stream};
+use soundsight::eval::{Benchmark, GroundTruth, locate_media, read_samples};
+use soundsight::{Picture, Waveform};
 use world::{BackgroundPlan, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig};
 
 const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
@@ -183,8 +187,8 @@ fn masks_are_disjoint_and_show_their_thing() {
                 // A thing is 30 % long at least and seen by 60 %, unless four did not fit and were made smaller.
                 assert!(area > 60, "{area} pixels");
                 let (mut right, mut inner) = (0, 0);
-                for at in 0..SIDE * SIDE {
-                    times[at] += usize::from(placed.mask[at]);
+                for (at, times) in times.iter_mut().enumerate() {
+                    *times += usize::from(placed.mask[at]);
                     let neighbours = [at.wrapping_sub(SIDE), at.wrapping_sub(1), at, at + 1, at + SIDE];
                     if neighbours.iter().all(|&at| placed.mask.get(at) == Some(&true)) {
                         let [red, _, blue] =
@@ -312,4 +316,83 @@ fn unusable_stamps_are_left_out_with_a_reason() {
         [("kind1/faint", "too thin or too transparent to have a mask"), ("kind1/still", "the recording is silent")];
     assert_eq!(reasons, expected);
     assert_eq!(world.things.len(), 12);
+}
+
+#[test]
+fn exported_questions_are_read_as_benchmarks() {
+    let world = open();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("questions");
+    let questions = || (0..6).map(|number| world.question(number, number, 2));
+    world.export(&out, questions()).unwrap();
+    let id = |number: usize| format!("{number:04}-thing-{}", char::from(b'a' + number as u8));
+    for (benchmark, annotations) in [(Benchmark::Vggss, "vggss.json"), (Benchmark::AvsbenchS4, "gt_masks")] {
+        let samples = read_samples(benchmark, &out.join(annotations), None, None).unwrap();
+        assert_eq!(samples.len(), 6);
+        for ((number, question), sample) in questions().enumerate().zip(samples) {
+            assert_eq!(sample.id, id(number));
+            let media = locate_media(benchmark, &out, &sample);
+            let picture = Picture::open(media.picture.unwrap()).unwrap();
+            assert_eq!(picture.pixels(), question.scene.picture.as_raw().as_slice());
+            let sound = Waveform::open(media.sound.unwrap()).unwrap();
+            let apart = |(a, b): (&f32, &f32)| (a - b).abs();
+            assert_eq!(sound.samples().len(), question.sound.len());
+            assert!(sound.samples().iter().zip(&question.sound).map(apart).fold(0.0, f32::max) < 1e-4);
+
+            let placed = &question.scene.placed[question.sounding];
+            assert_eq!((placed.thing, question.scene.placed.len()), (number, 2));
+            match sample.truth {
+                GroundTruth::Union(boxes) => {
+                    let [left, top, right, bottom] = boxes[0].map(|at| at as f32 * SIDE as f32 / 224.0);
+                    let rows: Vec<usize> = (0..SIDE * SIDE).filter(|&at| placed.mask[at]).map(|at| at / SIDE).collect();
+                    // 64 pixels on 224: whole pixels lie at multiples of 3.5.
+                    assert!(
+                        (rows[0] as f32 - top).abs() < 0.3 && (rows[rows.len() - 1] as f32 + 1.0 - bottom).abs() < 0.3
+                    );
+                    assert!(left < right && left >= 0.0 && right <= SIDE as f32);
+                    assert_eq!(sample.class, Some(world.things[number].name.clone()));
+                }
+                GroundTruth::Mask(path) => {
+                    let mask = image::open(path).unwrap().into_luma8();
+                    assert_eq!(mask.dimensions(), (224, 224));
+                    for (x, y, pixel) in mask.enumerate_pixels() {
+                        let at = (y as usize * 2 + 1) * SIDE / 448 * SIDE + (x as usize * 2 + 1) * SIDE / 448;
+                        assert_eq!(pixel.0[0], if placed.mask[at] { 255 } else { 0 });
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let message = format!("{:#}", world.export(&out, questions()).unwrap_err());
+    assert!(message.contains("questions: expected a new or an empty folder"), "{message}");
+}
+
+/// `cargo test --release --test miniature_world -- --ignored`
+#[test]
+#[ignore = "needs Debian's tuxpaint-stamps-default (2022.06.04)"]
+fn the_stamps_of_tux_paint_make_82_things() {
+    let config = WorldConfig { side: SIDE, seconds: 3.0, seed: 0, num_unheard: 8 };
+    let world = World::open(Path::new("/usr/share/tuxpaint/stamps"), &config).unwrap();
+    assert_eq!((world.things.len(), world.left_out.len()), (82, 14));
+    let pictures: usize = world.things.iter().map(|thing| thing.pictures.len()).sum();
+    assert_eq!(pictures, 89);
+    for name in world.names() {
+        assert!(name.split(' ').count() <= 3 && name.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{name}");
+    }
+    // A thing of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
+    let mut rng = rng(10);
+    let area = |mask: &[bool]| mask.iter().filter(|&&on| on).count() as f64 / mask.len() as f64;
+    let areas: Vec<f64> = (0..2000)
+        .flat_map(|_| world.scene(Split::HeldOut, 2, None, &mut rng).placed)
+        .map(|placed| area(&placed.mask))
+        .collect();
+    let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+    assert!((0.05..0.15).contains(&mean), "{mean}");
+    assert!(areas.iter().all(|&area| area > 0.008), "{:?}", areas.iter().copied().reduce(f64::min));
+    for (number, thing) in world.things.iter().enumerate() {
+        let sound = world.sound(number, Split::Train, &mut rng);
+        let effective = (sound.iter().map(|sample| sample * sample).sum::<f32>() / sound.len() as f32).sqrt();
+        assert!(effective > 0.004, "{}: {effective}", thing.name);
+    }
 }

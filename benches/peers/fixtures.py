@@ -138,16 +138,22 @@ def alt(out):
         soundfile.write(out + "/clip.wav", wav, 16000, subtype="PCM_16")
         Image.fromarray(px).save(out + "/frame.png")
         with torch.no_grad():
-            fb = m.beats.preprocess(audio); bf = m.beats_features(fb); tok = m.proj(bf); e = m.embed_audio_token(tok)
-            vo = m.vision(image); lg = m.logits(m.activations(vo), e)
-            lg224 = F.interpolate(lg, 224, mode="bicubic")
-            save_file(contiguous(dict(
-                fbank=fb, beats_features=bf, audio_token=tok, audio_embedding=e, image=image, logits=lg,
-                heatmap=torch.sigmoid(lg + m.b / m.w), heatmap224=torch.sigmoid(lg224 + m.b / m.w),
-                image_embedding=m.pooled(vo), dense_features=m.dense(vo))), out + "/expected.safetensors")
-        save_file(hidden_states(m, [50, 3, 11, 51]), out + "/hidden.safetensors")
+            fb = m.beats.preprocess(audio)
+            hidden = hidden_states(m, [50, 3, 11, 51])
+            # In double precision: in single, the peer's own rounding takes two thirds of what a heatmap may be off.
+            m.double()
+            torch.set_default_dtype(torch.float64)
+            bf = m.beats_features(fb.double()); tok = m.proj(bf); e = m.embed_audio_token(tok)
+            vo = m.vision(image.double()); lg = m.logits(m.activations(vo), e)
+            lg224 = F.interpolate(lg.float(), 224, mode="bicubic")  # positions in single precision, as inference has them
+            expected = dict(fbank=fb, beats_features=bf, audio_token=tok, audio_embedding=e, image=image, logits=lg,
+                            heatmap=torch.sigmoid(lg + m.b / m.w), heatmap224=torch.sigmoid(lg224 + m.b / m.w),
+                            image_embedding=m.pooled(vo), dense_features=m.dense(vo))
+            save_file({k: v.float() for k, v in contiguous(expected).items()}, out + "/expected.safetensors")
+        save_file(hidden, out + "/hidden.safetensors")
     finally:
         peers.sample = sample
+        torch.set_default_dtype(torch.float32)
 
 
 def main(out):

@@ -1,10 +1,18 @@
 //! The whole method in miniature: trains a small ACL model from scratch on scenes of real photographs and sounds.
 //!
-//! `cargo run --release --example miniature -- --out RUN`, a second time to go on where it was stopped.
+//! `cargo run --release --example miniature -- --out RUN`, a second time to go on where it was stopped. A finished run
+//! answers questions: `--ablate`, `--probe`, `--plot` write their parts of `docs/miniature.md`.
+//!
+//! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
 #![allow(clippy::print_stdout)] // a program talks
 
+mod ablate;
 #[path = "../common/mod.rs"]
 mod common;
+mod crosses;
+mod curves;
+mod disturb;
+mod docs;
 mod fresh;
 mod grounding;
 mod hearing;
@@ -13,10 +21,14 @@ mod masks;
 mod measure;
 mod model;
 mod naming;
+mod plots;
+mod probe;
 mod report;
 mod scenes;
 mod sounds;
+mod stage_b;
 mod stages;
+mod statistics;
 #[path = "../common/training.rs"]
 #[allow(dead_code)] // of `train`, only its progress bars
 mod training;
@@ -31,8 +43,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 use soundsight::audio::AudioFrontendConfig;
-use soundsight::train::losses::LossWeights;
 
+use docs::Docs;
 use model::Vocabulary;
 use stages::{Recipe, Run};
 use world::{World, WorldConfig};
@@ -54,11 +66,35 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this stage.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, group = "instead")]
     only: Option<Stage>,
     /// Only measures what is there.
-    #[arg(long, conflicts_with = "only")]
+    #[arg(long, group = "instead")]
     measure: bool,
+    /// Trains stage b of a finished run with each loss alone, each pair and all three, and with other batches.
+    #[arg(long, group = "instead")]
+    ablate: bool,
+    /// Tries a finished run's model on disturbed sounds, two at once, and sounds of what is not there.
+    #[arg(long, group = "instead")]
+    probe: bool,
+    /// Draws the learning curves and the table of figures of a run, finished or not.
+    #[arg(long, group = "instead")]
+    plot: bool,
+    /// Folder whose miniature.md --ablate, --probe and --plot write their parts of.
+    #[arg(long, value_name = "DIR", default_value = "docs")]
+    docs: PathBuf,
+    /// Held-out scenes to measure on [default: 512, quick: 256].
+    #[arg(long, value_name = "N")]
+    scenes: Option<usize>,
+    /// Steps between checkpoints.
+    #[arg(long, value_name = "N", default_value_t = 125)]
+    save_every: usize,
+    /// Steps of each run of --ablate, in batches of 16.
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    ablate_steps: usize,
+    /// Things that never sound in stage b.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    unheard: usize,
     /// Steps of CLIP and CLIPSeg.
     #[arg(long, value_name = "N")]
     clip_steps: Option<usize>,
@@ -86,19 +122,19 @@ enum Stage {
     Acl,
 }
 
-/// Things that never sound in stage b.
-const NUM_UNHEARD: usize = 8;
-
 fn main() -> ExitCode {
     common::run(miniature)
 }
 
 fn miniature(options: Options) -> Result<()> {
     let out = options.out.clone();
-    std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
+    if options.plot {
+        return curves::plot(&out, &Docs::open(&options.docs)?);
+    }
     let world_config =
-        WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: NUM_UNHEARD };
+        WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
+    std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} things that sound, from {}", world.things.len(), options.stamps.display());
     // The statistics are those of the front end that the configuration describes.
@@ -110,16 +146,27 @@ fn miniature(options: Options) -> Result<()> {
 
     let settings =
         json!({ "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS });
-    let variations = if options.quick { 6 } else { 40 };
-    let run = Run { out, seed: options.seed, world, vocabulary, config, settings, variations };
+    let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
+    let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
+    let save_every = options.save_every;
+    let run = Run { out, seed: options.seed, world, vocabulary, config, settings, variations, scenes, save_every };
     stages::stop_on_ctrl_c()?;
-    let recipe = |steps: Option<usize>, [quick, full]: [usize; 2], batch, learning_rate| {
-        let steps = steps.unwrap_or(if options.quick { quick } else { full });
-        Recipe { steps, batch, learning_rate }
+    let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
+    if options.ablate {
+        return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
+    }
+    if options.probe {
+        return probe::probe(&run, &Docs::open(&options.docs)?);
+    }
+    let recipe = |steps: Option<usize>, default, batch: Option<usize>, default_batch, learning_rate| Recipe {
+        steps: steps.unwrap_or(either(default)),
+        batch: batch.unwrap_or(either(default_batch)),
+        learning_rate,
+        epoch: either([40, 250]),
     };
-    let clip = recipe(options.clip_steps, [250, 5000], 16, 1e-3);
-    let beats = recipe(options.beats_steps, [250, 800], 32, 1e-3);
-    let acl = recipe(options.acl_steps, [250, 5000], options.acl_batch.unwrap_or(16), options.acl_lr.unwrap_or(5e-4));
+    let clip = recipe(options.clip_steps, [160, 5000], None, [16, 16], 1e-3);
+    let beats = recipe(options.beats_steps, [80, 800], None, [16, 32], 1e-3);
+    let acl = recipe(options.acl_steps, [160, 5000], options.acl_batch, [8, 16], learning_rate);
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
@@ -128,7 +175,7 @@ fn miniature(options: Options) -> Result<()> {
         run.hearing(beats)?;
     }
     if wanted(Stage::Acl) {
-        run.grounding(acl, LossWeights::default())?;
+        run.grounding(acl)?;
     }
     if options.only.is_none() {
         run.finish()?;

@@ -7,44 +7,56 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 use soundsight::Result;
-use soundsight::acl::{Acl, masked_features};
+use soundsight::acl::Acl;
 use soundsight::clipseg::ClipSeg;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{NUM_THRESHOLDS, THRESHOLDS};
 use soundsight::train::Metrics;
+use soundsight::viz::MaskStatistics;
 
+use crate::crosses::RETRIEVAL;
 use crate::model::{SIDE, Vocabulary};
 use crate::naming::{embed_plain_names, unit};
 use crate::scenes::{mask_tensor, pixels};
 use crate::sounds::{Ear, features};
 use crate::world::{Split, World};
 
-/// Pairs among which a sound looks for its picture.
-pub const RETRIEVAL: usize = 16;
 /// Scenes that go through the network at once.
 const CHUNK: usize = 32;
 
 /// One held-out scene of two things.
-struct Question {
+pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
-    /// What sounds.
-    thing: usize,
-    /// Where that is, `[S·S]`, and where the other thing is.
-    own: Vec<bool>,
-    other: Vec<bool>,
+    /// What sounds, and what does not.
+    pub thing: usize,
+    pub other_thing: usize,
+    /// Where the one is, `[S·S]`, and where the other.
+    pub own: Vec<bool>,
+    pub other: Vec<bool>,
 }
 
 /// Held-out scenes, with the features of their sounds once there is an encoder.
 pub struct Scoreboard {
-    questions: Vec<Question>,
+    pub questions: Vec<Question>,
     num_things: usize,
     features: Vec<Tensor>,
 }
 
+/// One scene's outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The sounding thing's mean is above the other's.
+    pub which: bool,
+    /// The highest value is inside the sounding thing.
+    pub peak: bool,
+}
+
 /// What came out for one kind of heatmap; shares in [0, 1].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Scores {
+    /// Scene by scene.
+    pub answers: Vec<Answer>,
     /// The sounding thing's mean is above the other's.
     pub which: f64,
     /// The highest value is inside the sounding thing.
@@ -81,19 +93,28 @@ impl Scoreboard {
         let mut questions = Vec::new();
         for thing in things {
             let scene = world.scene(Split::HeldOut, 2, Some(thing), &mut rng);
-            let mask = |own: bool| scene.placed.iter().find(|placed| (placed.thing == thing) == own);
-            let (Some(own), Some(other)) = (mask(true), mask(false)) else { continue };
-            let (own, other) = (own.mask.clone(), other.mask.clone());
-            questions.push(Question { pixels: pixels(&scene)?, thing, own, other });
+            let placed = |own: bool| scene.placed.iter().find(|placed| (placed.thing == thing) == own);
+            let (Some(own), Some(other)) = (placed(true), placed(false)) else { continue };
+            let (other_thing, own, other) = (other.thing, own.mask.clone(), other.mask.clone());
+            questions.push(Question { pixels: pixels(&scene)?, thing, other_thing, own, other });
         }
         Ok(Self { questions, num_things: world.things.len(), features: Vec::new() })
     }
 
     /// Lets the encoder of `acl` hear a held-out sound for each scene.
     pub fn hear(&mut self, acl: &Acl, ear: &Ear, seed: u64) -> Result<()> {
-        let things: Vec<usize> = self.questions.iter().map(|question| question.thing).collect();
-        self.features = features(acl, &ear.fbanks(&things, Split::HeldOut, seed)?, |_| ())?;
+        self.hear_sounds(acl, ear, &ear.sounds(&self.sounding(), Split::HeldOut, seed))
+    }
+
+    /// Lets the encoder of `acl` hear these sounds, one for each scene.
+    pub fn hear_sounds(&mut self, acl: &Acl, ear: &Ear, sounds: &[Vec<f32>]) -> Result<()> {
+        self.features = features(acl, &ear.listen(sounds)?, |_| ())?;
         Ok(())
+    }
+
+    /// What sounds in each scene.
+    pub fn sounding(&self) -> Vec<usize> {
+        self.questions.iter().map(|question| question.thing).collect()
     }
 
     pub fn num_questions(&self) -> usize {
@@ -106,12 +127,12 @@ impl Scoreboard {
         self.questions.iter().map(area).sum::<f64>() / self.questions.len().max(1) as f64
     }
 
-    fn pixels(&self, first: usize, count: usize) -> Result<Tensor> {
+    pub fn pixels(&self, first: usize, count: usize) -> Result<Tensor> {
         let pixels: Vec<&Tensor> = self.questions.iter().skip(first).take(count).map(|q| &q.pixels).collect();
         Ok(Tensor::stack(&pixels, 0)?)
     }
 
-    fn chunks(&self, size: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub fn chunks(&self, size: usize) -> impl Iterator<Item = (usize, usize)> {
         let total = self.questions.len();
         (0..total).step_by(size).map(move |first| (first, size.min(total - first)))
     }
@@ -121,14 +142,11 @@ impl Scoreboard {
         let mut scores = Scores::default();
         let mut hits = [0usize; NUM_THRESHOLDS];
         for (question, heatmap) in self.questions.iter().zip(heatmaps) {
-            let mean = |mask: &[bool]| {
-                let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
-                inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
-            };
-            let (own, other) = (mean(&question.own), mean(&question.other));
+            let (own, other) = (mean_inside(heatmap, &question.own), mean_inside(heatmap, &question.other));
             scores.which += if own == other { 0.5 } else { f64::from(u8::from(own > other)) };
-            let peak = heatmap.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(i, _)| i);
-            scores.peak += f64::from(u8::from(peak.is_some_and(|i| question.own[i])));
+            let peak = peak(heatmap).is_some_and(|i| question.own[i]);
+            scores.peak += f64::from(u8::from(peak));
+            scores.answers.push(Answer { which: own > other, peak });
             for (hits, threshold) in hits.iter_mut().zip(THRESHOLDS) {
                 let (mut common, mut either) = (0, 0);
                 for (value, inside) in heatmap.iter().zip(&question.own) {
@@ -148,8 +166,8 @@ impl Scoreboard {
         scores
     }
 
-    /// Scores what the decoder draws for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
-    fn score_embeddings(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Scores> {
+    /// What the decoder draws for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
+    fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
         let mut heatmaps = Vec::new();
         for (first, count) in self.chunks(CHUNK) {
             let blocks = clipseg.config().num_mask_blocks();
@@ -159,7 +177,7 @@ impl Scoreboard {
             heatmaps
                 .extend(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?);
         }
-        Ok(self.score(&heatmaps))
+        Ok(heatmaps)
     }
 
     /// Scores the name of what sounds: the oracle.
@@ -167,11 +185,11 @@ impl Scoreboard {
         let names = embed_plain_names(clipseg, vocabulary, self.num_things)?;
         let things: Vec<u32> = self.questions.iter().map(|question| question.thing as u32).collect();
         let embeddings = names.index_select(&Tensor::new(things, &Device::Cpu)?, 0)?;
-        self.score_embeddings(clipseg, &embeddings, offset)
+        Ok(self.score(&self.draw(clipseg, &embeddings, offset)?))
     }
 
     /// Audio-driven embeddings `[Q, P]` of the scenes' sounds.
-    fn embed_sounds(&self, acl: &Acl) -> Result<Tensor> {
+    pub fn embed_sounds(&self, acl: &Acl) -> Result<Tensor> {
         let embeddings = self.features.chunks(CHUNK).map(|chunk| {
             let features = Tensor::stack(chunk, 0)?.to_dtype(candle_core::DType::F32)?;
             acl.audio_embedding(&acl.audio_token(&features)?)
@@ -179,9 +197,14 @@ impl Scoreboard {
         Ok(Tensor::cat(&embeddings.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
+    /// The heatmaps of the scenes' sounds, `[S·S]` each.
+    pub fn heatmaps(&self, acl: &Acl) -> Result<Vec<Vec<f32>>> {
+        self.draw(&acl.clipseg, &self.embed_sounds(acl)?, acl.masker.offset()?)
+    }
+
     /// Scores the sound.
     pub fn score_sounds(&self, acl: &Acl) -> Result<Scores> {
-        self.score_embeddings(&acl.clipseg, &self.embed_sounds(acl)?, acl.masker.offset()?)
+        Ok(self.score(&self.heatmaps(acl)?))
     }
 
     /// Scores a heatmap of independent uniform numbers for each scene.
@@ -220,25 +243,6 @@ impl Scoreboard {
         Ok(right as f64 / self.questions.len().max(1) as f64)
     }
 
-    /// The share of sounds that find, of [`RETRIEVAL`] pictures, their own: what the sound masks in it fits it best.
-    pub fn retrieval(&self, acl: &Acl) -> Result<f64> {
-        let embeddings = self.embed_sounds(acl)?;
-        let (mut right, mut total) = (0, 0);
-        for (first, count) in self.chunks(RETRIEVAL).filter(|(_, count)| *count == RETRIEVAL) {
-            let image = acl.image_features(&self.pixels(first, count)?)?;
-            let own = embeddings.narrow(0, first, count)?; // [n, P]
-            let logits = (0..count)
-                .map(|n| acl.logits(&image, &own.narrow(0, n, 1)?.broadcast_as((count, own.dim(1)?))?.contiguous()?));
-            let logits = Tensor::stack(&logits.collect::<Result<Vec<_>>>()?, 1)?; // [pictures, sounds, S, S]
-            let seen = unit(&masked_features(&acl.dense_features(&image)?, &logits)?)?;
-            let fit = seen.broadcast_mul(&unit(&own)?.unsqueeze(0)?)?.sum(D::Minus1)?; // [pictures, sounds]
-            let found = fit.argmax(0)?.to_vec1::<u32>()?;
-            right += found.iter().enumerate().filter(|(n, picture)| *n == **picture as usize).count();
-            total += count;
-        }
-        Ok(right as f64 / total.max(1) as f64)
-    }
-
     /// What the validation of stage a reports of the eyes.
     pub fn naming(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<Metrics> {
         let mut metrics = self.score_names(clipseg, vocabulary, 0.0)?.metrics();
@@ -249,7 +253,25 @@ impl Scoreboard {
     /// What the validation of stage b reports.
     pub fn grounding(&self, acl: &Acl) -> Result<Metrics> {
         let mut metrics = self.score_sounds(acl)?.metrics();
-        metrics.push(("retrieval".to_string(), self.retrieval(acl)?));
+        let crosses = self.crosses(acl)?;
+        metrics.push(("retrieval".to_string(), crosses.pictures.first));
+        if let Some(MaskStatistics { area, full, empty, alike }) = crosses.masks {
+            let alike = alike.unwrap_or(f64::NAN);
+            // As the library's own validation calls them: the progress on the screen knows what they mean.
+            let named = [("mask_area", area), ("masks_full", full), ("masks_empty", empty), ("masks_alike", alike)];
+            metrics.extend(named.map(|(name, value)| (name.to_string(), value)));
+        }
         Ok(metrics)
     }
+}
+
+/// The mean of a heatmap's values where `mask` is.
+pub fn mean_inside(heatmap: &[f32], mask: &[bool]) -> f64 {
+    let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
+    inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
+}
+
+/// Where a heatmap is highest.
+pub fn peak(heatmap: &[f32]) -> Option<usize> {
+    heatmap.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(i, _)| i)
 }

@@ -1,4 +1,22 @@
 //! The small model: its sizes, its vocabulary, its directory.
+//!
+//! # What differs from the published model, and why
+//!
+//! | | published | here | because |
+//! |---|---|---|---|
+//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; a thing still covers several patches |
+//! | sounds | 10 s, 128 mel bins | 4 s, 64 mel bins | the recordings are short; half the bins are half the patches |
+//! | width of text, vision, BEATs | 512, 768, 768 | 128 | some eighty names, no sentences |
+//! | blocks of text, vision, BEATs | 12, 12, 12 | 3, 6, 5 | as above |
+//! | vocabulary | 49,408 pieces of words | a token for each name | the audio token stands in for one token, so a name is one |
+//! | prompt | "A photo of {}" in CLIP's tokens | "a photo of {}" in its own | as above |
+//! | fbank mean, deviation | AudioSet's | measured on training sounds | another front end, other sounds |
+//! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they belong to the frozen decoder's logits |
+//! | expected area | 0.4 | measured, about 0.07 | it belongs to the things' true sizes |
+//! | learning rate | 1e-4, constant | 5e-4, warm-up, cosine | a few thousand steps in place of 20 epochs of VGG-Sound |
+//! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | one for all stages, and towers trained from scratch want it |
+//! | batch | 8, gradients of two averaged | 16 | as many pairs a step, and more of them to be told apart |
+//! | pairs | recorded together | scenes of one thing for a quarter of the steps, then of one to three | one thing says what sounds, several say where |
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -54,6 +72,12 @@ impl Vocabulary {
     /// The id of the name of thing `thing`.
     pub fn name(&self, thing: usize) -> u32 {
         self.names.get(thing).copied().unwrap_or(0)
+    }
+
+    /// The names of all things, in their order.
+    fn names(&self) -> &[String] {
+        let first = 1 + WORDS.len();
+        &self.entries[first..first + self.names.len()]
     }
 
     fn id(&self, word: &str) -> u32 {
@@ -151,7 +175,7 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     Ok(sorted.into_iter().collect())
 }
 
-/// Makes `folder` a model directory with these weights in f16.
+/// Makes `folder` a model directory with these weights in f16; it says which things the model knows.
 pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     for (name, tensors) in [("beats", &weights.beats), ("clipseg", &weights.clipseg), ("acl", &weights.acl)] {
@@ -159,7 +183,10 @@ pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary,
         save_tensors(&folder.join(format!("{name}.safetensors")), &half.collect::<Result<Vec<_>>>()?)?;
     }
     write_json(&folder.join("tokenizer.json"), &vocabulary.json())?;
-    write_json(&folder.join("config.json"), &serde_json::to_value(config)?)
+    let ModelConfig { beats, clipseg, acl } = config;
+    let things = vocabulary.names();
+    let config = json!({ "beats": beats, "clipseg": clipseg, "acl": acl, "things": things });
+    write_json(&folder.join("config.json"), &config)
 }
 
 pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {

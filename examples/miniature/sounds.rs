@@ -12,10 +12,8 @@ use soundsight::data::Dataset;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::{Result, Waveform};
 
-use crate::world::{Split, World};
+use crate::world::{SAMPLE_RATE, Split, World};
 
-/// Sounds that a rate of their own names all random numbers of.
-const SAMPLE_RATE: u32 = 16_000;
 /// Sounds encoded at once.
 const CHUNK: usize = 16;
 
@@ -32,16 +30,30 @@ impl Ear {
 
     /// The normalised fbank `[T, M]` of a variation of thing `thing`'s sound.
     pub fn fbank(&self, thing: usize, split: Split, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let sound = Waveform::from_samples(self.world.sound(thing, split, rng), SAMPLE_RATE)?;
+        self.listen_to(&self.world.sound(thing, split, rng))
+    }
+
+    fn listen_to(&self, sound: &[f32]) -> Result<Tensor> {
+        let sound = Waveform::from_samples(sound.to_vec(), SAMPLE_RATE)?;
         Ok(self.frontend.forward(&sound, &Device::Cpu)?.squeeze(0)?)
     }
 
-    /// The fbanks of sounds whose random numbers are named by `seed` and their place in the list.
-    pub fn fbanks(&self, things: &[usize], split: Split, seed: u64) -> Result<Vec<Tensor>> {
+    /// The fbanks of any sounds at [`SAMPLE_RATE`].
+    pub fn listen(&self, sounds: &[Vec<f32>]) -> Result<Vec<Tensor>> {
+        sounds.par_iter().map(|sound| self.listen_to(sound)).collect()
+    }
+
+    /// Sounds whose random numbers are named by `seed` and their place in the list.
+    pub fn sounds(&self, things: &[usize], split: Split, seed: u64) -> Vec<Vec<f32>> {
         let of = |(place, thing): (usize, &usize)| {
-            self.fbank(*thing, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
+            self.world.sound(*thing, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
         };
         things.par_iter().enumerate().map(of).collect()
+    }
+
+    /// The fbanks of [`Ear::sounds`].
+    pub fn fbanks(&self, things: &[usize], split: Split, seed: u64) -> Result<Vec<Tensor>> {
+        self.listen(&self.sounds(things, split, seed))
     }
 }
 

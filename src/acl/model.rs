@@ -178,10 +178,7 @@ impl Acl {
     /// # Errors
     /// As [`VisionTower::run_blocks`](crate::clip::VisionTower::run_blocks).
     pub fn image_embedding(&self, image: &ImageFeatures) -> Result<Tensor> {
-        let num_blocks = self.clipseg.clip.vision_model.num_blocks();
-        let before_last = self.before_last_block(image)?;
-        let last = self.clipseg.clip.vision_model.run_blocks(&before_last, num_blocks - 1..num_blocks)?;
-        self.clipseg.clip.embed_image(&last[0])
+        self.clipseg.clip.embed_image_before_last(&self.before_last_block(image)?)
     }
 
     /// Dense features `[B, G·G, P]`: an embedding in CLIP's common space for every patch.

@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::BeatsConfig;
 use crate::error::Result;
-use crate::nn::{Attention, GatedBias, LayerNorm, Linear, PositionConv};
+use crate::nn::{Attention, GatedBias, LayerNorm, Linear, PositionConv, residual};
 
 /// `eps` of every LayerNorm in BEATs (PyTorch's default).
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;
@@ -90,16 +90,25 @@ impl RelativePositionBias {
 /// `gate = σ(z_a)·(σ(z_b)·grep_a − 1) + 2`, from the query before scaling, per head.
 #[derive(Clone, Debug)]
 struct Gate {
+    /// The eight outputs of the checkpoint's layer, already added up in fours: `d` → 2.
     grep_linear: Linear,
     grep_a: Tensor,
 }
 
 impl Gate {
+    fn new(head_dim: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        let grep_a = vb.get((1, heads, 1, 1), "grep_a")?;
+        let vb = vb.pp("grep_linear");
+        let (weight, bias) = (vb.get((8, head_dim), "weight")?, vb.get(8, "bias")?);
+        let grep_linear = Linear::derived(move || {
+            Ok((weight.reshape((2, 4, head_dim))?.sum(1)?, Some(bias.reshape((2, 4))?.sum(1)?)))
+        })?;
+        Ok(Self { grep_linear, grep_a })
+    }
+
     /// `q` `[B, N, H, d]` → `[B, H, N]`.
     fn forward(&self, q: &Tensor) -> Result<Tensor> {
-        let (b, n, heads, _) = q.dims4()?;
-        let z = self.grep_linear.forward(q)?.reshape((b, n, heads, 2, 4))?.sum(D::Minus1)?;
-        let gates = candle_nn::ops::sigmoid(&z)?;
+        let gates = candle_nn::ops::sigmoid(&self.grep_linear.forward(q)?)?;
         let part = |i: usize| gates.narrow(D::Minus1, i, 1)?.squeeze(D::Minus1);
         let (a, b) = (part(0)?, part(1)?); // [B, N, H]
         let inner = (b.broadcast_mul(&self.grep_a.flatten_all()?)? - 1.0)?;
@@ -120,8 +129,7 @@ impl SelfAttention {
         let (dim, heads) = (config.encoder_embed_dim, config.encoder_attention_heads);
         let parts = ["q_proj", "k_proj", "v_proj"].map(|name| vb.pp(name));
         let gate = if config.relative_position_embedding && config.gru_rel_pos {
-            let grep_linear = Linear::new(dim / heads, 8, true, vb.pp("grep_linear"))?;
-            Some(Gate { grep_linear, grep_a: vb.get((1, heads, 1, 1), "grep_a")? })
+            Some(Gate::new(dim / heads, heads, vb.clone())?)
         } else {
             None
         };
@@ -186,12 +194,12 @@ impl Block {
 
     fn forward(&self, x: &Tensor, table: Option<&Tensor>) -> Result<Tensor> {
         if self.config.layer_norm_first {
-            let x = (x + self.self_attn.forward(&self.self_attn_layer_norm.forward(x)?, table)?)?;
-            return Ok((&x + self.feed_forward(&self.final_layer_norm.forward(&x)?)?)?);
+            let x = residual(x, 1.0, &self.self_attn.forward(&self.self_attn_layer_norm.forward(x)?, table)?)?;
+            return residual(&x, 1.0, &self.feed_forward(&self.final_layer_norm.forward(&x)?)?);
         }
-        let x = ((x * self.alpha)? + self.self_attn.forward(x, table)?)?;
+        let x = residual(x, self.alpha, &self.self_attn.forward(x, table)?)?;
         let x = self.self_attn_layer_norm.forward(&x)?;
-        let y = ((&x * self.alpha)? + self.feed_forward(&x)?)?;
+        let y = residual(&x, self.alpha, &self.feed_forward(&x)?)?;
         self.final_layer_norm.forward(&y)
     }
 }
@@ -229,7 +237,7 @@ impl Encoder {
 
     /// The input of block 0, then the output of each of the first `num_blocks` blocks; each `[B, N, D]`.
     pub(super) fn forward(&self, x: &Tensor, num_blocks: usize) -> Result<Vec<Tensor>> {
-        let x = (x + self.pos_conv.forward(x)?)?;
+        let x = residual(x, 1.0, &self.pos_conv.forward(x)?)?;
         let x = if self.layer_norm_first { x } else { self.layer_norm.forward(&x)? };
         let table = self.bias.as_ref().map(|bias| bias.table(x.dim(1)?)).transpose()?;
         let mut hidden_states = vec![x.clone()];

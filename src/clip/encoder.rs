@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::error::Result;
-use crate::nn::{Activation, Attention, LayerNorm, Linear};
+use crate::nn::{Activation, Attention, LayerNorm, Linear, residual};
 
 /// Width, heads and feed-forward network of a block.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,12 @@ impl SelfAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.out_proj.forward(&self.attention.forward(&self.qkv.forward(x)?, None)?)
+    }
+
+    /// What the first token gets from all, `[B, 1, D]`.
+    fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
+        let mixed = self.attention.forward(&self.qkv.forward(x)?, None)?;
+        self.out_proj.forward(&mixed.narrow(1, 0, 1)?)
     }
 
     /// Every token's own value, projected: attention that looks at nothing else.
@@ -87,24 +93,30 @@ impl Block {
 
     /// `x + attention(norm1(x))`, then `x + mlp(norm2(x))`.
     pub(crate) fn forward_pre_norm(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (x + self.self_attn.forward(&self.layer_norm1.forward(x)?)?)?;
+        let x = residual(x, 1.0, &self.self_attn.forward(&self.layer_norm1.forward(x)?)?)?;
         self.forward_mlp(&x)
+    }
+
+    /// As [`Block::forward_pre_norm`], but only the first token goes on from the attention: `[B, N, D]` → `[B, 1, D]`.
+    pub(crate) fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
+        let first = residual(&x.narrow(1, 0, 1)?, 1.0, &self.self_attn.forward_first(&self.layer_norm1.forward(x)?)?)?;
+        self.forward_mlp(&first)
     }
 
     /// As [`Block::forward_pre_norm`], but every token attends to itself alone.
     pub(crate) fn forward_unmixed(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (x + self.self_attn.forward_values(&self.layer_norm1.forward(x)?)?)?;
+        let x = residual(x, 1.0, &self.self_attn.forward_values(&self.layer_norm1.forward(x)?)?)?;
         self.forward_mlp(&x)
     }
 
     fn forward_mlp(&self, x: &Tensor) -> Result<Tensor> {
-        Ok((x + self.mlp.forward(&self.layer_norm2.forward(x)?)?)?)
+        residual(x, 1.0, &self.mlp.forward(&self.layer_norm2.forward(x)?)?)
     }
 
     /// `norm1(x + attention(x))`, then `norm2(x + mlp(x))`.
     pub(crate) fn forward_post_norm(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.layer_norm1.forward(&(x + self.self_attn.forward(x)?)?)?;
-        self.layer_norm2.forward(&(&x + self.mlp.forward(&x)?)?)
+        let x = self.layer_norm1.forward(&residual(x, 1.0, &self.self_attn.forward(x)?)?)?;
+        self.layer_norm2.forward(&residual(&x, 1.0, &self.mlp.forward(&x)?)?)
     }
 }
 

@@ -87,6 +87,14 @@ impl Clip {
         self.visual_projection.forward(&self.vision_model.pooled(last)?)
     }
 
+    /// As [`Clip::embed_image`], from the hidden state `[B, 1 + G·G, D]` before the last block, with less work.
+    ///
+    /// # Errors
+    /// As [`VisionTower::pooled_before_last`].
+    pub fn embed_image_before_last(&self, before_last: &Tensor) -> Result<Tensor> {
+        self.visual_projection.forward(&self.vision_model.pooled_before_last(before_last)?)
+    }
+
     /// Dense features `[B, G·G, P]`: an embedding for every patch, by passing the last block without attention mixing
     /// (MaskCLIP), from the hidden state `[B, 1 + G·G, D]` before it.
     ///

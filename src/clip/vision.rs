@@ -122,6 +122,18 @@ impl VisionTower {
         self.post_layernorm.forward(&last.i((.., 0))?.contiguous()?)
     }
 
+    /// As [`VisionTower::pooled`] of the last block's output, from the hidden state `[B, 1 + G·G, D]` before that block:
+    /// what it would make of the other tokens is not computed.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] for another width.
+    pub fn pooled_before_last(&self, before_last: &Tensor) -> Result<Tensor> {
+        match self.layers.last() {
+            Some(layer) => self.pooled(&layer.forward_first(before_last)?),
+            None => self.pooled(before_last),
+        }
+    }
+
     /// Every patch's own feature: the last block without attention mixing on the hidden state `before_last`
     /// `[B, 1 + G·G, D]`, then the post-LayerNorm, the class token dropped, `[B, G·G, D]`.
     ///

@@ -17,6 +17,7 @@ mod linear;
 mod matrix;
 mod panels;
 mod position_conv;
+mod residual;
 mod resize;
 mod simd;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use format::WeightFormat;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use position_conv::PositionConv;
+pub use residual::residual;
 pub use resize::{Interpolation, resize};
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};

@@ -89,9 +89,10 @@ pub fn step(
         let own = Tensor::cat(&own.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [B, 1, S, S]
         let mask = acl.masker.hard_mask(&own, &noise.positive)?.to_dtype(pixels.dtype())?;
         let masked = pixels.broadcast_mul(&mask)?;
-        let output = acl.clipseg.clip.vision_model.forward(&masked)?;
-        let last = &output.hidden_states[output.hidden_states.len() - 1];
-        let embeddings = acl.clipseg.clip.embed_image(last)?.to_dtype(DType::F32)?;
+        let tower = &acl.clipseg.clip.vision_model;
+        let output = tower.forward_blocks(&masked, tower.num_blocks() - 1)?;
+        let before_last = &output.hidden_states[tower.num_blocks() - 1];
+        let embeddings = acl.clipseg.clip.embed_image_before_last(before_last)?.to_dtype(DType::F32)?;
         let term = losses::acl_i(&audio, &embeddings)?;
         add(weights.acl_i, &term)?;
         (acl_i, masked_images) = (Some(term), Some(embeddings));

@@ -167,7 +167,7 @@ impl SimpleBackend for Reader<'_> {
             if entry.shape() == shape.dims() {
                 return self.noted(name, self.checkpoint.compressed(name, entry, short));
             }
-            return self.get(shape, name, Default::default(), DType::F32, device);
+            return self.get(shape, name, candle_nn::init::ZERO, DType::F32, device);
         }
         let Some(entry) = self.checkpoint.entries().get(name) else {
             let problem = format!("missing `{name}` {:?}", shape.dims());

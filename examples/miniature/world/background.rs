@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Split;
+use super::canvas::{Canvas, blend};
 use super::cutout::{CutOut, Pose, Tint};
 
 /// Fractions of the picture's side.
@@ -79,39 +80,36 @@ impl BackgroundPlan {
     }
 
     /// Paints `side` × `side` pixels, RGB in 0..1; what the plan leaves open is drawn from `rng`.
-    pub(super) fn paint(&self, side: usize, pictures: &[CutOut], rng: &mut ChaCha8Rng) -> Vec<[f32; 3]> {
+    pub(super) fn paint(&self, side: usize, pictures: &[CutOut], rng: &mut ChaCha8Rng) -> Canvas {
         let [hue, saturation, lightness] = self.colour;
         let first = from_hsl(hue, saturation, lightness);
         let second = from_hsl(hue + self.second[0], self.second[1], self.second[2]);
         let (sin, cos) = self.angle.sin_cos();
         let phase: f32 = rng.random();
         let clouds = matches!(self.kind, Kind::Clouds).then(|| Clouds::new(self.period, rng));
-        let mut pixels = Vec::with_capacity(side * side);
-        for y in 0..side {
-            let y = (y as f32 + 0.5) / side as f32 - 0.5;
-            for x in 0..side {
-                let x = (x as f32 + 0.5) / side as f32 - 0.5;
-                let (along, across) = (x * cos + y * sin, y * cos - x * sin);
-                let wave = |at: f32| (TAU * (at / self.period / 2.0 + phase)).sin();
-                let share = match (&self.kind, &clouds) {
-                    (Kind::Stripes, _) => 0.5 + 0.5 * (4.0 * wave(along)).clamp(-1.0, 1.0),
-                    (Kind::Checks, _) => 0.5 + 0.5 * (8.0 * wave(along) * wave(across)).clamp(-1.0, 1.0),
-                    (_, Some(clouds)) => clouds.at(x + 0.5, y + 0.5),
-                    // The corners are 1/√2 from the middle.
-                    _ => along / 2.0_f32.sqrt() + 0.5,
-                };
-                pixels.push(std::array::from_fn(|c| first[c] + (second[c] - first[c]) * share));
-            }
-        }
+        let mut canvas = Canvas::new(side, side, |x, y| {
+            let [x, y] = [x, y].map(|at| (at as f32 + 0.5) / side as f32 - 0.5);
+            let (along, across) = (x * cos + y * sin, y * cos - x * sin);
+            let wave = |at: f32| (TAU * (at / self.period / 2.0 + phase)).sin();
+            let share = match (&self.kind, &clouds) {
+                (Kind::Stripes, _) => 0.5 + 0.5 * (4.0 * wave(along)).clamp(-1.0, 1.0),
+                (Kind::Checks, _) => 0.5 + 0.5 * (8.0 * wave(along) * wave(across)).clamp(-1.0, 1.0),
+                (_, Some(clouds)) => clouds.at(x + 0.5, y + 0.5),
+                // The corners are 1/√2 from the middle.
+                _ => along / 2.0_f32.sqrt() + 0.5,
+            };
+            std::array::from_fn(|c| first[c] + (second[c] - first[c]) * share)
+        });
         if let Kind::Crop { picture, blurred } = self.kind {
-            cover(&mut pixels, side, &pictures[picture], self.angle, blurred, rng);
+            cover(&mut canvas, &pictures[picture], self.angle, blurred, rng);
         }
-        pixels
+        canvas
     }
 }
 
-/// Lays a part of `picture` over `pixels`.
-fn cover(pixels: &mut [[f32; 3]], side: usize, picture: &CutOut, angle: f32, blurred: bool, rng: &mut ChaCha8Rng) {
+/// Lays a part of `picture` over the canvas.
+fn cover(canvas: &mut Canvas, picture: &CutOut, angle: f32, blurred: bool, rng: &mut ChaCha8Rng) {
+    let side = canvas.width;
     let length = side as f32;
     let extent = length * rng.random_range(1.2..2.4) * picture.elongation().min(2.5);
     let pose = Pose { extent, flip: rng.random(), angle };
@@ -128,16 +126,14 @@ fn cover(pixels: &mut [[f32; 3]], side: usize, picture: &CutOut, angle: f32, blu
     };
     let patch = picture.draw_window(&pose, &Tint::NONE, (window, window), middle);
     let scale = window as f32 / length;
-    for (at, pixel) in pixels.iter_mut().enumerate() {
-        let [red, green, blue, alpha] = if blurred {
+    for (at, pixel) in canvas.pixels.iter_mut().enumerate() {
+        let over = if blurred {
             let place = |along: usize| ((along as f32 + 0.5) * scale - 0.5).clamp(0.0, (window - 1) as f32);
             smooth(&patch.pixels, window, place(at % side), place(at / side))
         } else {
             patch.pixels[at]
         };
-        for (under, over) in pixel.iter_mut().zip([red, green, blue]) {
-            *under = over + *under * (1.0 - alpha);
-        }
+        blend(pixel, over);
     }
 }
 
@@ -155,12 +151,13 @@ fn smooth<const N: usize>(grid: &[[f32; N]], side: usize, x: f32, y: f32) -> [f3
 }
 
 /// Value noise of two octaves.
-struct Clouds {
+pub struct Clouds {
     octaves: [(usize, f32, Vec<[f32; 1]>); 2],
 }
 
 impl Clouds {
-    fn new(period: f32, rng: &mut ChaCha8Rng) -> Self {
+    /// `period` is the size of the larger clouds, as a fraction of the side.
+    pub fn new(period: f32, rng: &mut ChaCha8Rng) -> Self {
         let mut octave = |period: f32| {
             let side = (1.0 / period).ceil() as usize + 2;
             (side, 1.0 / period, (0..side * side).map(|_| [rng.random()]).collect())
@@ -169,7 +166,7 @@ impl Clouds {
     }
 
     /// In 0..1; `x` and `y` too.
-    fn at(&self, x: f32, y: f32) -> f32 {
+    pub fn at(&self, x: f32, y: f32) -> f32 {
         let [low, high] = &self.octaves;
         let value = |(side, scale, grid): &(usize, f32, Vec<[f32; 1]>)| smooth(grid, *side, x * scale, y * scale)[0];
         (value(low) * 2.0 + value(high)) / 3.0

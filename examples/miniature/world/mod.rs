@@ -19,7 +19,9 @@
 //! colour jitter of the things are continuous, never repeat, and are drawn alike in both.
 
 mod background;
+mod canvas;
 mod cutout;
+mod export;
 mod scene;
 mod sound;
 mod split;
@@ -32,10 +34,12 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use soundsight::data::random::{Purpose, stream};
 
-pub use background::{BackgroundPlan, Kind};
-pub use cutout::CutOut;
+pub use background::{BackgroundPlan, Clouds, Kind};
+pub use canvas::Canvas;
+pub use cutout::{CutOut, Patch, Pose, Tint};
+pub use export::Question;
 pub use scene::{Placed, Scene};
-pub use sound::{Recording, SAMPLE_RATE, Variation, write_wav};
+pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
 pub use split::{Combinations, Split};
 
 /// The fewest things that make a world: with fewer, the combinations of one split would be none.

@@ -1,9 +1,10 @@
 //! Pictures of several things before a background.
 
-use image::{Rgb, RgbImage};
+use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::canvas::Canvas;
 use super::cutout::{CutOut, Patch, Pose, Tint};
 use super::{BackgroundPlan, Split, World};
 
@@ -56,13 +57,13 @@ impl World {
         }
         let soundless = self.soundless(split);
         let background = BackgroundPlan::draw(split, soundless.len(), rng);
-        let mut pixels = background.paint(self.side, soundless, rng);
+        let mut canvas = background.paint(self.side, soundless, rng);
         if !soundless.is_empty() && rng.random_bool(DISTRACTOR) {
             let picture = &soundless[rng.random_range(0..soundless.len())];
             let pose = self.pose(picture, rng);
             let patch = picture.draw(&Pose { extent: pose.extent * 0.75, ..pose }, &tint(rng));
             let place = self.place(&patch, rng);
-            blend(&mut pixels, self.side, &patch, place);
+            canvas.blend(&patch, place);
         }
 
         let looks: Vec<_> = chosen
@@ -70,19 +71,12 @@ impl World {
             .map(|&thing| {
                 let pictures = &self.things[thing].pictures;
                 let picture = &pictures[rng.random_range(0..pictures.len())];
-                (picture, self.pose(picture, rng), tint(rng))
+                Look { picture, pose: self.pose(picture, rng), tint: tint(rng) }
             })
             .collect();
-        let (patches, places, masks) = self.arrange(&looks, rng);
-        for (patch, &place) in patches.iter().zip(&places) {
-            blend(&mut pixels, self.side, patch, place);
-        }
+        let masks = self.arrange(&looks, &mut canvas, rng);
         let placed = chosen.into_iter().zip(masks).map(|(thing, mask)| Placed { thing, mask }).collect();
-        let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-        let picture = RgbImage::from_fn(self.side as u32, self.side as u32, |x, y| {
-            Rgb(pixels[y as usize * self.side + x as usize].map(byte))
-        });
-        Scene { picture, placed }
+        Scene { picture: canvas.to_picture(), placed }
     }
 
     fn pose(&self, picture: &CutOut, rng: &mut ChaCha8Rng) -> Pose {
@@ -102,27 +96,27 @@ impl World {
         (along(patch.width), along(patch.height))
     }
 
-    /// Draws the things and finds places where enough of each is seen; the masks say where that is.
-    fn arrange(
-        &self,
-        looks: &[(&CutOut, Pose, Tint)],
-        rng: &mut ChaCha8Rng,
-    ) -> (Vec<Patch>, Vec<(i32, i32)>, Vec<Vec<bool>>) {
+    /// Draws the things onto the canvas, in places where enough of each is seen; the masks say where that is.
+    fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
-            let draw = |(picture, pose, tint): &(&CutOut, Pose, Tint)| {
-                picture.draw(&Pose { extent: pose.extent * shrink, ..*pose }, tint)
+            let draw = |look: &Look| {
+                let pose = Pose { extent: look.pose.extent * shrink, ..look.pose };
+                look.picture.draw(&pose, &look.tint)
             };
             let patches: Vec<Patch> = looks.iter().map(draw).collect();
             for _ in 0..TRIES {
                 let places: Vec<_> = patches.iter().map(|patch| self.place(patch, rng)).collect();
-                let masks = masks(self.side, &patches, &places);
+                let masks = masks(canvas, &patches, &places);
                 let seen = |(mask, patch): (&Vec<bool>, &Patch)| {
                     let seen = mask.iter().filter(|&&on| on).count();
                     seen > 0 && seen as f32 >= MIN_VISIBLE * patch.num_opaque() as f32
                 };
                 if masks.iter().zip(&patches).all(seen) {
-                    return (patches, places, masks);
+                    for (patch, &place) in patches.iter().zip(&places) {
+                        canvas.blend(patch, place);
+                    }
+                    return masks;
                 }
             }
             // Ends: four small things always find room.
@@ -131,33 +125,23 @@ impl World {
     }
 }
 
+/// How a thing is drawn this time.
+struct Look<'a> {
+    picture: &'a CutOut,
+    pose: Pose,
+    tint: Tint,
+}
+
 fn tint(rng: &mut ChaCha8Rng) -> Tint {
     Tint::new(rng.random_range(0.75..1.2), rng.random_range(0.8..1.2), rng.random_range(-0.2..0.2))
 }
 
-/// The pixels of `patch` that fall into the picture: `(index in the picture, pixel)`.
-fn inside(side: usize, patch: &Patch, (left, top): (i32, i32)) -> impl Iterator<Item = (usize, &[f32; 4])> {
-    let limits = 0..side as i32;
-    patch.pixels.iter().enumerate().filter_map(move |(at, pixel)| {
-        let (x, y) = (left + (at % patch.width) as i32, top + (at / patch.width) as i32);
-        (limits.contains(&x) && limits.contains(&y)).then(|| (y as usize * side + x as usize, pixel))
-    })
-}
-
-fn blend(pixels: &mut [[f32; 3]], side: usize, patch: &Patch, place: (i32, i32)) {
-    for (at, &[red, green, blue, alpha]) in inside(side, patch, place) {
-        for (under, over) in pixels[at].iter_mut().zip([red, green, blue]) {
-            *under = over + *under * (1.0 - alpha);
-        }
-    }
-}
-
 /// Where each patch is seen; later ones cover earlier ones.
-fn masks(side: usize, patches: &[Patch], places: &[(i32, i32)]) -> Vec<Vec<bool>> {
+fn masks(canvas: &Canvas, patches: &[Patch], places: &[(i32, i32)]) -> Vec<Vec<bool>> {
     let mut masks: Vec<Vec<bool>> = Vec::with_capacity(patches.len());
     for (patch, &place) in patches.iter().zip(places) {
-        let mut mask = vec![false; side * side];
-        for (at, pixel) in inside(side, patch, place) {
+        let mut mask = vec![false; canvas.pixels.len()];
+        for (at, pixel) in canvas.under(patch, place) {
             if pixel[3] > 0.5 {
                 mask[at] = true;
                 for below in &mut masks {

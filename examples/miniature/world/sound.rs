@@ -1,14 +1,12 @@
 //! Recordings, and endless variations of them.
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::ops::Range;
-use std::path::Path;
 
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use soundsight::files::write_atomically;
-use soundsight::{Error, Waveform};
+use soundsight::Waveform;
 
 use super::{Split, World};
 
@@ -247,8 +245,8 @@ fn add_noise(sound: &mut [f32], variation: &Variation, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Writes mono samples at [`SAMPLE_RATE`] as a WAV file of 16 bits.
-pub fn write_wav(path: &Path, samples: &[f32]) -> Result<()> {
+/// Mono samples at [`SAMPLE_RATE`] as a WAV file of 16 bits.
+pub fn wav(samples: &[f32]) -> Result<Vec<u8>> {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: SAMPLE_RATE,
@@ -261,6 +259,5 @@ pub fn write_wav(path: &Path, samples: &[f32]) -> Result<()> {
         writer.write_sample((sample * 32767.0).round() as i16)?;
     }
     writer.finalize()?;
-    write_atomically(path, |file| file.write_all(bytes.get_ref()).map_err(Error::io(path, "write")))?;
-    Ok(())
+    Ok(bytes.into_inner())
 }

@@ -1,0 +1,61 @@
+//! Whether a difference is more than chance, and how well a number tells two kinds apart.
+
+/// The exact one-sided sign test: how likely at least `better` of `better + worse` fair coins show heads. For two
+/// localizers asked the same questions, with those counted that only the first or only the second answered right, this
+/// is McNemar's exact test; the smaller, the less the first one's lead can be chance.
+pub fn sign_test(better: usize, worse: usize) -> f64 {
+    let total = better + worse;
+    // ln of (total choose k) / 2^total, from k = total downwards: no factorial overflows.
+    let mut log_probability = -(total as f64) * std::f64::consts::LN_2;
+    let mut sum = 0.0;
+    for k in (better..=total).rev() {
+        sum += log_probability.exp();
+        log_probability += (k as f64).ln() - ((total - k + 1) as f64).ln();
+    }
+    sum.min(1.0)
+}
+
+/// Of the questions that only one of two answered right: how many the first did, how many the second.
+pub fn discordant(first: impl IntoIterator<Item = bool>, second: impl IntoIterator<Item = bool>) -> (usize, usize) {
+    first.into_iter().zip(second).fold((0, 0), |(better, worse), pair| match pair {
+        (true, false) => (better + 1, worse),
+        (false, true) => (better, worse + 1),
+        _ => (better, worse),
+    })
+}
+
+/// The area under the ROC curve: how likely a value of `present` is above one of `absent`, ties counting half.
+pub fn auroc(present: &[f32], absent: &[f32]) -> f64 {
+    let absent = sorted(absent);
+    let below = |value: &f32| {
+        let less = absent.partition_point(|other| other < value);
+        let not_more = absent.partition_point(|other| other <= value);
+        (less + not_more) as f64 / 2.0
+    };
+    present.iter().map(below).sum::<f64>() / (present.len() * absent.len()) as f64
+}
+
+/// The ROC curve: for every threshold the shares of `absent` and of `present` that reach it.
+pub fn roc(present: &[f32], absent: &[f32]) -> Vec<(f64, f64)> {
+    let (present, absent) = (sorted(present), sorted(absent));
+    let reach = |values: &[f32], threshold: f32| {
+        let below = values.partition_point(|value| *value < threshold);
+        (values.len() - below) as f64 / values.len() as f64
+    };
+    let mut thresholds = sorted(&[present.as_slice(), &absent].concat());
+    thresholds.reverse();
+    let points = thresholds.iter().map(|threshold| (reach(&absent, *threshold), reach(&present, *threshold)));
+    std::iter::once((0.0, 0.0)).chain(points).collect()
+}
+
+/// The value below which `share` of the values lie; NaN without values.
+pub fn quantile(values: &[f32], share: f64) -> f32 {
+    let place = (values.len().saturating_sub(1) as f64 * share).round() as usize;
+    sorted(values).get(place).copied().unwrap_or(f32::NAN)
+}
+
+fn sorted(values: &[f32]) -> Vec<f32> {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f32::total_cmp);
+    values
+}

@@ -1,0 +1,55 @@
+//! What scenes are painted on.
+
+use image::{Rgb, RgbImage};
+
+use super::cutout::Patch;
+
+/// A picture in the making: RGB in 0..1, row after row.
+pub struct Canvas {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: Vec<[f32; 3]>,
+}
+
+impl Canvas {
+    /// Every pixel has the colour that `paint` gives for its (x, y).
+    pub fn new(width: usize, height: usize, mut paint: impl FnMut(usize, usize) -> [f32; 3]) -> Self {
+        let pixels = (0..width * height).map(|at| paint(at % width, at / width)).collect();
+        Self { width, height, pixels }
+    }
+
+    /// The pixels of `patch` that fall onto the canvas when its top left corner lies at `place`:
+    /// `(index on the canvas, pixel)`.
+    pub fn under<'a>(
+        &self,
+        patch: &'a Patch,
+        (left, top): (i32, i32),
+    ) -> impl Iterator<Item = (usize, &'a [f32; 4])> + use<'a> {
+        let (width, height) = (self.width as i32, self.height as i32);
+        patch.pixels.iter().enumerate().filter_map(move |(at, pixel)| {
+            let (x, y) = (left + (at % patch.width) as i32, top + (at / patch.width) as i32);
+            ((0..width).contains(&x) && (0..height).contains(&y)).then(|| ((y * width + x) as usize, pixel))
+        })
+    }
+
+    /// Lays `patch` over the canvas.
+    pub fn blend(&mut self, patch: &Patch, place: (i32, i32)) {
+        for (at, pixel) in self.under(patch, place) {
+            blend(&mut self.pixels[at], *pixel);
+        }
+    }
+
+    pub fn to_picture(&self) -> RgbImage {
+        let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+        RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+            Rgb(self.pixels[y as usize * self.width + x as usize].map(byte))
+        })
+    }
+}
+
+/// Lays a premultiplied colour over another.
+pub fn blend(under: &mut [f32; 3], [red, green, blue, alpha]: [f32; 4]) {
+    for (under, over) in under.iter_mut().zip([red, green, blue]) {
+        *under = over + *under * (1.0 - alpha);
+    }
+}
