@@ -90,25 +90,16 @@ impl RelativePositionBias {
 /// `gate = σ(z_a)·(σ(z_b)·grep_a − 1) + 2`, from the query before scaling, per head.
 #[derive(Clone, Debug)]
 struct Gate {
-    /// The eight outputs of the checkpoint's layer, already added up in fours: `d` → 2.
     grep_linear: Linear,
     grep_a: Tensor,
 }
 
 impl Gate {
-    fn new(head_dim: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
-        let grep_a = vb.get((1, heads, 1, 1), "grep_a")?;
-        let vb = vb.pp("grep_linear");
-        let (weight, bias) = (vb.get((8, head_dim), "weight")?, vb.get(8, "bias")?);
-        let grep_linear = Linear::derived(move || {
-            Ok((weight.reshape((2, 4, head_dim))?.sum(1)?, Some(bias.reshape((2, 4))?.sum(1)?)))
-        })?;
-        Ok(Self { grep_linear, grep_a })
-    }
-
     /// `q` `[B, N, H, d]` → `[B, H, N]`.
     fn forward(&self, q: &Tensor) -> Result<Tensor> {
-        let gates = candle_nn::ops::sigmoid(&self.grep_linear.forward(q)?)?;
+        let (b, n, heads, _) = q.dims4()?;
+        let z = self.grep_linear.forward(q)?.reshape((b, n, heads, 2, 4))?.sum(D::Minus1)?;
+        let gates = candle_nn::ops::sigmoid(&z)?;
         let part = |i: usize| gates.narrow(D::Minus1, i, 1)?.squeeze(D::Minus1);
         let (a, b) = (part(0)?, part(1)?); // [B, N, H]
         let inner = (b.broadcast_mul(&self.grep_a.flatten_all()?)? - 1.0)?;
@@ -129,7 +120,8 @@ impl SelfAttention {
         let (dim, heads) = (config.encoder_embed_dim, config.encoder_attention_heads);
         let parts = ["q_proj", "k_proj", "v_proj"].map(|name| vb.pp(name));
         let gate = if config.relative_position_embedding && config.gru_rel_pos {
-            Some(Gate::new(dim / heads, heads, vb.clone())?)
+            let grep_linear = Linear::new(dim / heads, 8, true, vb.pp("grep_linear"))?;
+            Some(Gate { grep_linear, grep_a: vb.get((1, heads, 1, 1), "grep_a")? })
         } else {
             None
         };
