@@ -48,7 +48,8 @@ def per_item(kind, x, row):
 
 
 def table(result):
-    lines = [machine(result["header"]) + ".", "", "![Cost over audio length, picture size and batch](scaling.svg)"]
+    h = result["header"]
+    lines = [f"{machine(h)}; {h['date']}, commit {h['commit']}.", "", "![Cost over audio length, picture size and batch](scaling.svg)"]
     for kind, (heading, what, _) in KINDS.items():
         lines += ["", f"| {heading} | {what}, ms | GFLOP/s | PyTorch, ms | ÷ PyTorch |", "|--:|--:|--:|--:|--:|"]
         for x, rows in result[kind].items():

@@ -23,7 +23,7 @@ def ratio(ours, theirs): return f"{median(ours) / median(theirs):.2f}" if ours a
 
 
 def machine(h):
-    return f"{h['processor']}, {h['cores']} cores ({h['simd']}); {h['threads']} threads each; {h['rustc'].split(' (')[0]}; commit {h['commit']}; {h['date']}; load before {h['load']:.2f}"
+    return f"{h['processor']}, {h['cores']} cores ({h['simd']}); {h['threads']} threads each; {h['rustc'].split(' (')[0]}"
 
 
 def compare(result):
@@ -43,7 +43,7 @@ def compare(result):
         flop = part["stages"]["localize"]["ours"]["flop"]
         differences = ", ".join(f"{d:.0e} to {({'pytorch': 'PyTorch', 'onnxruntime': 'ONNX Runtime'})[n]}" for n, d in part["heatmap_difference"].items())
         rounds = len(part["stages"]["localize"]["ours"]["ms"])
-        lines += ["", f"{rounds} rounds. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours. Largest difference of the heatmaps: {differences}. The waiting processes used "
+        lines += ["", f"{rounds} rounds, {part['when']}. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours. Largest difference of the heatmaps: {differences}. The waiting processes used "
                   f"{part['idle_share']:.1%} of a core. ONNX Runtime computes the two towers, PyTorch the rest of its localization. CANDLE_NUM_THREADS={h['candle_threads'] or 'unset'}.", "",
                   "¹ PyTorch computes all twelve, as the published code does; ONNX Runtime's graph is pruned as ours is. What the decoder reads is reduced to its width here, in the others in the decoder.  ",
                   "² From decoded files to the heatmap *with its confidence*, which needs the rest of the vision tower; the peers give no confidence."]
@@ -52,13 +52,14 @@ def compare(result):
         lines += ["", "| one localization, from nothing | soundsight | PyTorch | ÷ PyTorch |", "|---|--:|--:|--:|"]
         for key, name in (("seconds", "process start to heatmap on disk, weights in the page cache, s"), ("mib", "peak memory, MiB")):
             lines.append(f"| {name} | {cell(c['ours'][key])} | {cell(c['pytorch'][key])} | {ratio(c['ours'][key], c['pytorch'][key])} |")
-        lines += ["", "Ours is `localize`, which also computes the confidence and writes overlay, heatmap and mask; PyTorch loads the same files without drawing random weights first and writes the heatmap alone. Memory-mapped weights count where they are touched."]
+        lines += ["", "Ours is `localize`, which also computes the confidence and writes overlay, heatmap and mask; PyTorch loads the same files without drawing random weights first and writes the heatmap alone. Memory-mapped weights count where they are touched. "
+                  f"{len(c['ours']['seconds'])} rounds, {c['when']}."]
     if "train" in result:
         lines += ["", "| training step | soundsight, ms | with cached features, ms | PyTorch, ms | ÷ PyTorch | cached ÷ PyTorch | memory, MiB | PyTorch's | ÷ PyTorch |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
         for batch, rows in result["train"].items():
-            if batch == "idle_share": continue
+            if not batch.isdigit(): continue
             ours, cached, peer = (rows[name]["ms"] for name in ("ours", "ours_cached", "pytorch"))
             mib = rows["ours"]["mib"], rows["pytorch"]["mib"]
             lines.append(f"| batch {batch} | {cell(ours)} | {cell(cached)} | {cell(peer)} | {ratio(ours, peer)} | {ratio(cached, peer)} | {number(mib[0])} | {number(mib[1])} | {mib[0] / mib[1]:.2f} |")
-        lines += ["", "Filterbank, BEATs (unless cached), losses, gradients, Adam. PyTorch computes the step as the published code does, the image encoder once for every sound; it keeps no features."]
+        lines += ["", f"Filterbank, BEATs (unless cached), losses, gradients, Adam. PyTorch computes the step as the published code does, the image encoder once for every sound; it keeps no features. {result['train']['when']}."]
     return "\n".join(lines) + "\n"
