@@ -29,7 +29,7 @@ fn the_sign_test_counts_coins() {
         close(sign_test(better, worse) + sign_test(worse + 1, better - 1), 1.0);
     }
     let p = sign_test(1900, 100);
-    assert!(p >= 0.0 && p < 1e-300, "{p}");
+    assert!((0.0..1e-300).contains(&p), "{p}");
 }
 
 #[test]
