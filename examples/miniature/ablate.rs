@@ -91,7 +91,7 @@ pub fn ablate(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resul
         curves.push((plan.name.clone(), which.into_iter().map(pairs).collect()));
         results.push((plan.name, result));
         // After every run: an ablation that is stopped has shown what it found.
-        write(run, docs, &results, &curves, steps * BATCH)?;
+        write(run, docs, &results, &curves, steps * batch)?;
     }
     Ok(())
 }
