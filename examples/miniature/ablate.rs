@@ -23,8 +23,13 @@ const OTHER_BATCHES: [usize; 2] = [8, 32];
 /// Validations of a run, a quarter of which end the part with one thing in a scene.
 const EPOCHS: usize = 8;
 /// Of the run with nothing left out, and of the tokenizer that has learned nothing.
-const ALL: &str = "all three";
+const ALL: &str = "all";
 const UNTRAINED: &str = "untrained";
+
+/// Of one run.
+type Named<T> = (String, T);
+/// (pairs seen, %).
+type Points = Vec<(f64, f64)>;
 
 /// The losses of one run, and its batch.
 struct Plan {
@@ -85,23 +90,29 @@ pub fn ablate(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resul
         let which = read_curve(&folder.join(LOG), "validation", "which")?;
         curves.push((plan.name.clone(), which.into_iter().map(pairs).collect()));
         results.push((plan.name, result));
+        // After every run: an ablation that is stopped has shown what it found.
+        write(run, docs, &results, &curves, steps * batch)?;
     }
-    let pairs = steps * BATCH;
-    let is_batch = |name: &str| name.starts_with("batch ");
-    let (batches, losses): (Vec<_>, Vec<_>) = results.iter().cloned().partition(|(name, _)| is_batch(name));
-    let (batch_curves, loss_curves): (Vec<_>, Vec<_>) = curves.into_iter().partition(|(name, _)| is_batch(name));
-    let all = |name: &str| name == ALL;
-    let batches = with_all(batches, losses.iter().find(|(name, _)| all(name)));
-    let batch_curves = with_all(batch_curves, loss_curves.iter().find(|(name, _)| all(name)));
-    docs.write("losses", &losses_part(run, docs, &losses, &loss_curves, pairs)?)?;
-    docs.write("batch", &batch_part(docs, &batches, &batch_curves, pairs)?)?;
-    println!("{}: losses, batch", docs.path().display());
     Ok(())
 }
 
+/// Writes the parts of the document for which there are results.
+fn write(run: &Run, docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], pairs: usize) -> Result<()> {
+    let is_batch = |name: &str| name.starts_with("batch ");
+    let (batches, losses): (Vec<_>, Vec<_>) = results.iter().cloned().partition(|(name, _)| is_batch(name));
+    let (batch_curves, loss_curves): (Vec<_>, Vec<_>) = curves.iter().cloned().partition(|(name, _)| is_batch(name));
+    if batches.is_empty() {
+        return docs.write("losses", &losses_part(run, docs, &losses, &loss_curves, pairs)?);
+    }
+    let usual = |name: &str| name == ALL;
+    let batches = with_usual(batches, losses.iter().find(|(name, _)| usual(name)));
+    let batch_curves = with_usual(batch_curves, loss_curves.iter().find(|(name, _)| usual(name)));
+    docs.write("batch", &batch_part(docs, &batches, &batch_curves, pairs)?)
+}
+
 /// The other batches with the usual one between them.
-fn with_all<T: Clone>(others: Vec<(String, T)>, usual: Option<&(String, T)>) -> Vec<(String, T)> {
-    let mut with: Vec<_> = others.into_iter().collect();
+fn with_usual<T: Clone>(others: Vec<Named<T>>, usual: Option<&Named<T>>) -> Vec<Named<T>> {
+    let mut with = others;
     with.extend(usual.map(|(_, value)| (format!("batch {BATCH}"), value.clone())));
     with.sort_by_key(|(name, _)| name.trim_start_matches("batch ").parse().unwrap_or(0usize));
     with
@@ -138,8 +149,8 @@ fn row(name: &str, result: &Value) -> Vec<String> {
 fn losses_part(
     run: &Run,
     docs: &Docs,
-    results: &[(String, Value)],
-    curves: &[(String, Vec<(f64, f64)>)],
+    results: &[Named<Value>],
+    curves: &[Named<Points>],
     pairs: usize,
 ) -> Result<String> {
     let (bars, shows_bars) = docs.plot("losses", "What each loss, each pair of them, and all three reach");
@@ -158,12 +169,7 @@ fn losses_part(
     ))
 }
 
-fn batch_part(
-    docs: &Docs,
-    results: &[(String, Value)],
-    curves: &[(String, Vec<(f64, f64)>)],
-    pairs: usize,
-) -> Result<String> {
+fn batch_part(docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], pairs: usize) -> Result<String> {
     let (lines, shows_lines) = docs.plot("batch-curves", "Which of the two things sounds, by size of the batch");
     draw_curves(&lines, "Which of two sounds, by batch", curves)?;
     let rows: Vec<_> = results.iter().map(|(name, result)| row(name, result)).collect();
@@ -174,8 +180,14 @@ fn batch_part(
     ))
 }
 
-fn draw_bars(path: &Path, title: &str, results: &[(String, Value)]) -> Result<()> {
-    let groups: Vec<&str> = results.iter().map(|(name, _)| name.as_str()).collect();
+/// "ACL_I + area" → "I+area": a plot has little room.
+fn short(name: &str) -> String {
+    name.replace("ACL_", "").replace(" + ", "+")
+}
+
+fn draw_bars(path: &Path, title: &str, results: &[Named<Value>]) -> Result<()> {
+    let groups: Vec<String> = results.iter().map(|(name, _)| short(name)).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
     let series = [("which", "which"), ("peak", "peak"), ("cIoU@0.5", "ciou")].map(|(name, key)| Series {
         name,
         values: results.iter().map(|(_, result)| 100.0 * figure(result, key)).collect(),
@@ -183,7 +195,9 @@ fn draw_bars(path: &Path, title: &str, results: &[(String, Value)]) -> Result<()
     plots::bars(path, &Axes { title, across: "", up: "% of held-out scenes" }, &groups, &series, None)
 }
 
-fn draw_curves(path: &Path, title: &str, curves: &[(String, Vec<(f64, f64)>)]) -> Result<()> {
-    let curves: Vec<Curve> = curves.iter().map(|(name, points)| Curve { name, points: points.clone() }).collect();
+fn draw_curves(path: &Path, title: &str, curves: &[Named<Points>]) -> Result<()> {
+    let names: Vec<String> = curves.iter().map(|(name, _)| short(name)).collect();
+    let curves = names.iter().zip(curves).map(|(name, (_, points))| Curve { name, points: points.clone() });
+    let curves: Vec<Curve> = curves.collect();
     plots::lines(path, &Axes { title, across: "pairs seen", up: "% of held-out scenes" }, &curves)
 }

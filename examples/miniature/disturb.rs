@@ -47,7 +47,9 @@ impl Disturbance {
             Self::Noise(snr) => [format!("white noise, {snr} dB below"), format!("{snr} dB")],
             Self::Pitch(steps) => [format!("pitch {steps:+} semitones (speed)"), format!("{steps:+} st")],
             Self::Gain(db) => [format!("gain {db:+} dB"), format!("{db:+}dB")],
-            Self::Clipped(share) => [format!("clipped at {share} of the peak"), format!("clip {share}")],
+            Self::Clipped(share) => {
+                [format!("clipped at {share} of the peak"), format!("clip {share}").replace("0.", ".")]
+            }
             Self::Short(seconds) => [format!("only {seconds} s"), format!("{seconds} s")],
         }
     }

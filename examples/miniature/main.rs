@@ -19,6 +19,7 @@ mod hearing;
 mod masker_start;
 mod masks;
 mod measure;
+mod mixtures;
 mod model;
 mod naming;
 mod plots;
@@ -162,11 +163,11 @@ fn miniature(options: Options) -> Result<()> {
         steps: steps.unwrap_or(either(default)),
         batch: batch.unwrap_or(either(default_batch)),
         learning_rate,
-        epoch: either([40, 250]),
+        epoch: either([50, 250]),
     };
-    let clip = recipe(options.clip_steps, [160, 5000], None, [16, 16], 1e-3);
-    let beats = recipe(options.beats_steps, [80, 800], None, [16, 32], 1e-3);
-    let acl = recipe(options.acl_steps, [160, 5000], options.acl_batch, [8, 16], learning_rate);
+    let clip = recipe(options.clip_steps, [250, 5000], None, [16, 16], 1e-3);
+    let beats = recipe(options.beats_steps, [100, 800], None, [16, 32], 1e-3);
+    let acl = recipe(options.acl_steps, [200, 5000], options.acl_batch, [8, 16], learning_rate);
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;

@@ -24,16 +24,18 @@ use crate::world::{Split, World};
 /// Scenes that go through the network at once.
 const CHUNK: usize = 32;
 
-/// One held-out scene of two things.
+/// One held-out scene of two or three things.
 pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
-    /// What sounds, and what does not.
+    /// What sounds, and another one.
     pub thing: usize,
     pub other_thing: usize,
     /// Where the one is, `[S·S]`, and where the other.
     pub own: Vec<bool>,
     pub other: Vec<bool>,
+    /// Where the third is.
+    pub third: Option<Vec<bool>>,
 }
 
 /// Held-out scenes, with the features of their sounds once there is an encoder.
@@ -81,6 +83,17 @@ impl Scoreboard {
     /// `count` scenes in which one of `sounding` sounds, each [`RETRIEVAL`] in a row with different ones if there are
     /// as many.
     pub fn new(world: &Arc<World>, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
+        Self::with_things(2, world, sounding, count, seed)
+    }
+
+    /// As [`Scoreboard::new`], with `num_placed` things in each scene (two or three).
+    pub fn with_things(
+        num_placed: usize,
+        world: &Arc<World>,
+        sounding: &[usize],
+        count: usize,
+        seed: u64,
+    ) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Validation, 2, sounding.len() as u64);
         let mut things = Vec::new();
         let whole = if sounding.len() < RETRIEVAL { sounding.len() } else { sounding.len() / RETRIEVAL * RETRIEVAL };
@@ -92,11 +105,18 @@ impl Scoreboard {
         things.truncate(count);
         let mut questions = Vec::new();
         for thing in things {
-            let scene = world.scene(Split::HeldOut, 2, Some(thing), &mut rng);
-            let placed = |own: bool| scene.placed.iter().find(|placed| (placed.thing == thing) == own);
-            let (Some(own), Some(other)) = (placed(true), placed(false)) else { continue };
-            let (other_thing, own, other) = (other.thing, own.mask.clone(), other.mask.clone());
-            questions.push(Question { pixels: pixels(&scene)?, thing, other_thing, own, other });
+            let scene = world.scene(Split::HeldOut, num_placed, Some(thing), &mut rng);
+            let mut others = scene.placed.iter().filter(|placed| placed.thing != thing);
+            let own = scene.placed.iter().find(|placed| placed.thing == thing);
+            let (Some(own), Some(other)) = (own, others.next()) else { continue };
+            questions.push(Question {
+                pixels: pixels(&scene)?,
+                thing,
+                other_thing: other.thing,
+                own: own.mask.clone(),
+                other: other.mask.clone(),
+                third: others.next().map(|placed| placed.mask.clone()),
+            });
         }
         Ok(Self { questions, num_things: world.things.len(), features: Vec::new() })
     }

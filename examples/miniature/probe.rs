@@ -2,49 +2,64 @@
 #![allow(clippy::print_stdout)] // a program talks
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use soundsight::acl::Acl;
 use soundsight::data::random::{Purpose, stream};
 
 use crate::crosses::{Crosses, RETRIEVAL};
-use crate::disturb::{Disturbance, mixed, white};
+use crate::disturb::{Disturbance, white};
 use crate::docs::{Docs, percent, table};
-use crate::measure::{Scoreboard, Scores, mean_inside, peak};
+use crate::measure::{Scoreboard, Scores};
+use crate::mixtures::mixtures;
 use crate::model::write_json;
 use crate::plots::{self, Axes, Curve, Series};
 use crate::sounds::Ear;
 use crate::stages::Run;
 use crate::statistics::{auroc, quantile, roc};
-use crate::world::Split;
+use crate::world::{Split, World};
 
 /// What all probes share.
-struct Probe {
+pub struct Probe {
+    /// Of scenes of two things.
     board: Scoreboard,
-    ear: Ear,
-    seed: u64,
-    trained: Acl,
+    pub world: Arc<World>,
+    /// The things that may sound.
+    pub heard: Vec<usize>,
+    pub ear: Ear,
+    pub seed: u64,
+    pub trained: Acl,
     /// The same model with a fresh AudioTokenizer.
-    untrained: Acl,
+    pub untrained: Acl,
     /// The sound of each scene.
     sounds: Vec<Vec<f32>>,
 }
 
 /// Probes `RUN/model`; figures into `RUN/probe.json`, tables and plots into the document.
 pub fn probe(run: &Run, docs: &Docs) -> Result<()> {
-    let (trained, _) = run.load(&run.out.join("model"))?;
+    let (trained, files) = run.load(&run.out.join("model"))?;
+    let (found, expected) = (files.things.unwrap_or_default(), run.world.names());
+    ensure!(
+        found == expected,
+        "{}: expected a model of the stamps' {} things, found one of {}; other stamps, or an earlier version's model?",
+        files.name,
+        expected.len(),
+        found.len()
+    );
     let (untrained, _) = run.load(&run.out.join("frozen"))?;
     let heard: Vec<usize> = (0..run.world.things.len()).filter(|thing| !run.world.things[*thing].unheard).collect();
     let board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     let ear = run.ear()?;
     let sounds = ear.sounds(&board.sounding(), Split::HeldOut, run.seed);
-    let mut probe = Probe { board, ear, seed: run.seed, trained, untrained, sounds };
+    let world = run.world.clone();
+    let mut probe = Probe { board, world, heard, ear, seed: run.seed, trained, untrained, sounds };
     let mut kept = BTreeMap::new();
     for (name, part) in [
         ("robustness", Probe::robustness as fn(&mut Probe, &Docs) -> Result<(Value, String)>),
-        ("mixtures", Probe::mixtures),
+        ("mixtures", mixtures),
         ("confidence", Probe::confidence),
         ("retrieval", Probe::retrieval),
     ] {
@@ -58,6 +73,10 @@ pub fn probe(run: &Run, docs: &Docs) -> Result<()> {
 }
 
 impl Probe {
+    pub fn num_scenes(&self) -> usize {
+        self.board.num_questions()
+    }
+
     fn hear(&mut self, sounds: &[Vec<f32>]) -> Result<()> {
         Ok(self.board.hear_sounds(&self.trained, &self.ear, sounds)?)
     }
@@ -101,67 +120,6 @@ impl Probe {
             table(&["the sound", "which", "peak", "cIoU@0.5"], &rows)
         );
         Ok((json!(figures), text))
-    }
-
-    fn mixtures(&mut self, _: &Docs) -> Result<(Value, String)> {
-        let others: Vec<usize> = self.board.questions.iter().map(|question| question.other_thing).collect();
-        let others = self.ear.sounds(&others, Split::HeldOut, self.seed ^ 1);
-        let both: Vec<Vec<f32>> = self.sounds.iter().zip(&others).map(|(own, other)| mixed(own, other)).collect();
-        self.hear(&both)?;
-        let mixture = self.found_both(&self.board.heatmaps(&self.trained)?);
-        let guessed = self.found_both(&self.board.heatmaps(&self.untrained)?);
-        let sounds = self.sounds.clone();
-        self.hear(&sounds)?;
-        let alone = self.found_both(&self.board.heatmaps(&self.trained)?);
-        let rows =
-            [("both at once", mixture), ("one of them alone", alone), ("both at once, untrained tokenizer", guessed)];
-        let head = [
-            "",
-            "peak in either",
-            "both above the rest",
-            "both half covered",
-            "the weaker covered",
-            "the stronger covered",
-        ];
-        let cells = rows.map(|(name, shares)| std::iter::once(name.to_string()).chain(shares.map(percent)).collect());
-        let text = format!(
-            "## Two things sounding at once\n\nThe sounds of both things of a held-out scene, equally loud, mixed. *Both \
-             above the rest*: the mean of the heatmap inside each of the two is above that outside of both; *both half \
-             covered*: the mask (heatmap above ½) covers at least half of each; *covered*: the mean share of a thing that \
-             the mask covers, of the two the smaller and the larger. A random point falls into either in {} % of scenes.\n\n{}",
-            percent(self.either_area()),
-            table(&head, &cells)
-        );
-        let figures: BTreeMap<&str, [f64; 5]> = rows.into_iter().collect();
-        Ok((json!({ "columns": &head[1..], "rows": figures }), text))
-    }
-
-    /// The shares of scenes with the peak in either thing, with both things' means above the rest's, with both things
-    /// at least half covered; the mean cover of the thing that is covered less, and of the other.
-    fn found_both(&self, heatmaps: &[Vec<f32>]) -> [f64; 5] {
-        let mut sums = [0.0; 5];
-        for (question, heatmap) in self.board.questions.iter().zip(heatmaps) {
-            let rest: Vec<bool> = question.own.iter().zip(&question.other).map(|(a, b)| !a && !b).collect();
-            let outside = mean_inside(heatmap, &rest);
-            let covered: Vec<f32> = heatmap.iter().map(|value| f32::from(u8::from(*value > 0.5))).collect();
-            let things = [&question.own, &question.other];
-            let covers = things.map(|mask| mean_inside(&covered, mask));
-            let values = [
-                f64::from(u8::from(peak(heatmap).is_some_and(|at| !rest[at]))),
-                f64::from(u8::from(things.iter().all(|mask| mean_inside(heatmap, mask) > outside))),
-                f64::from(u8::from(covers.iter().all(|cover| *cover >= 0.5))),
-                covers[0].min(covers[1]),
-                covers[0].max(covers[1]),
-            ];
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        }
-        sums.map(|sum| sum / self.board.num_questions().max(1) as f64)
-    }
-
-    fn either_area(&self) -> f64 {
-        let area = |mask: &[bool]| mask.iter().filter(|inside| **inside).count() as f64 / mask.len() as f64;
-        let areas = self.board.questions.iter().map(|question| area(&question.own) + area(&question.other));
-        areas.sum::<f64>() / self.board.num_questions().max(1) as f64
     }
 
     fn confidence(&mut self, docs: &Docs) -> Result<(Value, String)> {
