@@ -293,25 +293,54 @@ fn block_of<S: Simd, const V: usize, const PANELS: usize>(
                 let (left, right) = expanded.split_at_mut(half);
                 let panel = b.panels.rows(simd, p, k, depth, kc, left);
                 let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
-                for (t, strip) in packed.chunks_exact(kc * MR).enumerate() {
-                    let height = MR.min(a.rows - t * MR);
-                    let origin = (rows + t * MR) * out_stride + (p - panels.start) * NR;
-                    let end = (origin + (height - 1) * out_stride + width).min(out.len());
-                    let tile = Tile {
-                        strip: strip.as_chunks::<MR>().0,
-                        bias: first.then_some(bias),
-                        activation,
-                        out: &mut out[origin..end],
-                        out_stride,
-                        width,
-                        height,
-                    };
-                    if two {
-                        tile.run::<S, V, 2>(simd, [panel, next]);
-                    } else {
-                        tile.run::<S, V, 1>(simd, [panel]);
-                    }
-                }
+                let origin = rows * out_stride + (p - panels.start) * NR;
+                // A function of its own: inlined beside the expansion, its tile would not stay in registers.
+                simd.vectorize(Column::<V> {
+                    panels: [panel, next],
+                    strips: packed.as_chunks::<MR>().0,
+                    depth: kc,
+                    bias: first.then_some(bias),
+                    activation,
+                    out: &mut out[origin..],
+                    out_stride,
+                    width,
+                    height: a.rows,
+                });
+            }
+        }
+    }
+}
+
+/// All packed rows times one panel, or two.
+struct Column<'a, const V: usize> {
+    /// The second one is empty where there is but one.
+    panels: [&'a [f32]; 2],
+    /// Strips of [`MR`] packed rows, `depth` long each.
+    strips: &'a [[f32; MR]],
+    depth: usize,
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    out: &'a mut [f32],
+    out_stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<const V: usize> WithSimd for Column<'_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { panels, strips, depth, bias, activation, out, out_stride, width, height } = self;
+        for (t, strip) in strips.chunks_exact(depth).enumerate() {
+            let height = MR.min(height - t * MR);
+            let origin = t * MR * out_stride;
+            let end = origin + (height - 1) * out_stride + width;
+            let out = &mut out[origin..end];
+            let tile = Tile { strip, bias, activation, out, out_stride, width, height };
+            if panels[1].is_empty() {
+                tile.run::<S, V, 1>(simd, [panels[0]]);
+            } else {
+                tile.run::<S, V, 2>(simd, panels);
             }
         }
     }
@@ -335,44 +364,70 @@ impl Tile<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S, panels: [&[f32]; P]) {
         let Self { strip, bias, activation, out, out_stride, width, height } = self;
-        // Each panel's columns of a row of the result.
-        let columns = |j: usize| j * NR..((j + 1) * NR).min(width);
+        // Every loop over the tile has a constant number of turns, and none of it is borrowed as a slice: only so is it
+        // sure to be unrolled and to stay in registers.
         let mut tile = [[[simd.splat_f32s(0.0); V]; P]; MR];
         match bias {
             Some([]) => {}
             Some(bias) => {
-                let start: [_; P] = std::array::from_fn(|j| load::<S, V>(simd, &bias[columns(j)]));
-                tile = [start; MR];
+                for j in 0..P {
+                    let start = load::<S, V>(simd, columns(bias, j));
+                    for row in &mut tile {
+                        row[j] = start;
+                    }
+                }
             }
             None => {
-                for (row, out) in tile.iter_mut().zip(out.chunks(out_stride)).take(height) {
-                    *row = std::array::from_fn(|j| load::<S, V>(simd, &out[columns(j)]));
+                for (i, row) in tile.iter_mut().enumerate() {
+                    if i < height {
+                        let out = &out[i * out_stride..i * out_stride + width];
+                        for (j, x) in row.iter_mut().enumerate() {
+                            *x = load::<S, V>(simd, columns(out, j));
+                        }
+                    }
                 }
             }
         }
         let panels = panels.map(|panel| &S::as_simd_f32s(panel).0.as_chunks::<V>().0[..strip.len()]);
         for (k, a) in strip.iter().enumerate() {
-            let b: [[S::f32s; V]; P] = std::array::from_fn(|j| panels[j][k]);
-            for (row, a) in tile.iter_mut().zip(a) {
-                let a = simd.splat_f32s(*a);
-                for (row, b) in row.iter_mut().zip(&b) {
-                    for (x, b) in row.iter_mut().zip(b) {
-                        *x = simd.mul_add_e_f32s(a, *b, *x);
+            let mut b = [[simd.splat_f32s(0.0); V]; P];
+            for (b, panel) in b.iter_mut().zip(&panels) {
+                *b = panel[k];
+            }
+            for i in 0..MR {
+                let a = simd.splat_f32s(a[i]);
+                for j in 0..P {
+                    for v in 0..V {
+                        tile[i][j][v] = simd.mul_add_e_f32s(a, b[j][v], tile[i][j][v]);
                     }
                 }
             }
         }
         if let Some(activation) = activation {
-            for x in tile.as_flattened_mut().as_flattened_mut() {
-                *x = activation.apply_simd(simd, *x);
+            for row in &mut tile {
+                for panel in row {
+                    for x in panel {
+                        *x = activation.apply_simd(simd, *x);
+                    }
+                }
             }
         }
-        for (row, out) in tile.iter().zip(out.chunks_mut(out_stride)).take(height) {
-            for (j, row) in row.iter().enumerate() {
-                store::<S, V>(simd, row, &mut out[columns(j)]);
+        for (i, row) in tile.iter().enumerate() {
+            if i < height {
+                let out = &mut out[i * out_stride..i * out_stride + width];
+                for (j, x) in row.iter().enumerate() {
+                    let end = ((j + 1) * NR).min(width);
+                    store::<S, V>(simd, x, &mut out[j * NR..end]);
+                }
             }
         }
     }
+}
+
+/// Panel `j`'s part of a row.
+#[inline(always)]
+fn columns(row: &[f32], j: usize) -> &[f32] {
+    &row[j * NR..((j + 1) * NR).min(row.len())]
 }
 
 /// Up to [`NR`] floats as vectors, zeros behind them.
