@@ -4,6 +4,8 @@
 #![allow(clippy::print_stdout)] // a program talks
 
 mod common;
+#[path = "common/memory.rs"]
+mod memory;
 #[path = "common/training.rs"]
 mod training;
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn train(options: Options) -> Result<()> {
+    memory::keep_freed_memory();
     let Options { data, recipe, out, .. } = &options;
     // Whatever can be refused is refused before anything is written or takes time.
     let (config, losses) = (recipe.trainer_config(data.validates())?, recipe.losses()?);

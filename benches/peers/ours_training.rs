@@ -1,5 +1,8 @@
 //! One optimizer step of the real objective, without the files and the loader around it.
 
+#[path = "../../examples/common/memory.rs"]
+mod memory;
+
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use soundsight::acl::Acl;
@@ -18,6 +21,7 @@ pub fn step<'a>(
     inputs: Inputs,
     cached: bool,
 ) -> Result<impl FnMut() -> Result<()> + 'a> {
+    memory::keep_freed_memory(); // as `train` does
     let (frontend, tokens) = (inputs.frontend(acl)?, inputs.tokens(acl)?);
     let trainable = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?;
     let weights = LossWeights::default();

@@ -19,6 +19,8 @@ mod hearing;
 mod masker_start;
 mod masks;
 mod measure;
+#[path = "../common/memory.rs"]
+mod memory;
 mod mixtures;
 mod model;
 mod naming;
@@ -128,6 +130,7 @@ fn main() -> ExitCode {
 }
 
 fn miniature(options: Options) -> Result<()> {
+    memory::keep_freed_memory();
     let out = options.out.clone();
     if options.plot {
         return curves::plot(&out, &Docs::open(&options.docs)?);
@@ -165,9 +168,9 @@ fn miniature(options: Options) -> Result<()> {
         learning_rate,
         epoch: either([50, 250]),
     };
-    let clip = recipe(options.clip_steps, [250, 5000], None, [16, 16], 1e-3);
-    let beats = recipe(options.beats_steps, [100, 800], None, [16, 32], 1e-3);
-    let acl = recipe(options.acl_steps, [200, 5000], options.acl_batch, [8, 16], learning_rate);
+    let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
+    let beats = recipe(options.beats_steps, [100, 600], None, [16, 32], 1e-3);
+    let acl = recipe(options.acl_steps, [200, 2750], options.acl_batch, [8, 16], learning_rate);
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
