@@ -14,6 +14,7 @@ mod common;
 mod training;
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -55,6 +56,10 @@ enum Question {
 enum Door {
     /// `Localizer::localize_pair`: the heatmap with its confidence, from a decoded picture.
     LocalizePair,
+    /// The same for `batch` pairs in one call.
+    LocalizeBatch,
+    /// `Localizer::encode_image` and `localize`, under a sound that has been heard.
+    AnotherFrame,
 }
 
 /// A loaded model with the sound and the picture that go with it.
@@ -88,6 +93,25 @@ impl Ours {
         self.inputs(1, self.localizer.audio_seconds(), self.localizer.acl().config().acl.image_size)
     }
 
+    fn time_door(&self, door: &Door, batch: usize, budget_ms: f64) -> Result<Value> {
+        let Self { localizer, sound, picture, .. } = self;
+        let heard = localizer.embed_audio(sound)?;
+        let (sounds, pictures) = (vec![sound.clone(); batch], vec![picture.clone(); batch]);
+        let job = || -> Result<()> {
+            match door {
+                Door::LocalizePair => drop(black_box(localizer.localize_pair(sound, picture)?)),
+                Door::LocalizeBatch => {
+                    let (sounds, images) =
+                        (localizer.embed_audio_batch(&sounds)?, localizer.encode_image_batch(&pictures)?);
+                    drop(black_box(localizer.localize_batch(&sounds.iter().zip(&images).collect::<Vec<_>>())?));
+                }
+                Door::AnotherFrame => drop(black_box(localizer.localize(&heard, &localizer.encode_image(picture)?)?)),
+            }
+            Ok(())
+        };
+        Ok(json!({"ms": timed(job, budget_ms)?}))
+    }
+
     fn answer(&self, request: Request) -> Result<Value> {
         let acl = self.localizer.acl();
         Ok(match request {
@@ -96,12 +120,8 @@ impl Ours {
                 let flop = batch as u64 * flop::of(acl.config(), stage, inputs.tokens(acl)?);
                 json!({"ms": timed(stage_job(acl, stage, &inputs)?, budget_ms)?, "flop": flop})
             }
-            Request::Time { stage: Question::Door(Door::LocalizePair), budget_ms, .. } => {
-                let pair = || -> Result<()> {
-                    std::hint::black_box(self.localizer.localize_pair(&self.sound, &self.picture)?);
-                    Ok(())
-                };
-                json!({"ms": timed(pair, budget_ms)?})
+            Request::Time { stage: Question::Door(door), batch, budget_ms, .. } => {
+                self.time_door(&door, batch, budget_ms)?
             }
             Request::Train { batch, cached } => {
                 let inputs = self.inputs(batch, self.localizer.audio_seconds(), acl.config().acl.image_size)?;

@@ -54,6 +54,14 @@ def compare(result):
             lines.append(f"| {name} | {cell(c['ours'][key])} | {cell(c['pytorch'][key])} | {ratio(c['ours'][key], c['pytorch'][key])} |")
         lines += ["", "Ours is `localize`, which also computes the confidence and writes overlay, heatmap and mask; PyTorch loads the same files without drawing random weights first and writes the heatmap alone. Memory-mapped weights count where they are touched. "
                   f"{len(c['ours']['seconds'])} rounds, {c['when']}."]
+    if "many" in result:
+        ms, pairs = result["many"]["ms"], result["many"]["pairs"]
+        lines += ["", "| the library's calls, one picture each | ms |", "|---|--:|",
+                  f"| `localize_pair` | {cell(ms['localize_pair'])} |",
+                  f"| {pairs} pairs in one call, each | {cell(ms['localize_batch'])} |",
+                  f"| another frame under a sound that has been heard | {cell(ms['another_frame'])} |",
+                  f"| … of it the whole vision tower and the decoder | {number(median(ms['vision_all']) + median(ms['decoder']))} |",
+                  "", f"With the confidence. {result['many']['when']}."]
     if "train" in result:
         lines += ["", "| training step | soundsight, ms | with cached features, ms | PyTorch, ms | ÷ PyTorch | cached ÷ PyTorch | memory, MiB | PyTorch's | ÷ PyTorch |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
         for batch, rows in result["train"].items():

@@ -1,0 +1,302 @@
+//! A product's loops on one thread: blocks of depth and rows, panels, tiles.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::super::activation::Activation;
+use super::{Epilogue, MatrixRef, NR, PackedMatrix};
+
+/// Rows of a tile.
+pub(super) const MR: usize = 6;
+/// Depth of a block: a panel of it (24 KiB) fits the first-level cache; measured against 256 and 768.
+pub(super) const KC: usize = 384;
+/// The most rows of a block: few, so that their part of a wide result stays in the second-level cache from one depth to
+/// the next, beside the packed rows (72 KiB).
+pub(super) const MC: usize = 48;
+/// The same where the right-hand side is compressed: its panels are expanded for every block of rows, and twice as many
+/// rows halve the cost of that.
+pub(super) const MC_COMPRESSED: usize = 96;
+
+/// One thread's share of a product: some rows times some panels.
+pub(super) struct Block<'a> {
+    pub(super) a: MatrixRef<'a>,
+    pub(super) b: &'a PackedMatrix,
+    pub(super) panels: Range<usize>,
+    pub(super) epilogue: Epilogue<'a>,
+    pub(super) out: &'a mut [f32],
+    pub(super) out_stride: usize,
+    pub(super) scratch: &'a mut Vec<f32>,
+}
+
+impl WithSimd for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, panels, epilogue, out, out_stride, scratch } = self;
+        block(simd, a, b, panels, epilogue, out, out_stride, scratch);
+    }
+}
+
+/// `out = activation(a · b[panels] + bias)` on the calling thread; `scratch` is reused memory.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // an inner kernel: a struct would only rename the arguments
+pub(crate) fn block<S: Simd>(
+    simd: S,
+    a: MatrixRef<'_>,
+    b: &PackedMatrix,
+    panels: Range<usize>,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    scratch: &mut Vec<f32>,
+) {
+    let scratch = Scratch { out, out_stride, packed: scratch };
+    // How many vectors make one panel's width is known per instruction set, and must be a constant in the tile.
+    match S::F32_LANES {
+        4 => block_of::<S, 4, 1>(simd, a, b, panels, epilogue, scratch),
+        8 => block_of::<S, 2, 1>(simd, a, b, panels, epilogue, scratch),
+        16 => block_of::<S, 1, 2>(simd, a, b, panels, epilogue, scratch),
+        _ => block_of::<S, NR, 1>(simd, a, b, panels, epilogue, scratch),
+    }
+}
+
+/// Where a block's result goes, and the memory for its packed rows.
+struct Scratch<'a> {
+    out: &'a mut [f32],
+    out_stride: usize,
+    packed: &'a mut Vec<f32>,
+}
+
+/// A block in tiles of `PANELS` panels of `V` vectors each.
+#[inline(always)]
+fn block_of<S: Simd, const V: usize, const PANELS: usize>(
+    simd: S,
+    a: MatrixRef<'_>,
+    b: &PackedMatrix,
+    panels: Range<usize>,
+    epilogue: Epilogue<'_>,
+    scratch: Scratch<'_>,
+) {
+    let Scratch { out, out_stride, packed } = scratch;
+    let (k, n) = (b.rows, b.columns);
+    let block_rows = b.block_rows();
+    let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC * NR } else { 0 }];
+    let half = expanded.len() / 2;
+    for rows in (0..a.rows).step_by(block_rows) {
+        let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
+        for depth in (0..k).step_by(KC) {
+            let kc = KC.min(k - depth);
+            pack_rows(a, depth, kc, packed);
+            let (first, last) = (depth == 0, depth + kc == k);
+            let activation = epilogue.activation.filter(|_| last);
+            for p in panels.clone().step_by(PANELS) {
+                let width = (PANELS.min(panels.end - p) * NR).min(n - p * NR);
+                let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                let two = PANELS == 2 && width > NR;
+                let (left, right) = expanded.split_at_mut(half);
+                let panel = b.panels.rows(simd, p, k, depth, kc, left);
+                let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
+                let origin = rows * out_stride + (p - panels.start) * NR;
+                // A function of its own: inlined beside the expansion, its tile would not stay in registers.
+                simd.vectorize(Column::<V> {
+                    panels: [panel, next],
+                    strips: packed.as_chunks::<MR>().0,
+                    depth: kc,
+                    bias: first.then_some(bias),
+                    activation,
+                    out: &mut out[origin..],
+                    out_stride,
+                    width,
+                    height: a.rows,
+                });
+            }
+        }
+    }
+}
+
+/// All packed rows times one panel, or two.
+struct Column<'a, const V: usize> {
+    /// The second one is empty where there is but one.
+    panels: [&'a [f32]; 2],
+    /// Strips of [`MR`] packed rows, `depth` long each.
+    strips: &'a [[f32; MR]],
+    depth: usize,
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    out: &'a mut [f32],
+    out_stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<const V: usize> WithSimd for Column<'_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { panels, strips, depth, bias, activation, out, out_stride, width, height } = self;
+        for (t, strip) in strips.chunks_exact(depth).enumerate() {
+            let height = MR.min(height - t * MR);
+            let origin = t * MR * out_stride;
+            let end = origin + (height - 1) * out_stride + width;
+            let out = &mut out[origin..end];
+            let tile = Tile { strip, bias, activation, out, out_stride, width, height };
+            if panels[1].is_empty() {
+                tile.run::<S, V, 1>(simd, [panels[0]]);
+            } else {
+                tile.run::<S, V, 2>(simd, panels);
+            }
+        }
+    }
+}
+
+/// A tile of the result, up to [`MR`] rows high.
+struct Tile<'a> {
+    /// The packed rows of the left-hand side.
+    strip: &'a [[f32; MR]],
+    /// What the result starts from, or `None` to go on from what is there; nothing for zeros.
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    out: &'a mut [f32],
+    out_stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Tile<'_> {
+    /// The strip times `P` panels.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S, panels: [&[f32]; P]) {
+        let Self { strip, bias, activation, out, out_stride, width, height } = self;
+        // Every loop over the tile has a constant number of turns, and none of it is borrowed as a slice: only so is it
+        // sure to be unrolled and to stay in registers.
+        let mut tile = [[[simd.splat_f32s(0.0); V]; P]; MR];
+        match bias {
+            Some([]) => {}
+            Some(bias) => {
+                for j in 0..P {
+                    let start = load::<S, V>(simd, columns(bias, j));
+                    for row in &mut tile {
+                        row[j] = start;
+                    }
+                }
+            }
+            None => {
+                for (i, row) in tile.iter_mut().enumerate() {
+                    if i < height {
+                        let out = &out[i * out_stride..i * out_stride + width];
+                        for (j, x) in row.iter_mut().enumerate() {
+                            *x = load::<S, V>(simd, columns(out, j));
+                        }
+                    }
+                }
+            }
+        }
+        let panels = panels.map(|panel| &S::as_simd_f32s(panel).0.as_chunks::<V>().0[..strip.len()]);
+        for (k, a) in strip.iter().enumerate() {
+            let mut b = [[simd.splat_f32s(0.0); V]; P];
+            for (b, panel) in b.iter_mut().zip(&panels) {
+                *b = panel[k];
+            }
+            for i in 0..MR {
+                let a = simd.splat_f32s(a[i]);
+                for j in 0..P {
+                    for v in 0..V {
+                        tile[i][j][v] = simd.mul_add_e_f32s(a, b[j][v], tile[i][j][v]);
+                    }
+                }
+            }
+        }
+        if let Some(activation) = activation {
+            for row in &mut tile {
+                for panel in row {
+                    for x in panel {
+                        *x = activation.apply_simd(simd, *x);
+                    }
+                }
+            }
+        }
+        for (i, row) in tile.iter().enumerate() {
+            if i < height {
+                let out = &mut out[i * out_stride..i * out_stride + width];
+                for (j, x) in row.iter().enumerate() {
+                    let end = ((j + 1) * NR).min(width);
+                    store::<S, V>(simd, x, &mut out[j * NR..end]);
+                }
+            }
+        }
+    }
+}
+
+/// Panel `j`'s part of a row.
+#[inline(always)]
+fn columns(row: &[f32], j: usize) -> &[f32] {
+    &row[j * NR..((j + 1) * NR).min(row.len())]
+}
+
+/// Up to [`NR`] floats as vectors, zeros behind them.
+#[inline(always)]
+fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] {
+    let mut out = [simd.splat_f32s(0.0); V];
+    if x.len() == NR {
+        for (out, x) in out.iter_mut().zip(S::as_simd_f32s(x).0) {
+            *out = *x;
+        }
+    } else {
+        for (out, x) in out.iter_mut().zip(x.chunks(S::F32_LANES)) {
+            *out = simd.partial_load_f32s(x);
+        }
+    }
+    out
+}
+
+/// The first `out.len()` floats of a row of a tile.
+#[inline(always)]
+fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mut [f32]) {
+    if out.len() == NR {
+        for (out, x) in S::as_mut_simd_f32s(out).0.iter_mut().zip(x) {
+            *out = *x;
+        }
+    } else {
+        for (out, x) in out.chunks_mut(S::F32_LANES).zip(x) {
+            simd.partial_store_f32s(out, *x);
+        }
+    }
+}
+
+/// Columns `depth..depth + kc` of `a` in strips of [`MR`] rows: `strip[t][k][i] = A[t·MR + i, depth + k]`, zeros below.
+#[inline(always)]
+fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, scratch: &mut Vec<f32>) {
+    let strips = a.rows.div_ceil(MR);
+    // Every element of a whole strip is written below; only the padding of the last one must be cleared.
+    scratch.resize(strips * kc * MR, 0.0);
+    for (t, strip) in scratch.chunks_exact_mut(kc * MR).enumerate() {
+        let height = MR.min(a.rows - t * MR);
+        if height < MR {
+            strip.fill(0.0);
+        }
+        let first = t * MR * a.row_stride + depth * a.column_stride;
+        if a.column_stride == 1 && height == MR {
+            let row = |i: usize| &a.data[first + i * a.row_stride..][..kc];
+            let rows: [&[f32]; MR] = std::array::from_fn(row);
+            let (columns, _) = strip.as_chunks_mut::<MR>();
+            for (k, column) in columns.iter_mut().enumerate() {
+                for (x, row) in column.iter_mut().zip(rows) {
+                    *x = row[k];
+                }
+            }
+        } else if a.row_stride == 1 && height == MR {
+            let (columns, _) = strip.as_chunks_mut::<MR>();
+            for (k, column) in columns.iter_mut().enumerate() {
+                column.copy_from_slice(&a.data[first + k * a.column_stride..][..MR]);
+            }
+        } else {
+            for i in 0..height {
+                let row = &a.data[first + i * a.row_stride..];
+                for (column, x) in strip.chunks_exact_mut(MR).zip(row.iter().step_by(a.column_stride)) {
+                    column[i] = *x;
+                }
+            }
+        }
+    }
+}
