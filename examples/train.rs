@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use soundsight::data::{BadPairs, EpochSampler, FeatureCache, Loader, MediaReader, PairDataset, PairList, Shard};
+use soundsight::train::step::Activations;
 use soundsight::train::{AclObjective, Checkpoints, Outcome, Trainable, Trainer, audio_features_identity};
 use soundsight::weights::WeightFormat;
 
@@ -39,6 +40,9 @@ struct Options {
     /// Keeps the frozen encoder's audio features here, 2.3 MB a sound.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Forgets the vision tower's activations and computes them again: less memory for more time.
+    #[arg(long)]
+    recompute: bool,
     /// Starts from fresh weights in place of the model's.
     #[arg(long)]
     from_scratch: bool,
@@ -102,6 +106,9 @@ fn train(options: Options) -> Result<()> {
         Ok(Loader::new(dataset, sampler, recipe.seed, 2, bad.clone(), data.workers())?)
     };
     let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, dtype)?;
+    if options.recompute {
+        objective = objective.with_activations(Activations::Recomputed);
+    }
     if let Some(cache) = &cache {
         objective = objective.with_cache(cache.clone());
     }

@@ -13,7 +13,7 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::audio::AudioFrontend;
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{StepNoise, step};
+use soundsight::train::step::{Activations, StepNoise, step};
 use soundsight::train::{Gradients, Optimizer, OptimizerConfig};
 
 /// The mini model with trainable tokenizer and masker, and those variables by name.
@@ -39,6 +39,15 @@ fn features(acl: &Acl, audio: &Tensor) -> Tensor {
 
 #[test]
 fn every_term_and_every_gradient() {
+    every_term(Activations::Kept);
+}
+
+#[test]
+fn every_term_and_every_gradient_from_recomputed_activations() {
+    every_term(Activations::Recomputed);
+}
+
+fn every_term(activations: Activations) {
     let (acl, vars) = trainable();
     let expected = tensors("mini/training.safetensors");
     let features = features(&acl, &expected["audio"]);
@@ -47,7 +56,7 @@ fn every_term_and_every_gradient() {
         positive: expected["noise_positive"].clone(),
         dropout: None,
     };
-    let terms = step(&acl, &features, &expected["image"], &noise, &LossWeights::default()).unwrap();
+    let terms = step(&acl, &features, &expected["image"], &noise, &LossWeights::default(), activations).unwrap();
     let scalars = [
         ("loss", &terms.loss),
         ("acl_i", terms.acl_i.as_ref().unwrap()),
@@ -102,7 +111,7 @@ fn five_steps_of_adam() {
             positive: noise(&[3, 1, 96, 96], draw + 1),
             dropout: None,
         };
-        let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default()).unwrap();
+        let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Kept).unwrap();
         let loss: f32 = terms.loss.to_scalar().unwrap();
         assert!((loss - wanted).abs() < 1e-4 * wanted, "step {number}: loss {loss}, {wanted} in PyTorch");
         let mut gradients = Gradients::new(optimizer.names());

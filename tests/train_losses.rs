@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use soundsight::acl::{Acl, AudioTokenizer, ImageMasker, ModelConfig, masked_features};
 use soundsight::train::Trainable;
 use soundsight::train::losses::{self, LossWeights};
-use soundsight::train::step::{StepNoise, StepTerms, step};
+use soundsight::train::step::{Activations, StepNoise, StepTerms, step};
 use soundsight::weights::ModelFiles;
 use soundsight::{Error, Localizer};
 
@@ -175,7 +175,7 @@ impl Mini {
     }
 
     fn step(&self, weights: &LossWeights) -> StepTerms {
-        step(&self.acl, &self.features, &self.pixels, &self.noise, weights).unwrap()
+        step(&self.acl, &self.features, &self.pixels, &self.noise, weights, Activations::Kept).unwrap()
     }
 
     /// The slope of `f` along the direction in which the loss with `weights` falls fastest, by that loss's gradient and
@@ -274,7 +274,7 @@ fn dropout_thins_the_unary_potential_as_its_noise_says() {
 fn sounds_and_pictures_of_different_number_are_refused() {
     let mini = Mini::open();
     let two = mini.pixels.narrow(0, 0, 2).unwrap();
-    match step(&mini.acl, &mini.features, &two, &mini.noise, &LossWeights::default()).unwrap_err() {
+    match step(&mini.acl, &mini.features, &two, &mini.noise, &LossWeights::default(), Activations::Kept).unwrap_err() {
         Error::Shape { what: "audio features", found, .. } => assert_eq!(found[0], 3),
         other => panic!("{other:?}"),
     }

@@ -12,7 +12,7 @@ use soundsight::acl::{Acl, Learned};
 use soundsight::data::random::uniform;
 use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{StepNoise, step};
+use soundsight::train::step::{Activations, StepNoise, step};
 use soundsight::train::{Metrics, Objective, StepOutput, Validation, save_tensors};
 use soundsight::weights::ModelFiles;
 use soundsight::{Result, train};
@@ -138,7 +138,7 @@ impl Objective for GroundingObjective<'_> {
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
         let noise = self.noise(&batch.features, rng)?;
-        let terms = step(&self.acl, &batch.features, &batch.pixels, &noise, &self.weights)?;
+        let terms = step(&self.acl, &batch.features, &batch.pixels, &noise, &self.weights, Activations::Kept)?;
         let mut metrics: Metrics = terms.metrics()?;
         for (name, var) in self.vars.iter().filter(|(name, _)| name.starts_with("masker_i")) {
             metrics.push((name.clone(), f64::from(var.flatten_all()?.get(0)?.to_scalar::<f32>()?)));

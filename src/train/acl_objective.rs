@@ -11,7 +11,7 @@ use super::checkpoint::save_tensors;
 use super::config::Goal;
 use super::losses::LossWeights;
 use super::metrics::Metrics;
-use super::step::{StepNoise, StepTerms, step};
+use super::step::{Activations, StepNoise, StepTerms, step};
 use super::trainable::Trainable;
 use super::trainer::{Objective, StepOutput, Validation};
 use super::validation::Tally;
@@ -54,6 +54,7 @@ pub struct AclObjective<'a, R = MediaReader> {
     acl: Acl,
     vars: Vec<(String, Var)>,
     weights: LossWeights,
+    activations: Activations,
     device: Device,
     dtype: DType,
     cache: Option<FeatureCache>,
@@ -77,7 +78,14 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         weights.validate()?;
         let (learned, vars) = trainable.into_parts();
         let acl = acl.with_learned(learned);
-        Ok(Self { files, acl, vars, weights, device, dtype, cache: None, validation: None })
+        let activations = Activations::default();
+        Ok(Self { files, acl, vars, weights, activations, device, dtype, cache: None, validation: None })
+    }
+
+    /// Keeps the activations of training steps, as by default, or computes them again; a run may change its mind.
+    pub fn with_activations(mut self, activations: Activations) -> Self {
+        self.activations = activations;
+        self
     }
 
     /// Keeps audio features in `cache`: the one that the readers of the data look into.
@@ -180,7 +188,7 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
         let (features, pixels) = self.inputs(batch)?;
         let noise = self.noise(&features, rng, true)?;
-        let terms = step(&self.acl, &features, &pixels, &noise, &self.weights)?;
+        let terms = step(&self.acl, &features, &pixels, &noise, &self.weights, self.activations)?;
         Ok(StepOutput { metrics: terms.metrics()?, loss: terms.loss })
     }
 
@@ -192,7 +200,7 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
             let loaded = loaded?;
             let (features, pixels) = self.inputs(&loaded.batch)?;
             let noise = self.noise(&features, rng, false)?;
-            let terms = step(&acl, &features, &pixels, &noise, &self.weights)?;
+            let terms = step(&acl, &features, &pixels, &noise, &self.weights, self.activations)?;
             tally.add(&loaded.ids, &loaded.batch.images, &terms, &acl)?;
         }
         tally.finish()

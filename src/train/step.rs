@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 
 use super::losses::{self, LossWeights};
 use crate::acl::{Acl, AudioTokenizer, ImageFeatures, masked_features};
+use crate::clip::VisionTower;
 use crate::error::{Error, Result};
 use crate::nn::checkpoint;
 
@@ -21,6 +22,17 @@ pub struct StepNoise {
     /// Which hidden units of the unary potential are dropped, those below
     /// [`AudioTokenizer::DROPOUT`], `[B, N, H]`; `None` for no dropout.
     pub dropout: Option<Tensor>,
+}
+
+/// What becomes of the vision tower's activations for the masked pictures, most of the memory of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// They stay until the backward pass.
+    #[default]
+    Kept,
+    /// Each block's input stays, and the backward pass runs the block again: the same gradients from less memory and one
+    /// more pass of the vision tower.
+    Recomputed,
 }
 
 /// A step's loss with everything that it was made of.
@@ -62,6 +74,7 @@ pub fn step(
     pixels: &Tensor,
     noise: &StepNoise,
     weights: &LossWeights,
+    activations: Activations,
 ) -> Result<StepTerms> {
     weights.validate()?;
     let batch = pixels.dim(0)?;
@@ -90,9 +103,8 @@ pub fn step(
         let mask = acl.masker.hard_mask(&own, &noise.positive)?.to_dtype(pixels.dtype())?;
         let masked = pixels.broadcast_mul(&mask)?;
         let tower = &acl.clipseg.clip.vision_model;
-        let output = tower.forward_blocks(&masked, tower.num_blocks() - 1)?;
-        let before_last = &output.hidden_states[tower.num_blocks() - 1];
-        let embeddings = acl.clipseg.clip.embed_image_before_last(before_last)?.to_dtype(DType::F32)?;
+        let before_last = run_blocks(tower, &masked, tower.num_blocks() - 1, activations)?;
+        let embeddings = acl.clipseg.clip.embed_image_before_last(&before_last)?.to_dtype(DType::F32)?;
         let term = losses::acl_i(&audio, &embeddings)?;
         add(weights.acl_i, &term)?;
         (acl_i, masked_images) = (Some(term), Some(embeddings));
@@ -129,6 +141,17 @@ pub fn step(
 fn keep_mask(noise: &Tensor) -> Result<Tensor> {
     let keep = noise.ge(AudioTokenizer::DROPOUT)?.to_dtype(noise.dtype())?;
     Ok((keep * (1.0 / (1.0 - AudioTokenizer::DROPOUT)))?)
+}
+
+/// The hidden state after the first `count` blocks.
+fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: Activations) -> Result<Tensor> {
+    let kept = if activations == Activations::Kept { count } else { 0 };
+    let mut x = tower.forward_blocks(pixels, kept)?.hidden_states.swap_remove(kept);
+    for block in kept..count {
+        let tower = tower.clone(); // a handle
+        x = checkpoint(&x, move |x| Ok(tower.run_blocks(x, block..block + 1)?.swap_remove(0)))?;
+    }
+    Ok(x)
 }
 
 /// Logits of every picture under every sound, `[B, B, S, S]`, sound by sound.
