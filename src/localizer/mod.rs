@@ -36,9 +36,6 @@ use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
 
-/// Samples that go through the network at once; a bound on memory, not on batches.
-const CHUNK: usize = 8;
-
 /// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
 #[derive(Debug)]
 pub struct Localizer {
@@ -201,7 +198,7 @@ impl Localizer {
     /// [`Error::Config`] for an empty batch, [`Error::Candle`] when the device has no room.
     pub fn embed_audio_batch(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
         let mut embeddings = Vec::with_capacity(waveforms.len());
-        for chunk in waveforms.chunks(CHUNK) {
+        for chunk in waveforms.chunks(self.at_once()) {
             let features = self.acl.audio_features(&self.fbank(chunk)?)?;
             let batch = self.acl.audio_embedding(&self.acl.audio_token(&features)?)?;
             for i in 0..chunk.len() {
@@ -240,7 +237,7 @@ impl Localizer {
     /// As [`Localizer::pixels`].
     pub fn encode_image_batch(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
         let mut images = Vec::with_capacity(pictures.len());
-        for chunk in pictures.chunks(CHUNK) {
+        for chunk in pictures.chunks(self.at_once()) {
             let batch = self.acl.image_features(&self.pixels(chunk)?)?;
             for (i, picture) in chunk.iter().enumerate() {
                 // A copy of its own: one picture must not keep its whole batch alive.
@@ -262,13 +259,19 @@ impl Localizer {
         first(self.localize_batch(&[(embedding, image)])?)
     }
 
+    /// Samples that go through the network at once; a bound on memory, not on batches. One keeps the cores of a CPU at
+    /// work, and the activations of many leave its caches.
+    fn at_once(&self) -> usize {
+        if self.device.is_cpu() { 2 } else { 8 }
+    }
+
     /// Many pairs at once; each as [`Localizer::localize`] alone.
     ///
     /// # Errors
     /// As [`Localizer::localize`]; [`Error::Config`] for an empty batch.
     pub fn localize_batch(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
         let mut heatmaps = Vec::with_capacity(pairs.len());
-        for chunk in pairs.chunks(CHUNK) {
+        for chunk in pairs.chunks(self.at_once()) {
             let logits = self.logits(chunk)?;
             let dense = chunk.iter().map(|(_, image)| self.dense_features(image)).collect::<Result<Vec<_>>>()?;
             for (i, ((embedding, _), dense)) in chunk.iter().zip(dense).enumerate() {
