@@ -4,7 +4,7 @@
 ///
 /// A training step allocates and frees tensors of tens of megabytes by the thousand. The GNU C library takes such blocks from
 /// the operating system one by one and hands them straight back, so that every step pays again for clearing every page: at
-/// the published size a sixth of its time. Other systems' allocators are left as they are.
+/// the published size a seventh of its time. Other systems' allocators are left as they are.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
