@@ -72,6 +72,10 @@ fn batches_equal_single_samples() {
     let pairs: Vec<_> = embeddings.iter().zip(&images).collect();
     let batch = localizer.localize_batch(&pairs).unwrap();
     assert_eq!(batch.len(), 10);
+    assert_eq!(localizer.localize_pairs(&sounds, &pictures).unwrap(), batch);
+    let error = localizer.localize_pairs(&sounds, &pictures[1..]).unwrap_err();
+    assert_eq!(error.to_string(), "pictures: expected 10, one for each sound, found 9");
+    assert!(localizer.localize_pairs(&[], &[]).unwrap().is_empty());
     for ((heatmap, sound), picture) in batch.iter().zip(&sounds).zip(&pictures) {
         let embedding = localizer.embed_audio(sound).unwrap();
         let image = localizer.encode_image(picture).unwrap();

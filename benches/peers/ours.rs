@@ -56,8 +56,8 @@ enum Question {
 enum Door {
     /// `Localizer::localize_pair`: the heatmap with its confidence, from a decoded picture.
     LocalizePair,
-    /// The same for `batch` pairs in one call.
-    LocalizeBatch,
+    /// `Localizer::localize_pairs`: the same for `batch` pairs in one call.
+    LocalizePairs,
     /// `Localizer::encode_image` and `localize`, under a sound that has been heard.
     AnotherFrame,
 }
@@ -97,14 +97,9 @@ impl Ours {
         let Self { localizer, sound, picture, .. } = self;
         let ms = match door {
             Door::LocalizePair => timed(|| localizer.localize_pair(sound, picture).map(done), budget_ms)?,
-            Door::LocalizeBatch => {
+            Door::LocalizePairs => {
                 let (sounds, pictures) = (vec![sound.clone(); batch], vec![picture.clone(); batch]);
-                let job = || {
-                    let sounds = localizer.embed_audio_batch(&sounds)?;
-                    let images = localizer.encode_image_batch(&pictures)?;
-                    let pairs: Vec<_> = sounds.iter().zip(&images).collect();
-                    localizer.localize_batch(&pairs).map(done)
-                };
+                let job = || localizer.localize_pairs(&sounds, &pictures).map(done);
                 timed(job, budget_ms)?
             }
             Door::AnotherFrame => {

@@ -58,7 +58,7 @@ def compare(result):
         ms, pairs = result["many"]["ms"], result["many"]["pairs"]
         lines += ["", "| the library's calls, one picture each | ms |", "|---|--:|",
                   f"| `localize_pair` | {cell(ms['localize_pair'])} |",
-                  f"| {pairs} pairs in one call, each | {cell(ms['localize_batch'])} |",
+                  f"| {pairs} pairs in one call, each | {cell(ms['localize_pairs'])} |",
                   f"| another frame under a sound that has been heard | {cell(ms['another_frame'])} |",
                   f"| … of it the whole vision tower and the decoder | {number(median(ms['vision_all']) + median(ms['decoder']))} |",
                   "", f"With the confidence. {result['many']['when']}."]
