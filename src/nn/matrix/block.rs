@@ -87,6 +87,8 @@ fn block_of<S: Simd, const V: usize, const PANELS: usize>(
         let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
         for depth in (0..k).step_by(KC) {
             let kc = KC.min(k - depth);
+            // All of it is written below.
+            packed.resize(a.rows.div_ceil(MR) * kc * MR, 0.0);
             pack_rows(a, depth, kc, packed);
             let (first, last) = (depth == 0, depth + kc == k);
             let activation = epilogue.activation.filter(|_| last);
@@ -190,21 +192,7 @@ impl Tile<'_> {
                 }
             }
         }
-        let vectors = |panel| S::as_simd_f32s(panel).0.as_chunks::<V>().0;
-        let (left, right) = (vectors(panels[0]), vectors(panels[P - 1]));
-        // Rows of their own, that nothing indexes, and a loop that cannot panic: only so is the tile sure to stay in
-        // registers, whatever is done with it before and after. `cargo bench` shows when it does not: half the speed.
-        let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5] = tile;
-        for ((&[a0, a1, a2, a3, a4, a5], left), right) in strip.iter().zip(left).zip(right) {
-            let b = [left, right];
-            r0 = multiply_add(simd, a0, b, r0);
-            r1 = multiply_add(simd, a1, b, r1);
-            r2 = multiply_add(simd, a2, b, r2);
-            r3 = multiply_add(simd, a3, b, r3);
-            r4 = multiply_add(simd, a4, b, r4);
-            r5 = multiply_add(simd, a5, b, r5);
-        }
-        let mut tile = [r0, r1, r2, r3, r4, r5];
+        let mut tile = multiply::<S, V, P>(simd, strip, panels, tile);
         if let Some(activation) = activation {
             for row in &mut tile {
                 for panel in row {
@@ -224,6 +212,34 @@ impl Tile<'_> {
             }
         }
     }
+}
+
+/// A tile in registers.
+pub(super) type TileRows<S, const V: usize, const P: usize> = [[[<S as Simd>::f32s; V]; P]; MR];
+
+/// `strip · panels + tile`.
+#[inline(always)]
+pub(super) fn multiply<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    strip: &[[f32; MR]],
+    panels: [&[f32]; P],
+    tile: TileRows<S, V, P>,
+) -> TileRows<S, V, P> {
+    let vectors = |panel| S::as_simd_f32s(panel).0.as_chunks::<V>().0;
+    let (left, right) = (vectors(panels[0]), vectors(panels[P - 1]));
+    // Rows of their own, that nothing indexes, and a loop that cannot panic: only so is the tile sure to stay in
+    // registers, whatever is done with it before and after. `cargo bench` shows when it does not: half the speed.
+    let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5] = tile;
+    for ((&[a0, a1, a2, a3, a4, a5], left), right) in strip.iter().zip(left).zip(right) {
+        let b = [left, right];
+        r0 = multiply_add(simd, a0, b, r0);
+        r1 = multiply_add(simd, a1, b, r1);
+        r2 = multiply_add(simd, a2, b, r2);
+        r3 = multiply_add(simd, a3, b, r3);
+        r4 = multiply_add(simd, a4, b, r4);
+        r5 = multiply_add(simd, a5, b, r5);
+    }
+    [r0, r1, r2, r3, r4, r5]
 }
 
 /// `a · b + row`, one panel after the other.
@@ -251,7 +267,7 @@ fn columns(row: &[f32], j: usize) -> &[f32] {
 
 /// Up to [`NR`] floats as vectors, zeros behind them.
 #[inline(always)]
-fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] {
+pub(super) fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] {
     let mut out = [simd.splat_f32s(0.0); V];
     if x.len() == NR {
         for (out, x) in out.iter_mut().zip(S::as_simd_f32s(x).0) {
@@ -267,7 +283,7 @@ fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] {
 
 /// The first `out.len()` floats of a row of a tile.
 #[inline(always)]
-fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mut [f32]) {
+pub(super) fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mut [f32]) {
     if out.len() == NR {
         for (out, x) in S::as_mut_simd_f32s(out).0.iter_mut().zip(x) {
             *out = *x;
@@ -281,12 +297,9 @@ fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mut [f32]) {
 
 /// Columns `depth..depth + kc` of `a` in strips of [`MR`] rows: `strip[t][k][i] = A[t·MR + i, depth + k]`, zeros below.
 #[inline(always)]
-fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, scratch: &mut Vec<f32>) {
-    let strips = a.rows.div_ceil(MR);
-    // Every element of a whole strip is written below; only the padding of the last one must be cleared.
-    scratch.resize(strips * kc * MR, 0.0);
-    for (t, strip) in scratch.chunks_exact_mut(kc * MR).enumerate() {
-        let height = MR.min(a.rows - t * MR);
+pub(super) fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, packed: &mut [f32]) {
+    for (t, strip) in packed.chunks_exact_mut(kc * MR).enumerate() {
+        let height = MR.min(a.rows.saturating_sub(t * MR));
         if height < MR {
             strip.fill(0.0);
         }

@@ -8,6 +8,7 @@
 //! are here, the loops in [`block`](mod@block).
 
 mod block;
+mod strassen;
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ use rayon::prelude::*;
 
 pub(crate) use block::block;
 use block::{Block, MC, MC_COMPRESSED, MR};
+use strassen::StrassenBlock;
 
 use super::activation::Activation;
 use super::panels::Panels;
@@ -163,10 +165,17 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
     let threads = rayon::current_num_threads();
     if m >= 2 * MR * threads || threads == 1 {
         // Equal blocks of whole tiles, a multiple of the threads: each packs its own rows and reads all panels.
-        let blocks = threads * m.div_ceil(b.block_rows() * threads);
+        let fast = strassen::pays(m.div_ceil(threads), b);
+        let block_rows = if fast { strassen::MC } else { b.block_rows() };
+        let blocks = threads * m.div_ceil(block_rows * threads);
         let block = m.div_ceil(blocks).next_multiple_of(MR);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
             let rows = i * block..(i * block + block).min(m);
+            if fast {
+                let a = a.slice_rows(rows);
+                Arch::new().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
+                return;
+            }
             let mut scratch = Vec::new();
             Arch::new().dispatch(Block {
                 a: a.slice_rows(rows),
@@ -219,7 +228,7 @@ mod tests {
     use super::*;
 
     /// Small numbers without a pattern, the same in every run.
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         (0..len)
             .map(|_| {

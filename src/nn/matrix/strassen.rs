@@ -1,0 +1,411 @@
+//! Strassen's scheme around the loops of [`block`](mod@super::block): seven products of half the size instead of eight.
+//!
+//! With both sides and the result cut in four (Strassen, "Gaussian Elimination is not Optimal", 1969):
+//!
+//! ```text
+//! M₁ = (A₁₁ + A₂₂)(B₁₁ + B₂₂)    C₁₁ = M₁ + M₄ − M₅ + M₇
+//! M₂ = (A₂₁ + A₂₂) B₁₁           C₁₂ = M₃ + M₅
+//! M₃ = A₁₁ (B₁₂ − B₂₂)           C₂₁ = M₂ + M₄
+//! M₄ = A₂₂ (B₂₁ − B₁₁)           C₂₂ = M₁ − M₂ + M₃ + M₆
+//! M₅ = (A₁₁ + A₁₂) B₂₂
+//! M₆ = (A₂₁ − A₁₁)(B₁₁ + B₁₂)
+//! M₇ = (A₁₂ − A₂₂)(B₂₁ + B₂₂)
+//! ```
+//!
+//! Which rows, columns and depths make a quarter is free, so the cut is made inside the blocks: upper and lower rows of a
+//! block, neighbouring tiles' columns, two depths that follow each other. Then the sums are of what is in cache anyway, no
+//! matrix is stored twice, and a product's tile is added to both of its targets while it is in registers.
+
+use pulp::{Simd, WithSimd};
+
+use super::super::activation::Activation;
+use super::block::{KC, MR, TileRows, block, load, multiply, pack_rows, store};
+use super::{Epilogue, MatrixRef, NR, PackedMatrix};
+
+/// The most rows of a block: the sums of the right-hand side are formed once for each.
+pub(super) const MC: usize = 252;
+/// With fewer rows, the sums cost more than the product that they save.
+const MIN_ROWS: usize = 96;
+
+/// A quarter of a matrix.
+#[derive(Clone, Copy, PartialEq)]
+enum Quarter {
+    Q11,
+    Q12,
+    Q21,
+    Q22,
+}
+use Quarter::{Q11, Q12, Q21, Q22};
+
+impl Quarter {
+    /// The numbers of the first and the last of the [`PRODUCTS`] that go into this quarter of the result.
+    fn first_and_last(self) -> (usize, usize) {
+        match self {
+            Q11 => (0, 6),
+            Q12 => (2, 4),
+            Q21 => (1, 3),
+            Q22 => (0, 5),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sign {
+    Plus,
+    Minus,
+}
+use Sign::{Minus, Plus};
+
+impl Sign {
+    /// `x ± y`.
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::f32s, y: S::f32s) -> S::f32s {
+        match self {
+            Plus => simd.add_f32s(x, y),
+            Minus => simd.sub_f32s(x, y),
+        }
+    }
+}
+
+/// One of the seven products.
+struct Product {
+    /// Which of the seven packed left-hand sides.
+    left: usize,
+    right: (Quarter, Option<(Sign, Quarter)>),
+    targets: [Option<(Sign, Quarter)>; 2],
+}
+
+/// The packed left-hand sides, in the order of [`pack_left`].
+const A11: usize = 0;
+const A12_LESS_A22: usize = 1;
+const A21_LESS_A11: usize = 2;
+const A22: usize = 3;
+const A11_AND_A22: usize = 4;
+const A21_AND_A22: usize = 5;
+const A11_AND_A12: usize = 6;
+
+#[rustfmt::skip]
+const PRODUCTS: [Product; 7] = [
+    Product { left: A11_AND_A22, right: (Q11, Some((Plus, Q22))), targets: [Some((Plus, Q11)), Some((Plus, Q22))] },
+    Product { left: A21_AND_A22, right: (Q11, None), targets: [Some((Plus, Q21)), Some((Minus, Q22))] },
+    Product { left: A11, right: (Q12, Some((Minus, Q22))), targets: [Some((Plus, Q12)), Some((Plus, Q22))] },
+    Product { left: A22, right: (Q21, Some((Minus, Q11))), targets: [Some((Plus, Q11)), Some((Plus, Q21))] },
+    Product { left: A11_AND_A12, right: (Q22, None), targets: [Some((Minus, Q11)), Some((Plus, Q12))] },
+    Product { left: A21_LESS_A11, right: (Q11, Some((Plus, Q12))), targets: [Some((Plus, Q22)), None] },
+    Product { left: A12_LESS_A22, right: (Q21, Some((Plus, Q22))), targets: [Some((Plus, Q11)), None] },
+];
+
+/// Whether the scheme pays for a block of `rows` rows. Depths are cut at multiples of what compressed panels are read by.
+pub(super) fn pays(rows: usize, b: &PackedMatrix) -> bool {
+    rows >= MIN_ROWS && b.columns >= 4 * NR && b.rows.is_multiple_of(64)
+}
+
+/// One thread's share of a product: some rows times all of `b`.
+pub(super) struct StrassenBlock<'a> {
+    pub(super) a: MatrixRef<'a>,
+    pub(super) b: &'a PackedMatrix,
+    pub(super) epilogue: Epilogue<'a>,
+    pub(super) out: &'a mut [f32],
+    pub(super) out_stride: usize,
+}
+
+impl WithSimd for StrassenBlock<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            4 => self.run::<S, 4, 1>(simd),
+            8 => self.run::<S, 2, 1>(simd),
+            16 => self.run::<S, 1, 2>(simd),
+            _ => self.run::<S, NR, 1>(simd),
+        }
+    }
+}
+
+impl StrassenBlock<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
+        let Self { a, b, epilogue, out, out_stride } = self;
+        let (k, n) = (b.rows, b.columns);
+        let upper = a.rows.div_ceil(2 * MR) * MR;
+        let groups = n / (2 * P * NR);
+        let mut left = vec![0.0; 7 * upper * KC];
+        let mut sum = vec![0.0; P * KC * NR];
+        let mut expanded = vec![0.0; if b.panels.is_compressed() { 4 * P * KC * NR } else { 0 }];
+        for depth in (0..k).step_by(2 * KC) {
+            let kc = KC.min((k - depth) / 2);
+            pack_left(simd, a, upper, depth, kc, &mut left);
+            for group in 0..groups {
+                let panel = group * 2 * P;
+                let right = right_quarters::<S, P>(simd, b, panel, depth, kc, &mut expanded);
+                for (number, product) in PRODUCTS.iter().enumerate() {
+                    let (x, y) = product.right;
+                    let panels = match y {
+                        None => right[x as usize],
+                        Some((sign, y)) => add(simd, sign, right[x as usize], right[y as usize], &mut sum),
+                    };
+                    let target = |(sign, quarter): (Sign, Quarter)| {
+                        let (row, rows) = match quarter {
+                            Q11 | Q12 => (0, upper),
+                            Q21 | Q22 => (upper, a.rows - upper),
+                        };
+                        let is_right = matches!(quarter, Q12 | Q22);
+                        let column = (panel + if is_right { P } else { 0 }) * NR;
+                        let bias = epilogue.bias.map_or(&[][..], |bias| &bias[column..column + P * NR]);
+                        let (first, last) = quarter.first_and_last();
+                        let is_first = depth == 0 && number == first;
+                        let is_last = depth + 2 * kc == k && number == last;
+                        let activation = epilogue.activation.filter(|_| is_last);
+                        Target { sign, bias: is_first.then_some(bias), activation, row, rows, column }
+                    };
+                    // Where the lower rows are a strip short, products of nothing but them are too.
+                    let rows = if matches!(product.left, A22 | A21_AND_A22) { a.rows - upper } else { upper };
+                    let packed = &left[product.left * upper * kc..][..rows.next_multiple_of(MR) * kc];
+                    // A function of its own, so that its tile stays in registers.
+                    simd.vectorize(Update::<V, P> {
+                        panels,
+                        strips: packed.as_chunks().0,
+                        depth: kc,
+                        targets: product.targets.map(|t| t.map(target)),
+                        out: &mut *out,
+                        out_stride,
+                    });
+                }
+            }
+        }
+        // The columns that do not fill a pair of tiles.
+        let rest = groups * 2 * P..n.div_ceil(NR);
+        if !rest.is_empty() {
+            block(simd, a, b, rest.clone(), epilogue, &mut out[rest.start * NR..], out_stride, &mut left);
+        }
+    }
+}
+
+/// `B₁₁`, `B₁₂`, `B₂₁`, `B₂₂` of the `2·P` panels from `panel` on and the `2·kc` rows from `depth` on.
+#[inline(always)]
+fn right_quarters<'a, S: Simd, const P: usize>(
+    simd: S,
+    b: &'a PackedMatrix,
+    panel: usize,
+    depth: usize,
+    kc: usize,
+    expanded: &'a mut [f32],
+) -> [[&'a [f32]; P]; 4] {
+    // No closures here and below: they would be compiled without the instruction set of their surroundings.
+    let mut memory = expanded.chunks_exact_mut(KC * NR);
+    let mut quarters = [[&[][..]; P]; 4];
+    for (quarter, panels) in quarters.iter_mut().enumerate() {
+        for (j, rows) in panels.iter_mut().enumerate() {
+            let (panel, depth) = (panel + quarter % 2 * P + j, depth + quarter / 2 * kc);
+            *rows = b.panels.rows(simd, panel, b.rows, depth, kc, memory.next().unwrap_or_default());
+        }
+    }
+    quarters
+}
+
+/// `x ± y`, in `memory`.
+#[inline(always)]
+fn add<'a, S: Simd, const P: usize>(
+    simd: S,
+    sign: Sign,
+    x: [&[f32]; P],
+    y: [&[f32]; P],
+    memory: &'a mut [f32],
+) -> [&'a [f32]; P] {
+    let mut sums = [&[][..]; P];
+    for (j, (sum, memory)) in sums.iter_mut().zip(memory.chunks_exact_mut(KC * NR)).enumerate() {
+        let memory = &mut memory[..x[j].len()];
+        combine(simd, sign, x[j], y[j], memory);
+        *sum = memory;
+    }
+    sums
+}
+
+/// `sum = x ± y`.
+#[inline(always)]
+fn combine<S: Simd>(simd: S, sign: Sign, x: &[f32], y: &[f32], sum: &mut [f32]) {
+    let (x, y, sum) = (S::as_simd_f32s(x).0, S::as_simd_f32s(y).0, S::as_mut_simd_f32s(sum).0);
+    for ((x, y), sum) in x.iter().zip(y).zip(sum) {
+        *sum = sign.apply(simd, *x, *y);
+    }
+}
+
+/// The seven left-hand sides of `2·kc` columns of `a`, packed one after the other, `upper` rows each.
+#[inline(always)]
+fn pack_left<S: Simd>(simd: S, a: MatrixRef<'_>, upper: usize, depth: usize, kc: usize, left: &mut [f32]) {
+    let size = upper * kc;
+    let (quarters, sums) = left[..7 * size].split_at_mut(4 * size);
+    for (half, quarters) in quarters.chunks_exact_mut(2 * size).enumerate() {
+        let rows = a.slice_rows(half * upper..a.rows.min((half + 1) * upper));
+        let (first, second) = quarters.split_at_mut(size);
+        pack_rows(rows, depth, kc, first);
+        pack_rows(rows, depth + kc, kc, second);
+    }
+    let (upper, lower) = quarters.split_at_mut(2 * size);
+    let ((a11, a12), (a21, a22)) = (upper.split_at_mut(size), lower.split_at_mut(size));
+    combine(simd, Plus, a11, a22, &mut sums[..size]);
+    combine(simd, Plus, a21, a22, &mut sums[size..2 * size]);
+    combine(simd, Plus, a11, a12, &mut sums[2 * size..]);
+    subtract(simd, a12, a22);
+    subtract(simd, a21, a11);
+}
+
+/// `x −= y`.
+#[inline(always)]
+fn subtract<S: Simd>(simd: S, x: &mut [f32], y: &[f32]) {
+    for (x, y) in S::as_mut_simd_f32s(x).0.iter_mut().zip(S::as_simd_f32s(y).0) {
+        *x = simd.sub_f32s(*x, *y);
+    }
+}
+
+/// Where a product is added to.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    sign: Sign,
+    /// What the result starts from, or `None` to go on from what is there; nothing for zeros.
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    row: usize,
+    rows: usize,
+    column: usize,
+}
+
+/// All packed rows of one product times its panels.
+struct Update<'a, const V: usize, const P: usize> {
+    panels: [&'a [f32]; P],
+    strips: &'a [[f32; MR]],
+    depth: usize,
+    targets: [Option<Target<'a>>; 2],
+    out: &'a mut [f32],
+    out_stride: usize,
+}
+
+impl<const V: usize, const P: usize> WithSimd for Update<'_, V, P> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { panels, strips, depth, targets, out, out_stride } = self;
+        for (t, strip) in strips.chunks_exact(depth).enumerate() {
+            let tile = multiply::<S, V, P>(simd, strip, panels, [[[simd.splat_f32s(0.0); V]; P]; MR]);
+            for target in targets.iter().flatten() {
+                let height = MR.min(target.rows.saturating_sub(t * MR));
+                if height > 0 {
+                    let origin = (target.row + t * MR) * out_stride + target.column;
+                    target.add(simd, &tile, &mut out[origin..], out_stride, height);
+                }
+            }
+        }
+    }
+}
+
+impl Target<'_> {
+    #[inline(always)]
+    fn add<S: Simd, const V: usize, const P: usize>(
+        &self,
+        simd: S,
+        tile: &TileRows<S, V, P>,
+        out: &mut [f32],
+        out_stride: usize,
+        height: usize,
+    ) {
+        for (i, row) in tile.iter().enumerate() {
+            if i < height {
+                let out = &mut out[i * out_stride..][..P * NR];
+                for (j, (x, out)) in row.iter().zip(out.chunks_exact_mut(NR)).enumerate() {
+                    let before = match self.bias {
+                        None => load::<S, V>(simd, out),
+                        Some([]) => [simd.splat_f32s(0.0); V],
+                        Some(bias) => load::<S, V>(simd, &bias[j * NR..(j + 1) * NR]),
+                    };
+                    let mut sum = *x;
+                    for (x, before) in sum.iter_mut().zip(before) {
+                        *x = self.sign.apply(simd, before, *x);
+                        if let Some(activation) = self.activation {
+                            *x = activation.apply_simd(simd, *x);
+                        }
+                    }
+                    store::<S, V>(simd, &sum, out);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+    use pulp::{Arch, Scalar};
+
+    use super::super::tests::numbers;
+    use super::*;
+
+    /// `activation(a · b + bias)` in `f64`.
+    fn expected(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], bias: &[f32], activation: bool) -> Vec<f64> {
+        let mut out = Vec::with_capacity(m * n);
+        for row in a.chunks_exact(k).take(m) {
+            for j in 0..n {
+                let mut x = bias.get(j).map_or(0.0, |b| f64::from(*b));
+                for (i, a) in row.iter().enumerate() {
+                    x += f64::from(*a) * f64::from(b[i * n + j]);
+                }
+                out.push(if activation { x.max(0.0) } else { x });
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_definition() {
+        // Rows with and without a last strip that has no partner, columns that do not fill tiles, depths of several blocks.
+        for (m, k, n) in [(12, 64, 64), (13, 128, 70), (19, 832, 130), (100, 64, 96), (31, 1600, 64), (7, 192, 65)] {
+            let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+            let packed = PackedMatrix::new(MatrixRef::new(&b, k, n));
+            for (bias, activation) in [(None, None), (Some(&bias), None), (Some(&bias), Some(Activation::Relu))] {
+                let epilogue = Epilogue { bias: bias.map(Vec::as_slice), activation };
+                let expected = expected(&a, &b, [m, k, n], epilogue.bias.unwrap_or_default(), activation.is_some());
+                let check = |name: &str, run: &dyn Fn(StrassenBlock<'_>)| {
+                    let mut out = vec![f32::NAN; m * n];
+                    let a = MatrixRef::new(&a, m, k);
+                    run(StrassenBlock { a, b: &packed, epilogue, out: &mut out, out_stride: n });
+                    for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
+                        let off = (f64::from(*found) - expected).abs();
+                        assert!(off < 1e-4, "{name}, {m} × {k} × {n}, at {i}: {found}, expected {expected}");
+                    }
+                };
+                check("the best", &|block| Arch::new().dispatch(block));
+                check("scalars", &|block| block.with_simd(Scalar::new()));
+                #[cfg(target_arch = "x86_64")]
+                if let Some(avx2) = pulp::x86::V3::try_new() {
+                    check("AVX2", &|block| Simd::vectorize(avx2, block));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_quarter_starts_and_ends_with_the_products_that_say_so() {
+        for quarter in [Q11, Q12, Q21, Q22] {
+            let into = |product: &Product| product.targets.iter().flatten().any(|(_, target)| *target == quarter);
+            let (first, last) = quarter.first_and_last();
+            assert_eq!(PRODUCTS.iter().position(into), Some(first));
+            assert_eq!(PRODUCTS.iter().rposition(into), Some(last));
+        }
+    }
+
+    #[test]
+    fn compressed_weights_give_what_their_expansion_gives() {
+        let (m, k, n) = (27, 832, 150);
+        let a = numbers(m * k, 1);
+        let rows = Tensor::from_vec(numbers(n * k, 2), (n, k), &Device::Cpu).unwrap();
+        let half = rows.to_dtype(DType::BF16).unwrap();
+        let expanded = half.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let product = |b: &PackedMatrix| {
+            let mut out = vec![f32::NAN; m * n];
+            let (a, epilogue) = (MatrixRef::new(&a, m, k), Epilogue::default());
+            Arch::new().dispatch(StrassenBlock { a, b, epilogue, out: &mut out, out_stride: n });
+            out
+        };
+        let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
+        assert_eq!(product(&PackedMatrix::compressed(&half, n, k).unwrap()), product(&full));
+    }
+}
