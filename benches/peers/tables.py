@@ -43,7 +43,7 @@ def compare(result):
         flop = part["stages"]["localize"]["ours"]["flop"]
         differences = ", ".join(f"{d:.0e} to {({'pytorch': 'PyTorch', 'onnxruntime': 'ONNX Runtime'})[n]}" for n, d in part["heatmap_difference"].items())
         rounds = len(part["stages"]["localize"]["ours"]["ms"])
-        lines += ["", f"{rounds} rounds, {part['when']}. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours. Largest difference of the heatmaps: {differences}. The waiting processes used "
+        lines += ["", f"{rounds} rounds, {part['when']}. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours, of the operations that the plain algorithm has. Largest difference of the heatmaps: {differences}. The waiting processes used "
                   f"{part['idle_share']:.1%} of a core. ONNX Runtime computes the two towers, PyTorch the rest of its localization. CANDLE_NUM_THREADS={h['candle_threads'] or 'unset'}.", "",
                   "¹ PyTorch computes all twelve, as the published code does; ONNX Runtime's graph is pruned as ours is. What the decoder reads is reduced to its width here, in the others in the decoder.  ",
                   "² From decoded files to the heatmap *with its confidence*, which needs the rest of the vision tower; the peers give no confidence."]

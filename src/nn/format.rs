@@ -42,8 +42,13 @@ pub(super) fn compressed(vb: &VarBuilder, rows: usize, columns: usize) -> candle
         return Ok(None);
     }
     let tensor = vb.get_with_hints_dtype((rows, columns), &name, Default::default(), DType::U8)?;
-    // Full precision is what stands in for a tensor that does not fit, or could not be compressed.
-    Ok(Some(tensor).filter(|tensor| tensor.dtype() != DType::F32))
+    // Anything else stands in for a tensor that could not be compressed, or comes from a builder that has every name.
+    let width = match tensor.dtype() {
+        DType::F16 | DType::BF16 => columns,
+        DType::U8 => columns / BLOCK * BLOCK_BYTES,
+        _ => return Ok(None),
+    };
+    Ok(Some(tensor).filter(|tensor| tensor.dims() == [rows, width]))
 }
 
 /// The factor and the numbers of a `Q8_0` block.

@@ -403,6 +403,13 @@ mod tests {
     }
 
     #[test]
+    fn a_builder_that_has_every_name_has_no_compressed_weights() {
+        let layer = Linear::new(64, 3, true, VarBuilder::zeros(DType::F32, &Device::Cpu)).unwrap();
+        let y = layer.forward(&random(&[2, 64])).unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[0.0; 3]; 2]);
+    }
+
+    #[test]
     fn a_wrong_width_is_an_error() {
         let layer = Linear::from_tensors(random(&[4, 5]), None).unwrap();
         let x = Tensor::zeros((2, 6), DType::F32, &Device::Cpu).unwrap();

@@ -5,7 +5,10 @@
 //! (twelve vectors: enough to hide the latency of their additions), the left-hand side is packed per block of rows and
 //! stays in the second-level cache, and bias and activation are applied while the tile is still in registers. The scheme
 //! is Goto and van de Geijn's ("Anatomy of High-Performance Matrix Multiplication", 2008). Operands and the sharing out
-//! are here, the loops in [`block`](mod@block).
+//! are here, the loops in [`block`](mod@block); what has rows enough goes through [`strassen`].
+//!
+//! A row's result depends on the cut into blocks by its rounding errors, and so on the number of rows and of threads; for
+//! the same of both it is the same, bit for bit.
 
 mod block;
 mod strassen;
