@@ -27,7 +27,7 @@ pub(super) const MC: usize = 252;
 /// With fewer rows, the sums cost more than the product that they save.
 const MIN_ROWS: usize = 96;
 
-/// A quarter of a matrix.
+/// A quarter of a matrix: row, then column.
 #[derive(Clone, Copy, PartialEq)]
 enum Quarter {
     Q11,
@@ -49,7 +49,8 @@ impl Quarter {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
+/// How the second of two terms counts.
+#[derive(Clone, Copy)]
 enum Sign {
     Plus,
     Minus,
