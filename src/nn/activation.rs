@@ -115,7 +115,7 @@ impl CustomOp1 for Elementwise {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = super::slice(x, layout)?;
-        let mut out = vec![0f32; x.len()];
+        let mut out = super::zeros(x.len());
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| simd::map(Function(self.0), x, out));
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
@@ -140,7 +140,7 @@ impl CustomOp2 for ElementwiseBackward {
         g_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
-        let mut out = vec![0f32; x.len()];
+        let mut out = super::zeros(x.len());
         out.par_chunks_mut(CHUNK)
             .zip(x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)))
             .for_each(|(out, (x, g))| simd::map_times(Derivative(self.0), x, g, out));

@@ -83,7 +83,7 @@ impl CustomOp3 for Fused {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = super::slice(x, x_layout)?;
         let (weight, bias) = (super::slice(weight, weight_layout)?, super::slice(bias, bias_layout)?);
-        let mut out = vec![0f32; x.len()];
+        let mut out = super::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
             Arch::new().dispatch(Rows { x, weight, bias, eps: self.eps, out });
@@ -150,7 +150,7 @@ impl CustomOp3 for FusedBackward {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
         let weight = super::slice(weight, weight_layout)?;
-        let mut out = vec![0f32; x.len()];
+        let mut out = super::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk).zip(g.par_chunks(chunk))).for_each(|(out, (x, g))| {
             Arch::new().dispatch(RowsBackward { x, weight, g, eps: self.eps, out });

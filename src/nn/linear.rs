@@ -266,7 +266,7 @@ fn product(
 ) -> candle_core::Result<(CpuStorage, Shape)> {
     let (k, n) = (matrix.rows(), matrix.columns());
     let rows = x.len() / k.max(1);
-    let mut out = vec![0f32; rows * n];
+    let mut out = super::zeros(rows * n);
     matmul(MatrixRef::new(x, rows, k), matrix, epilogue, &mut out);
     let mut dims = dims.to_vec();
     if let Some(last) = dims.last_mut() {

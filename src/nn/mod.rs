@@ -37,6 +37,16 @@ pub use residual::residual;
 pub use resize::{Interpolation, resize};
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
+use rayon::prelude::*;
+
+/// Memory for a result, zeros for now. Large ones are cleared by all threads: one alone would keep the others waiting.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    const PART: usize = 1 << 16;
+    if len < 4 * PART {
+        return vec![0.0; len];
+    }
+    rayon::iter::repeat_n(0.0, len).with_min_len(PART).collect()
+}
 
 /// The elements of a contiguous `f32` tensor in main memory, for the fused kernels.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {

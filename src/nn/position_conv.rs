@@ -174,7 +174,7 @@ impl<'a> Grouped<'a> {
                 out
             })
             .collect();
-        let mut out = vec![0f32; self.x.len()];
+        let mut out = super::zeros(self.x.len());
         out.par_chunks_mut(dim).enumerate().for_each(|(row, out)| {
             let (sample, token) = (row / tokens, row % tokens);
             for (group, part) in parts[sample * num_groups..(sample + 1) * num_groups].iter().enumerate() {

@@ -44,7 +44,7 @@ impl CustomOp2 for Fused {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (x, y) = (super::slice(x, x_layout)?, super::slice(y, y_layout)?);
         let alpha = self.alpha as f32;
-        let mut out = vec![0f32; x.len()];
+        let mut out = super::zeros(x.len());
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(out, (x, y))| {
             for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
                 *out = alpha * x + y;

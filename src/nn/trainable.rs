@@ -84,7 +84,7 @@ impl CustomOp2 for Outer {
         x_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (g, x) = (rows(super::slice(g, g_layout)?, g_layout), rows(super::slice(x, x_layout)?, x_layout));
-        let mut out = vec![0f32; g.columns * x.columns];
+        let mut out = super::zeros(g.columns * x.columns);
         if g.rows > 0 {
             matmul(g.transposed(), &PackedMatrix::new(x), Epilogue::default(), &mut out);
         }
@@ -101,7 +101,7 @@ fn rows<'a>(data: &'a [f32], layout: &Layout) -> MatrixRef<'a> {
 /// `x·B` for `x` `[…, K]` and `B` [K, N] that is packed for this one product.
 fn rows_times(x: &[f32], layout: &Layout, b: MatrixRef<'_>, epilogue: Epilogue<'_>) -> (CpuStorage, Shape) {
     let x = rows(x, layout);
-    let mut out = vec![0f32; x.rows * b.columns];
+    let mut out = super::zeros(x.rows * b.columns);
     matmul(x, &PackedMatrix::new(b), epilogue, &mut out);
     let mut dims = layout.dims().to_vec();
     if let Some(last) = dims.last_mut() {

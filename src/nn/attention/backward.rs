@@ -79,7 +79,7 @@ impl CustomOp2 for Backward {
                 Arch::new().dispatch(HeadBackward { q, k, v, g, bias, scale: scale as f32, causal })
             })
             .collect();
-        let mut out = vec![0f32; batch * n * 3 * width];
+        let mut out = super::super::zeros(batch * n * 3 * width);
         out.par_chunks_mut(3 * width).enumerate().for_each(|(row, out)| {
             let (sample, token) = (row / n, row % n);
             for (head, part) in parts[sample * num_heads..(sample + 1) * num_heads].iter().enumerate() {

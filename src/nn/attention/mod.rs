@@ -146,7 +146,7 @@ impl Fused {
         let threads = rayon::current_num_threads();
         let blocks = if batch >= threads { n.div_ceil(96) } else { threads * n.div_ceil(96 * threads) };
         let rows = n.div_ceil(blocks.max(1)).max(1);
-        let mut out = vec![0f32; batch * n * width];
+        let mut out = super::zeros(batch * n * width);
         out.par_chunks_mut(n * width).enumerate().for_each(|(sample, out)| {
             out.par_chunks_mut(rows * width).enumerate().for_each(|(i, out)| {
                 Arch::new().dispatch(QueryBlock {
