@@ -19,14 +19,13 @@
 //! # }
 //! ```
 
+mod batch;
 mod heatmap;
 mod load;
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 pub use heatmap::Heatmap;
 pub use load::{LocalizerBuilder, select_device};
@@ -37,9 +36,6 @@ use crate::clip::tokenizer::ClipTokenizer;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
-
-/// Samples that go through the network of an accelerator together: a bound on memory, not on batches.
-const AT_ONCE: usize = 8;
 
 /// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
 #[derive(Debug)]
@@ -197,19 +193,6 @@ impl Localizer {
         first(self.embed_audio_batch(std::slice::from_ref(waveform))?)
     }
 
-    /// Listens to many sounds; each as [`Localizer::embed_audio`] would hear it alone.
-    ///
-    /// # Errors
-    /// [`Error::Candle`] when the device has no room.
-    pub fn embed_audio_batch(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
-        self.shared_out(waveforms.len(), |range| {
-            let chunk = &waveforms[range];
-            let features = self.acl.audio_features(&self.fbank(chunk)?)?;
-            let batch = self.acl.audio_embedding(&self.acl.audio_token(&features)?)?;
-            (0..chunk.len()).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)? })).collect()
-        })
-    }
-
     /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
     ///
     /// # Errors
@@ -233,54 +216,12 @@ impl Localizer {
         first(self.encode_image_batch(std::slice::from_ref(picture))?)
     }
 
-    /// Looks at many pictures; each as [`Localizer::encode_image`] would see it alone.
-    ///
-    /// # Errors
-    /// As [`Localizer::pixels`].
-    pub fn encode_image_batch(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
-        self.shared_out(pictures.len(), |range| {
-            let chunk = &pictures[range];
-            let batch = self.acl.image_features(&self.pixels(chunk)?)?;
-            let image = |(i, picture): (usize, &Picture)| {
-                // A copy of its own: one picture must not keep its whole batch alive.
-                let own = |t: &Tensor| t.narrow(0, i, 1)?.force_contiguous();
-                let reduced = batch.reduced.iter().map(own).collect::<candle_core::Result<_>>()?;
-                let features = ImageFeatures { reduced, deepest: own(&batch.deepest)? };
-                let (width, height) = picture.size();
-                Ok(EncodedImage { features, dense: OnceLock::new(), width, height })
-            };
-            chunk.iter().enumerate().map(image).collect()
-        })
-    }
-
     /// Where in the picture the sound (or text) is.
     ///
     /// # Errors
     /// [`Error::NonFinite`] when the result is not a number, which half precision may cause.
     pub fn localize(&self, embedding: &Embedding, image: &EncodedImage) -> Result<Heatmap> {
         first(self.localize_batch(&[(embedding, image)])?)
-    }
-
-    /// Many pairs at once; each as [`Localizer::localize`] alone.
-    ///
-    /// # Errors
-    /// As [`Localizer::localize`].
-    pub fn localize_batch(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
-        // First, and once for each picture: several threads would compute the same.
-        let mut images: Vec<&EncodedImage> = pairs.iter().map(|(_, image)| *image).collect();
-        images.sort_unstable_by_key(|image| std::ptr::from_ref(*image));
-        images.dedup_by(|a, b| std::ptr::eq(*a, *b));
-        self.shared_out(images.len(), |range| images[range].iter().map(|i| self.dense_features(i)).collect())?;
-        self.shared_out(pairs.len(), |range| {
-            let chunk = &pairs[range];
-            let logits = self.logits(chunk)?;
-            let heatmap = |(i, (embedding, image)): (usize, &(&Embedding, &EncodedImage))| {
-                let own = logits.narrow(0, i, 1)?;
-                let confidence = self.acl.confidence(&self.dense_features(image)?, &own, &embedding.tensor)?;
-                self.heatmap(&own, confidence.to_vec1::<f32>()?[0])
-            };
-            chunk.iter().enumerate().map(heatmap).collect()
-        })
     }
 
     /// Both ways at once: hears the sound and looks at the picture in parallel, then localizes.
@@ -295,48 +236,6 @@ impl Localizer {
         };
         let (embedding, image) = rayon::join(|| self.embed_audio(waveform), encode);
         self.localize(&embedding?, &image?)
-    }
-
-    /// Many sounds, each in a picture of its own, as [`Localizer::localize_pair`] would find it alone; of a sound or a
-    /// picture that occurs more than once, encode it once and use [`Localizer::localize_batch`].
-    ///
-    /// # Errors
-    /// As [`Localizer::localize_pair`]; [`Error::Config`] when there are not as many pictures as sounds.
-    pub fn localize_pairs(&self, waveforms: &[Waveform], pictures: &[Picture]) -> Result<Vec<Heatmap>> {
-        if waveforms.len() != pictures.len() {
-            return Err(Error::config("pictures", format!("{}, one for each sound", waveforms.len()), pictures.len()));
-        }
-        self.shared_out(waveforms.len(), |range| match (&waveforms[range.clone()], &pictures[range]) {
-            ([waveform], [picture]) => Ok(vec![self.localize_pair(waveform, picture)?]),
-            (waveforms, pictures) => {
-                let embeddings = self.embed_audio_batch(waveforms)?;
-                let images = self.encode_image_batch(pictures)?;
-                self.localize_batch(&embeddings.iter().zip(&images).collect::<Vec<_>>())
-            }
-        })
-    }
-
-    /// `work` on all of `len` samples: on a CPU one by one, as many at a time as there are threads, because whole samples
-    /// are shared out with less waiting than the rows of a product; elsewhere [`AT_ONCE`] together.
-    fn shared_out<T: Send>(&self, len: usize, work: impl Fn(Range<usize>) -> Result<Vec<T>> + Sync) -> Result<Vec<T>> {
-        let parts: Vec<Vec<T>> = match self.device.is_cpu() {
-            true => (0..len).into_par_iter().with_max_len(1).map(|i| work(i..i + 1)).collect::<Result<_>>()?,
-            false => (0..len).step_by(AT_ONCE).map(|i| work(i..len.min(i + AT_ONCE))).collect::<Result<_>>()?,
-        };
-        Ok(parts.into_iter().flatten().collect())
-    }
-
-    /// The raw logits `[B, S, S]` of pairs, in `f32`.
-    fn logits(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Tensor> {
-        let embeddings: Vec<&Tensor> = pairs.iter().map(|(embedding, _)| &embedding.tensor).collect();
-        let layers = pairs.first().map_or(0, |(_, image)| image.features.reduced.len());
-        let stack = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
-        let reduced = (0..layers).map(|l| stack(pairs.iter().map(|(_, image)| &image.features.reduced[l]).collect()));
-        let features = ImageFeatures {
-            reduced: reduced.collect::<candle_core::Result<_>>()?,
-            deepest: stack(pairs.iter().map(|(_, image)| &image.features.deepest).collect())?,
-        };
-        self.acl.logits(&features, &stack(embeddings)?)
     }
 
     /// Dense features `[1, G·G, P]` of a picture, which confidences need: the rest of the vision tower, computed once and

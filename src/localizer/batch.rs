@@ -1,0 +1,145 @@
+//! Many samples in one call.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::{Embedding, EncodedImage, Heatmap, Localizer};
+use crate::acl::ImageFeatures;
+use crate::audio::Waveform;
+use crate::error::{Error, Result};
+use crate::image::Picture;
+
+/// Samples that go through the network of an accelerator together: a bound on memory, not on batches.
+const AT_ONCE: usize = 8;
+
+impl Localizer {
+    /// Listens to many sounds; each as [`Localizer::embed_audio`] would hear it alone.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] when the device has no room.
+    pub fn embed_audio_batch(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
+        self.shared_out(waveforms.len(), |range| self.embed_together(&waveforms[range]))
+    }
+
+    fn embed_together(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
+        let features = self.acl.audio_features(&self.fbank(waveforms)?)?;
+        let batch = self.acl.audio_embedding(&self.acl.audio_token(&features)?)?;
+        (0..waveforms.len()).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)? })).collect()
+    }
+
+    /// Looks at many pictures; each as [`Localizer::encode_image`] would see it alone.
+    ///
+    /// # Errors
+    /// As [`Localizer::pixels`].
+    pub fn encode_image_batch(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
+        self.shared_out(pictures.len(), |range| self.encode_together(&pictures[range]))
+    }
+
+    fn encode_together(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
+        let batch = self.acl.image_features(&self.pixels(pictures)?)?;
+        let image = |(i, picture): (usize, &Picture)| {
+            // A copy of its own: one picture must not keep its whole batch alive.
+            let own = |t: &Tensor| t.narrow(0, i, 1)?.force_contiguous();
+            let reduced = batch.reduced.iter().map(own).collect::<candle_core::Result<_>>()?;
+            let features = ImageFeatures { reduced, deepest: own(&batch.deepest)? };
+            let (width, height) = picture.size();
+            Ok(EncodedImage { features, dense: OnceLock::new(), width, height })
+        };
+        pictures.iter().enumerate().map(image).collect()
+    }
+
+    /// Many pairs at once; each as [`Localizer::localize`] alone.
+    ///
+    /// # Errors
+    /// As [`Localizer::localize`].
+    pub fn localize_batch(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
+        // First, and once for each picture: several threads would compute the same.
+        let mut images: Vec<&EncodedImage> = pairs.iter().map(|(_, image)| *image).collect();
+        images.sort_unstable_by_key(|image| std::ptr::from_ref(*image));
+        images.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        self.shared_out(images.len(), |range| images[range].iter().map(|i| self.dense_features(i)).collect())?;
+        self.shared_out(pairs.len(), |range| self.localize_together(&pairs[range]))
+    }
+
+    fn localize_together(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
+        let logits = self.logits(pairs)?;
+        let heatmap = |(i, (embedding, image)): (usize, &(&Embedding, &EncodedImage))| {
+            let own = logits.narrow(0, i, 1)?;
+            let confidence = self.acl.confidence(&self.dense_features(image)?, &own, &embedding.tensor)?;
+            self.heatmap(&own, confidence.to_vec1::<f32>()?[0])
+        };
+        pairs.iter().enumerate().map(heatmap).collect()
+    }
+
+    /// Many sounds, each in a picture of its own, as [`Localizer::localize_pair`] would find it alone; of a sound or a
+    /// picture that occurs more than once, encode it once and use [`Localizer::localize_batch`].
+    /// On a CPU as many are under way as there are threads, elsewhere eight; memory grows with that, not with the call.
+    ///
+    /// # Errors
+    /// As [`Localizer::localize_pair`]; [`Error::Config`] when there are not as many pictures as sounds.
+    pub fn localize_pairs(&self, waveforms: &[Waveform], pictures: &[Picture]) -> Result<Vec<Heatmap>> {
+        if waveforms.len() != pictures.len() {
+            return Err(Error::config("pictures", format!("{}, one for each sound", waveforms.len()), pictures.len()));
+        }
+        self.shared_out(waveforms.len(), |range| match (&waveforms[range.clone()], &pictures[range]) {
+            ([waveform], [picture]) => Ok(vec![self.localize_pair(waveform, picture)?]),
+            (waveforms, pictures) => {
+                let (embeddings, images) = (self.embed_together(waveforms)?, self.encode_together(pictures)?);
+                self.localize_together(&embeddings.iter().zip(&images).collect::<Vec<_>>())
+            }
+        })
+    }
+
+    /// The raw logits `[B, S, S]` of pairs, in `f32`.
+    fn logits(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Tensor> {
+        let embeddings: Vec<&Tensor> = pairs.iter().map(|(embedding, _)| &embedding.tensor).collect();
+        let layers = pairs.first().map_or(0, |(_, image)| image.features.reduced.len());
+        let stack = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
+        let reduced = (0..layers).map(|l| stack(pairs.iter().map(|(_, image)| &image.features.reduced[l]).collect()));
+        let features = ImageFeatures {
+            reduced: reduced.collect::<candle_core::Result<_>>()?,
+            deepest: stack(pairs.iter().map(|(_, image)| &image.features.deepest).collect())?,
+        };
+        self.acl.logits(&features, &stack(embeddings)?)
+    }
+
+    /// `work` on all of `len` samples: on a CPU one by one, as many at a time as there are threads, because whole samples
+    /// are shared out with less waiting than the rows of a product; elsewhere [`AT_ONCE`] together.
+    fn shared_out<T: Send>(&self, len: usize, work: impl Fn(Range<usize>) -> Result<Vec<T>> + Sync) -> Result<Vec<T>> {
+        let parts: Vec<Vec<T>> = match self.device.is_cpu() {
+            true => (0..len).into_par_iter().with_max_len(1).map(|i| work(i..i + 1)).collect::<Result<_>>()?,
+            false => (0..len).step_by(AT_ONCE).map(|i| work(i..len.min(i + AT_ONCE))).collect::<Result<_>>()?,
+        };
+        Ok(parts.into_iter().flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an accelerator does with its samples; the calls for many share out single ones on a CPU.
+    #[test]
+    fn samples_together_are_what_they_are_alone() {
+        let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mini")).unwrap();
+        let tone = |i: usize| (0..8000).map(|t| (t as f32 * 0.02 * (i + 1) as f32).sin() * 0.3).collect();
+        let sounds: Vec<Waveform> = (0..3).map(|i| Waveform::from_samples(tone(i), 16_000).unwrap()).collect();
+        let shade = |i: usize| (0..48 * 32 * 3).map(|p| (p * (i + 3) % 251) as u8).collect();
+        let pictures: Vec<Picture> = (0..3).map(|i| Picture::from_rgb8(48, 32, shade(i)).unwrap()).collect();
+        let embeddings = localizer.embed_together(&sounds).unwrap();
+        let images = localizer.encode_together(&pictures).unwrap();
+        let pairs: Vec<_> = embeddings.iter().zip(&images).collect();
+        let together = localizer.localize_together(&pairs).unwrap();
+        let alone = localizer.localize_pairs(&sounds, &pictures).unwrap();
+        assert!(alone[0].logits != alone[2].logits);
+        for (together, alone) in together.iter().zip(&alone) {
+            assert!((together.confidence - alone.confidence).abs() < 1e-5);
+            for (x, y) in together.logits.iter().zip(&alone.logits) {
+                assert!((x - y).abs() < 1e-5, "{x} and {y}");
+            }
+        }
+    }
+}
