@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use serde_json::{Value, json};
-use soundsight::data::PairList;
+use soundsight::data::{Pair, PairList};
 use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
 
 use super::decode::{Decoded, Job, batches, decode};
@@ -101,34 +102,37 @@ impl State<'_> {
             }
         }
         let questions: Vec<_> = asked.iter().map(|(.., sound, picture)| (&sound.0, &picture.1)).collect();
+        let answers: Vec<_> = asked
+            .par_iter()
+            .zip(self.heatmaps(&questions))
+            .map(|((number, pair, sound, (picture, _)), heatmap)| match heatmap {
+                Ok(heatmap) => self.write(*number, pair, &sound.1, picture, &heatmap).map(Ok),
+                Err(error) => Ok(Err((*number, common::with_causes(&error)))),
+            })
+            .collect::<Result<_>>()?;
         let mut lines = Vec::new();
-        for ((number, pair, sound, (picture, _)), heatmap) in asked.iter().zip(self.heatmaps(&questions)) {
-            let heatmap = match heatmap {
-                Ok(heatmap) => heatmap,
-                Err(error) => {
-                    self.failures.push((*number, common::with_causes(&error)));
-                    continue;
-                }
-            };
-            let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy();
-            // The number keeps apart what has one name in several folders, or occurs several times.
-            let name = format!("{number:0digits$}-{stem}", digits = self.digits);
-            let answer = Answer::write(self.options, &name, picture, &heatmap)?;
-            lines.push(match self.options.json {
-                true => {
-                    let size = json!({"path": pair.image, "width": picture.width(), "height": picture.height()});
-                    let model = self.localizer.name();
-                    let label = &pair.label;
-                    answer
-                        .json(json!({"pair": number, "model": model, "audio": sound.1, "image": size, "label": label}))
-                        .to_string()
-                }
-                false => {
-                    format!("{number} {} in {}: {}", pair.audio.display(), pair.image.display(), answer.line())
-                }
-            });
+        for answer in answers {
+            match answer {
+                Ok(line) => lines.push(line),
+                Err(failure) => self.failures.push(failure),
+            }
         }
         Ok(lines)
+    }
+
+    /// Writes the pictures of one answer, and returns the line to print.
+    fn write(&self, number: usize, pair: &Pair, sound: &Value, picture: &Picture, heatmap: &Heatmap) -> Result<String> {
+        let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy();
+        // The number keeps apart what has one name in several folders, or occurs several times.
+        let name = format!("{number:0digits$}-{stem}", digits = self.digits);
+        let answer = Answer::write(self.options, &name, picture, heatmap)?;
+        if !self.options.json {
+            return Ok(format!("{number} {} in {}: {}", pair.audio.display(), pair.image.display(), answer.line()));
+        }
+        let size = json!({"path": pair.image, "width": picture.width(), "height": picture.height()});
+        let model = self.localizer.name();
+        let about = json!({"pair": number, "model": model, "audio": sound, "image": size, "label": pair.label});
+        Ok(answer.json(about).to_string())
     }
 
     /// The heatmaps of a batch; one that fails (half precision may) must not take the others along.
