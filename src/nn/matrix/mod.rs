@@ -173,15 +173,15 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
         let blocks = threads * m.div_ceil(block_rows * threads);
         let block = m.div_ceil(blocks).next_multiple_of(MR);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
-            let rows = i * block..(i * block + block).min(m);
-            if fast {
-                let a = a.slice_rows(rows);
+            let a = a.slice_rows(i * block..(i * block + block).min(m));
+            // The last block may have any number of rows.
+            if fast && strassen::pays(a.rows, b) {
                 Arch::new().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
                 return;
             }
             let mut scratch = Vec::new();
             Arch::new().dispatch(Block {
-                a: a.slice_rows(rows),
+                a,
                 b,
                 panels: 0..n.div_ceil(NR),
                 epilogue,
@@ -265,6 +265,16 @@ mod tests {
             check(left, right, None);
             check(left, right, Some(&bias));
             check(MatrixRef::new(&a, k, m).transposed(), MatrixRef::new(&b, n, k).transposed(), Some(&bias));
+        }
+    }
+
+    #[test]
+    fn a_last_block_of_any_height_agrees_with_the_definition() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(32).build().unwrap();
+        // 31 blocks of 102 rows, and one, five or six.
+        for m in [3163, 3167, 3168] {
+            let (a, b) = (numbers(m * 64, 1), numbers(64 * 64, 2));
+            pool.install(|| check(MatrixRef::new(&a, m, 64), MatrixRef::new(&b, 64, 64), None));
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) fn pays(rows: usize, b: &PackedMatrix) -> bool {
     rows >= MIN_ROWS && b.columns >= 4 * NR && b.rows.is_multiple_of(64)
 }
 
-/// One thread's share of a product: some rows times all of `b`.
+/// One thread's share of a product: some rows, more than [`MR`], times all of `b`.
 pub(super) struct StrassenBlock<'a> {
     pub(super) a: MatrixRef<'a>,
     pub(super) b: &'a PackedMatrix,
