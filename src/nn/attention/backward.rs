@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::matrix::{self, Epilogue, MatrixRef, NR, PackedMatrix};
+use super::super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::super::simd;
 use super::{Attention, Fused, Heads};
 
@@ -117,7 +117,8 @@ impl Products {
     fn run<S: Simd>(&mut self, simd: S, a: MatrixRef<'_>, b: MatrixRef<'_>, out: &mut [f32], stride: usize) {
         self.packed.pack(b);
         let panels = 0..b.columns.div_ceil(NR);
-        matrix::block(simd, a, &self.packed, panels, Epilogue::default(), out, stride, &mut self.scratch);
+        let Self { packed: b, scratch } = self;
+        Block { a, b, panels, epilogue: Epilogue::default(), out, out_stride: stride, scratch }.with_simd(simd);
     }
 }
 

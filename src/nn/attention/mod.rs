@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::matrix::{self, Epilogue, MatrixRef, NR, PackedMatrix};
+use super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::simd;
 use crate::error::{Error, Result};
 
@@ -191,7 +191,8 @@ impl WithSimd for QueryBlock<'_> {
             let start = (first * queries.row_stride).min(queries.data.len());
             let queries = MatrixRef { data: &queries.data[start..], rows, ..queries };
             let panels = 0..n.div_ceil(NR);
-            matrix::block(simd, queries, keys, panels, Epilogue::default(), &mut scores, n, &mut scratch);
+            let (epilogue, scratch) = (Epilogue::default(), &mut scratch);
+            Block { a: queries, b: keys, panels, epilogue, out: &mut scores, out_stride: n, scratch }.with_simd(simd);
             for (i, row) in scores.chunks_exact_mut(n).enumerate() {
                 let query = first + i;
                 simd::scale_in_place(simd, row, scale);
@@ -206,7 +207,7 @@ impl WithSimd for QueryBlock<'_> {
             let weights = MatrixRef::new(&scores, rows, n);
             let panels = 0..head_dim.div_ceil(NR);
             let out = &mut out[head * head_dim..];
-            matrix::block(simd, weights, values, panels, Epilogue::default(), out, width, &mut scratch);
+            Block { a: weights, b: values, panels, epilogue, out, out_stride: width, scratch }.with_simd(simd);
         }
     }
 }

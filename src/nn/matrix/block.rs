@@ -18,100 +18,80 @@ pub(super) const MC: usize = 48;
 /// rows halve the cost of that.
 pub(super) const MC_COMPRESSED: usize = 96;
 
-/// One thread's share of a product: some rows times some panels.
-pub(super) struct Block<'a> {
-    pub(super) a: MatrixRef<'a>,
-    pub(super) b: &'a PackedMatrix,
-    pub(super) panels: Range<usize>,
-    pub(super) epilogue: Epilogue<'a>,
-    pub(super) out: &'a mut [f32],
-    pub(super) out_stride: usize,
-    pub(super) scratch: &'a mut Vec<f32>,
+/// Work in tiles of `P` panels that are `V` vectors wide each: known per instruction set, and constants in the tile.
+pub(super) trait InTiles: Sized {
+    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S);
+
+    /// [`InTiles::run`] with the constants of `S`.
+    #[inline(always)]
+    fn run_with<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            4 => self.run::<S, 4, 1>(simd),
+            8 => self.run::<S, 2, 1>(simd),
+            16 => self.run::<S, 1, 2>(simd),
+            _ => self.run::<S, NR, 1>(simd),
+        }
+    }
+}
+
+/// `out = activation(a · b[panels] + bias)` on the calling thread: some rows times some panels.
+pub(crate) struct Block<'a> {
+    pub(crate) a: MatrixRef<'a>,
+    pub(crate) b: &'a PackedMatrix,
+    pub(crate) panels: Range<usize>,
+    pub(crate) epilogue: Epilogue<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_stride: usize,
+    /// Memory for packed rows, to be used again.
+    pub(crate) scratch: &'a mut Vec<f32>,
 }
 
 impl WithSimd for Block<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, panels, epilogue, out, out_stride, scratch } = self;
-        block(simd, a, b, panels, epilogue, out, out_stride, scratch);
+        self.run_with(simd);
     }
 }
 
-/// `out = activation(a · b[panels] + bias)` on the calling thread; `scratch` is reused memory.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)] // an inner kernel: a struct would only rename the arguments
-pub(crate) fn block<S: Simd>(
-    simd: S,
-    a: MatrixRef<'_>,
-    b: &PackedMatrix,
-    panels: Range<usize>,
-    epilogue: Epilogue<'_>,
-    out: &mut [f32],
-    out_stride: usize,
-    scratch: &mut Vec<f32>,
-) {
-    let scratch = Scratch { out, out_stride, packed: scratch };
-    // How many vectors make one panel's width is known per instruction set, and must be a constant in the tile.
-    match S::F32_LANES {
-        4 => block_of::<S, 4, 1>(simd, a, b, panels, epilogue, scratch),
-        8 => block_of::<S, 2, 1>(simd, a, b, panels, epilogue, scratch),
-        16 => block_of::<S, 1, 2>(simd, a, b, panels, epilogue, scratch),
-        _ => block_of::<S, NR, 1>(simd, a, b, panels, epilogue, scratch),
-    }
-}
-
-/// Where a block's result goes, and the memory for its packed rows.
-struct Scratch<'a> {
-    out: &'a mut [f32],
-    out_stride: usize,
-    packed: &'a mut Vec<f32>,
-}
-
-/// A block in tiles of `PANELS` panels of `V` vectors each.
-#[inline(always)]
-fn block_of<S: Simd, const V: usize, const PANELS: usize>(
-    simd: S,
-    a: MatrixRef<'_>,
-    b: &PackedMatrix,
-    panels: Range<usize>,
-    epilogue: Epilogue<'_>,
-    scratch: Scratch<'_>,
-) {
-    let Scratch { out, out_stride, packed } = scratch;
-    let (k, n) = (b.rows, b.columns);
-    let block_rows = b.block_rows();
-    let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC * NR } else { 0 }];
-    let half = expanded.len() / 2;
-    for rows in (0..a.rows).step_by(block_rows) {
-        let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
-        for depth in (0..k).step_by(KC) {
-            let kc = KC.min(k - depth);
-            // All of it is written below.
-            packed.resize(a.rows.div_ceil(MR) * kc * MR, 0.0);
-            pack_rows(a, depth, kc, packed);
-            let (first, last) = (depth == 0, depth + kc == k);
-            let activation = epilogue.activation.filter(|_| last);
-            for p in panels.clone().step_by(PANELS) {
-                let width = (PANELS.min(panels.end - p) * NR).min(n - p * NR);
-                let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
-                let two = PANELS == 2 && width > NR;
-                let (left, right) = expanded.split_at_mut(half);
-                let panel = b.panels.rows(simd, p, k, depth, kc, left);
-                let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
-                let origin = rows * out_stride + (p - panels.start) * NR;
-                // A function of its own: inlined beside the expansion, its tile would not stay in registers.
-                simd.vectorize(Column::<V> {
-                    panels: [panel, next],
-                    strips: packed.as_chunks::<MR>().0,
-                    depth: kc,
-                    bias: first.then_some(bias),
-                    activation,
-                    out: &mut out[origin..],
-                    out_stride,
-                    width,
-                    height: a.rows,
-                });
+impl InTiles for Block<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
+        let Self { a, b, panels, epilogue, out, out_stride, scratch: packed } = self;
+        let (k, n) = (b.rows, b.columns);
+        let block_rows = b.block_rows();
+        let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC * NR } else { 0 }];
+        let half = expanded.len() / 2;
+        for rows in (0..a.rows).step_by(block_rows) {
+            let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
+            for depth in (0..k).step_by(KC) {
+                let kc = KC.min(k - depth);
+                // All of it is written below.
+                packed.resize(a.rows.div_ceil(MR) * kc * MR, 0.0);
+                pack_rows(a, depth, kc, packed);
+                let (first, last) = (depth == 0, depth + kc == k);
+                let activation = epilogue.activation.filter(|_| last);
+                for p in panels.clone().step_by(P) {
+                    let width = (P.min(panels.end - p) * NR).min(n - p * NR);
+                    let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                    let two = P == 2 && width > NR;
+                    let (left, right) = expanded.split_at_mut(half);
+                    let panel = b.panels.rows(simd, p, k, depth, kc, left);
+                    let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
+                    let origin = rows * out_stride + (p - panels.start) * NR;
+                    // A function of its own: inlined beside the expansion, its tile would not stay in registers.
+                    simd.vectorize(Column::<V> {
+                        panels: [panel, next],
+                        strips: packed.as_chunks::<MR>().0,
+                        depth: kc,
+                        bias: first.then_some(bias),
+                        activation,
+                        out: &mut out[origin..],
+                        out_stride,
+                        width,
+                        height: a.rows,
+                    });
+                }
             }
         }
     }

@@ -19,8 +19,8 @@ use candle_core::Tensor;
 use pulp::{Arch, Scalar};
 use rayon::prelude::*;
 
-pub(crate) use block::block;
-use block::{Block, MC, MC_COMPRESSED, MR};
+pub(crate) use block::Block;
+use block::{MC, MC_COMPRESSED, MR};
 use strassen::StrassenBlock;
 
 use super::activation::Activation;

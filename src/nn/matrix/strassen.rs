@@ -19,7 +19,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::block::{KC, MR, TileRows, block, load, multiply, pack_rows, store};
+use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, store};
 use super::{Epilogue, MatrixRef, NR, PackedMatrix};
 
 /// The most rows of a block: the sums of the right-hand side are formed once for each.
@@ -114,16 +114,11 @@ impl WithSimd for StrassenBlock<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            4 => self.run::<S, 4, 1>(simd),
-            8 => self.run::<S, 2, 1>(simd),
-            16 => self.run::<S, 1, 2>(simd),
-            _ => self.run::<S, NR, 1>(simd),
-        }
+        self.run_with(simd);
     }
 }
 
-impl StrassenBlock<'_> {
+impl InTiles for StrassenBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
         let Self { a, b, epilogue, out, out_stride } = self;
@@ -177,7 +172,8 @@ impl StrassenBlock<'_> {
         // The columns that do not fill a pair of tiles.
         let rest = groups * 2 * P..n.div_ceil(NR);
         if !rest.is_empty() {
-            block(simd, a, b, rest.clone(), epilogue, &mut out[rest.start * NR..], out_stride, &mut left);
+            let (out, scratch) = (&mut out[rest.start * NR..], &mut left);
+            Block { a, b, panels: rest, epilogue, out, out_stride, scratch }.run::<S, V, P>(simd);
         }
     }
 }
