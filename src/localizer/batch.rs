@@ -24,7 +24,7 @@ impl Localizer {
         self.shared_out(waveforms.len(), |range| self.embed_together(&waveforms[range]))
     }
 
-    fn embed_together(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
+    pub(super) fn embed_together(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
         let features = self.acl.audio_features(&self.fbank(waveforms)?)?;
         let batch = self.acl.audio_embedding(&self.acl.audio_token(&features)?)?;
         (0..waveforms.len()).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)? })).collect()
@@ -38,7 +38,7 @@ impl Localizer {
         self.shared_out(pictures.len(), |range| self.encode_together(&pictures[range]))
     }
 
-    fn encode_together(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
+    pub(super) fn encode_together(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
         let batch = self.acl.image_features(&self.pixels(pictures)?)?;
         let image = |(i, picture): (usize, &Picture)| {
             // A copy of its own: one picture must not keep its whole batch alive.
@@ -64,7 +64,7 @@ impl Localizer {
         self.shared_out(pairs.len(), |range| self.localize_together(&pairs[range]))
     }
 
-    fn localize_together(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
+    pub(super) fn localize_together(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
         let logits = self.logits(pairs)?;
         let heatmap = |(i, (embedding, image)): (usize, &(&Embedding, &EncodedImage))| {
             let own = logits.narrow(0, i, 1)?;

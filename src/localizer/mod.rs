@@ -190,7 +190,7 @@ impl Localizer {
     /// # Errors
     /// [`Error::Candle`] when the device has no room.
     pub fn embed_audio(&self, waveform: &Waveform) -> Result<Embedding> {
-        first(self.embed_audio_batch(std::slice::from_ref(waveform))?)
+        first(self.embed_together(std::slice::from_ref(waveform))?)
     }
 
     /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
@@ -213,7 +213,7 @@ impl Localizer {
     /// # Errors
     /// As [`Localizer::pixels`].
     pub fn encode_image(&self, picture: &Picture) -> Result<EncodedImage> {
-        first(self.encode_image_batch(std::slice::from_ref(picture))?)
+        first(self.encode_together(std::slice::from_ref(picture))?)
     }
 
     /// Where in the picture the sound (or text) is.
@@ -221,7 +221,7 @@ impl Localizer {
     /// # Errors
     /// [`Error::NonFinite`] when the result is not a number, which half precision may cause.
     pub fn localize(&self, embedding: &Embedding, image: &EncodedImage) -> Result<Heatmap> {
-        first(self.localize_batch(&[(embedding, image)])?)
+        first(self.localize_together(&[(embedding, image)])?)
     }
 
     /// Both ways at once: hears the sound and looks at the picture in parallel, then localizes.

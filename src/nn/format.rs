@@ -43,12 +43,17 @@ pub(super) fn compressed(vb: &VarBuilder, rows: usize, columns: usize) -> candle
     }
     let tensor = vb.get_with_hints_dtype((rows, columns), &name, Default::default(), DType::U8)?;
     // Anything else stands in for a tensor that could not be compressed, or comes from a builder that has every name.
-    let width = match tensor.dtype() {
-        DType::F16 | DType::BF16 => columns,
-        DType::U8 => columns / BLOCK * BLOCK_BYTES,
-        _ => return Ok(None),
-    };
-    Ok(Some(tensor).filter(|tensor| tensor.dims() == [rows, width]))
+    let width = row_width(tensor.dtype(), columns);
+    Ok(Some(tensor).filter(|tensor| width.is_some_and(|width| tensor.dims() == [rows, width])))
+}
+
+/// Elements of a compressed row of `columns` numbers, where there is a compressed form of type `dtype`.
+pub(super) fn row_width(dtype: DType, columns: usize) -> Option<usize> {
+    match dtype {
+        DType::F16 | DType::BF16 => Some(columns),
+        DType::U8 if columns.is_multiple_of(BLOCK) => Some(columns / BLOCK * BLOCK_BYTES),
+        _ => None,
+    }
 }
 
 /// The factor and the numbers of a `Q8_0` block.

@@ -1,9 +1,9 @@
 //! The panels of a packed matrix, in full or compressed.
 
-use candle_core::{CpuStorage, DType, Tensor};
+use candle_core::{CpuStorage, Tensor};
 use pulp::Simd;
 
-use super::format::{BLOCK, BLOCK_BYTES, split_block};
+use super::format::{BLOCK, BLOCK_BYTES, row_width, split_block};
 use super::matrix::NR;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
@@ -39,7 +39,8 @@ impl Default for Panels {
 impl Panels {
     /// The panels of `rows` `[N, K]` of type F16 or BF16, or rows of `Q8_0` blocks of type U8, for products `x·rowsᵀ`.
     pub(super) fn compressed(rows: &Tensor, n: usize, k: usize) -> candle_core::Result<Self> {
-        let width = if rows.dtype() == DType::U8 { k / BLOCK * BLOCK_BYTES } else { k };
+        let unusable = || candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt();
+        let width = row_width(rows.dtype(), k).ok_or_else(unusable)?;
         if rows.dims2()? != (n, width) {
             let found = rows.dims();
             return Err(candle_core::Error::Msg(format!("a compressed weight {found:?} for [{n}, {k}]")).bt());
@@ -47,7 +48,6 @@ impl Panels {
         let rows = rows.contiguous()?;
         let (storage, layout) = rows.storage_and_layout();
         let (start, end) = layout.contiguous_offsets().unwrap_or_default();
-        let unusable = || candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt();
         let candle_core::Storage::Cpu(storage) = &*storage else { return Err(unusable()) };
         match storage {
             CpuStorage::F16(all) => {
@@ -65,9 +65,7 @@ impl Panels {
                 Ok(Self::F32(panels))
             }
             CpuStorage::BF16(all) => Ok(Self::Bf16(pack_halves(&all[start..end], k, |x| x.to_bits()))),
-            CpuStorage::U8(all) if k.is_multiple_of(BLOCK) => {
-                Ok(Self::pack_blocks(all[start..end].as_chunks().0, k / BLOCK))
-            }
+            CpuStorage::U8(all) => Ok(Self::pack_blocks(all[start..end].as_chunks().0, k / BLOCK)),
             _ => Err(unusable()),
         }
     }
