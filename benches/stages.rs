@@ -64,8 +64,8 @@ fn small() -> Acl {
 /// The sizes that the miniature is trained at.
 #[cfg(not(feature = "embedded"))]
 fn small() -> Acl {
-    let things = ["thing"; 40];
-    random(&miniature::config(&miniature::Vocabulary::new(&things), things.len(), (0.0, 1.0)))
+    let classes = ["class"; 40];
+    random(&miniature::config(&miniature::Vocabulary::new(&classes), classes.len(), (0.0, 1.0)))
 }
 
 /// Chirps of ten seconds and random pixels.

@@ -100,7 +100,7 @@ fn published(options: &Options, beats: &Path, clipseg: &Path, acl: &Path) -> Res
         beats_config,
         clipseg_config,
         acl_config: None,
-        things: None,
+        classes: None,
         tokenizer: None,
     })
 }

@@ -63,9 +63,9 @@ struct Options {
 enum What {
     /// A sheet of scenes (each beside its masks) and a variation of every sound, for both splits.
     Sheets,
-    /// Held-out scenes of two things, one of which sounds, as a benchmark that `evaluate` reads.
+    /// Held-out scenes of two classes, one of which sounds, as a benchmark that `evaluate` reads.
     Questions,
-    /// A few larger scenes, and the sounds of their things.
+    /// A few larger scenes, and the sounds of their classes.
     Media,
 }
 
@@ -81,9 +81,9 @@ fn scenes(options: Options) -> Result<()> {
         let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
         let world = World::open(&options.stamps, &config)?;
         if let What::Questions = options.what {
-            let heard = (0..world.things.len()).filter(|&thing| !world.things[thing].unheard);
+            let heard = (0..world.classes.len()).filter(|&class| !world.classes[class].unheard);
             let questions = heard.cycle().take(options.count).enumerate();
-            world.export(out, questions.map(|(number, thing)| world.question(thing, number, options.seed)))?;
+            world.export(out, questions.map(|(number, class)| world.question(class, number, options.seed)))?;
         } else {
             list(&world);
             sheets(&world, out, options.seed)?;
@@ -94,15 +94,15 @@ fn scenes(options: Options) -> Result<()> {
 }
 
 fn list(world: &World) {
-    for thing in &world.things {
-        let sources: Vec<_> = thing.sources.iter().map(|source| source.display().to_string()).collect();
-        println!("{}{}: {}", thing.name, if thing.unheard { " (unheard)" } else { "" }, sources.join(", "));
+    for class in &world.classes {
+        let sources: Vec<_> = class.sources.iter().map(|source| source.display().to_string()).collect();
+        println!("{}{}: {}", class.name, if class.unheard { " (unheard)" } else { "" }, sources.join(", "));
     }
     for (stamp, reason) in &world.left_out {
         println!("left out: {}: {reason}", stamp.display());
     }
     let num_soundless = [Split::Train, Split::HeldOut].map(|split| world.soundless(split).len());
-    println!("{} things, {num_soundless:?} soundless pictures", world.things.len());
+    println!("{} classes, {num_soundless:?} soundless pictures", world.classes.len());
 }
 
 fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
@@ -115,10 +115,10 @@ fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
         println!("{name}: {:.2} ms a scene", milliseconds(started) / scenes.len() as f64);
         sheet(&scenes, world.side())?.write_png(out.join(format!("{name}.png")))?;
         let started = Instant::now();
-        let sounds: Vec<_> = (0..world.things.len()).map(|thing| world.sound(thing, split, &mut rng)).collect();
+        let sounds: Vec<_> = (0..world.classes.len()).map(|class| world.sound(class, split, &mut rng)).collect();
         println!("{name}: {:.2} ms a sound", milliseconds(started) / sounds.len() as f64);
-        for (thing, sound) in world.things.iter().zip(&sounds) {
-            let path = out.join(format!("{} {name}.wav", thing.name));
+        for (class, sound) in world.classes.iter().zip(&sounds) {
+            let path = out.join(format!("{} {name}.wav", class.name));
             std::fs::write(&path, world::wav(sound)?).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
@@ -129,7 +129,7 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Every scene, and to its right the masks: black, and a colour for each thing.
+/// Every scene, and to its right the masks: black, and a colour for each class.
 fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
     const COLOURS: [[u8; 3]; 3] = [[255, 80, 80], [80, 255, 80], [80, 120, 255]];
     let step = side + GAP;
@@ -141,7 +141,7 @@ fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
             let shown = scene.placed.iter().position(|placed| placed.mask[at]);
             let (x, y) = (left as u32 + x, top as u32 + y);
             sheet.put_pixel(x, y, *pixel);
-            sheet.put_pixel(x + side as u32, y, Rgb(shown.map_or([0; 3], |thing| COLOURS[thing % COLOURS.len()])));
+            sheet.put_pixel(x + side as u32, y, Rgb(shown.map_or([0; 3], |class| COLOURS[class % COLOURS.len()])));
         }
     }
     let size = (sheet.width() as usize, sheet.height() as usize);

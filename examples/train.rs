@@ -107,7 +107,7 @@ fn train(options: Options) -> Result<()> {
     };
     let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, dtype)?;
     if options.recompute {
-        objective = objective.with_activations(Activations::Recomputed);
+        objective = objective.with_activations(Activations::Recompute);
     }
     if let Some(cache) = &cache {
         objective = objective.with_cache(cache.clone());

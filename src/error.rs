@@ -1,7 +1,8 @@
 //! The crate's one error type.
 //!
-//! Every variant says where the trouble is (a file, a tensor, a setting), what was expected there and what was
-//! found. Sources are kept, so `anyhow` and friends print the whole chain.
+//! Every variant names what is wrong (a file, a tensor, a setting), what was expected and what was found, and there is
+//! one variant for each problem that a caller might handle differently. Sources are kept, so `anyhow` prints the whole
+//! chain.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system refused: no such file, no permission, disk full, a directory in place of a file.
+    /// A file system error: no such file, no permission, a full disk, a directory in place of a file.
     #[error("{}: cannot {action}", path.display())]
     Io {
         /// The file or folder.
@@ -59,11 +60,11 @@ pub enum Error {
     Weights {
         /// The file.
         path: PathBuf,
-        /// Each tensor with its trouble: "missing `name`" with its shape, "unexpected `name`" with its shape,
-        /// "`name`: expected … found …" with both shapes.
+        /// One entry for each tensor: "missing `name`" or "unexpected `name`" with its shape, or "`name`: expected …
+        /// found …" with both shapes.
         problems: Vec<String>,
     },
-    /// A setting out of its range, or two settings that contradict each other.
+    /// A setting of a configuration that is out of range, or two settings that contradict each other.
     #[error("{what}: expected {expected}, found {found}")]
     Config {
         /// The setting, by its name in the configuration.
@@ -73,7 +74,59 @@ pub enum Error {
         /// What was set.
         found: String,
     },
-    /// A tensor of the wrong shape was handed in.
+    /// An argument of a call that the function cannot work with: a threshold above 1, an empty batch.
+    #[error("{what}: expected {expected}, found {found}")]
+    Argument {
+        /// The argument, by its name.
+        what: String,
+        /// What is allowed.
+        expected: String,
+        /// What was passed.
+        found: String,
+    },
+    /// A device that this build or this machine does not have, or whose driver failed.
+    #[error("device {name} is not available: {reason}")]
+    Device {
+        /// The device as it was asked for: "cuda".
+        name: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A text prompt for a model that came without a tokenizer.
+    #[error(
+        "text prompt: expected a model with tokenizer.json, or vocab.json and merges.txt, found no tokenizer in {model}"
+    )]
+    NoTokenizer {
+        /// The model, by its directory or name.
+        model: String,
+    },
+    /// More pairs of a data set cannot be read than the caller tolerates.
+    #[error(
+        "max_bad: expected at most {} % of {num_pairs} pairs unreadable, found {num_bad}, listed in {}, such as {example}",
+        max_bad * 100.0,
+        list.display()
+    )]
+    TooManyBadPairs {
+        /// How many pairs cannot be read.
+        num_bad: usize,
+        /// How many pairs there are.
+        num_pairs: usize,
+        /// The fraction that is tolerated, 0 to 1.
+        max_bad: f64,
+        /// The CSV file that lists them with the reasons.
+        list: PathBuf,
+        /// One of them with its reason.
+        example: String,
+    },
+    /// Something that this build leaves out: it was compiled without the Cargo feature that provides it.
+    #[error("{what} needs the feature `{feature}`, which this program was built without")]
+    MissingFeature {
+        /// What was asked for.
+        what: String,
+        /// The feature that provides it.
+        feature: &'static str,
+    },
+    /// A tensor of the wrong shape was passed.
     #[error("{what}: expected shape {expected}, found {found:?}")]
     Shape {
         /// The argument.
@@ -83,13 +136,13 @@ pub enum Error {
         /// The shape that was given.
         found: Vec<usize>,
     },
-    /// A model that cannot be had: neither a directory, nor a known name, nor in the cache, nor on the network.
+    /// A model that was not found: not a directory, not a known name, not in the cache and not on the network.
     #[error("{reason}")]
     ModelUnavailable {
-        /// What was tried, and the lines that say how to get the model.
+        /// What was tried, and how to get the model.
         reason: String,
     },
-    /// A value that stopped being a number.
+    /// A value that is NaN or infinite.
     #[error("{what} is not finite: {details}")]
     NonFinite {
         /// The quantity.
@@ -122,6 +175,11 @@ impl Error {
     /// An [`Error::Config`]: the setting `what` should have been `expected`.
     pub fn config(what: impl Into<String>, expected: impl Into<String>, found: impl ToString) -> Self {
         Self::Config { what: what.into(), expected: expected.into(), found: found.to_string() }
+    }
+
+    /// An [`Error::Argument`]: the argument `what` should have been `expected`.
+    pub fn argument(what: impl Into<String>, expected: impl Into<String>, found: impl ToString) -> Self {
+        Self::Argument { what: what.into(), expected: expected.into(), found: found.to_string() }
     }
 
     /// An [`Error::Shape`] for the argument `what`.

@@ -2,7 +2,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 pub mod error;
-pub mod files;
+mod files;
 
 pub mod audio;
 pub mod image;

@@ -135,9 +135,8 @@ fn a_batch_without_negatives_is_left_out() {
 fn too_many_corrupt_sounds_end_the_epoch() {
     let source = source(&[(7, "broken")], true, 0.04, 2);
     match source.loader.epoch(0, 0).unwrap().find_map(Result::err) {
-        Some(Error::Config { what, found, .. }) => {
-            assert_eq!(what, "max_bad");
-            assert!(found.contains("broken.wav"), "{found}");
+        Some(Error::TooManyBadPairs { num_bad: 1, num_pairs: 20, example, .. }) => {
+            assert!(example.contains("broken.wav"), "{example}");
         }
         other => panic!("{other:?}"),
     }

@@ -200,10 +200,13 @@ fn too_many_missing_frames_end_the_run() {
     let (_folder, list, path) = hundred(&[1, 42]);
     let bad = BadPairs::open(&path, list.num_pairs(), 0.01).unwrap();
     match list.check(Pair::exists, &bad).unwrap_err() {
-        Error::Config { what, expected, found } => {
-            assert_eq!(what, "max_bad");
-            assert_eq!(expected, "at most 1 % of 100 pairs unreadable");
-            assert!(found.starts_with("2, listed in") && found.contains(path.to_str().unwrap()), "{found}");
+        error @ Error::TooManyBadPairs { num_bad: 2, num_pairs: 100, .. } => {
+            let (message, path) = (error.to_string(), path.to_str().unwrap());
+            assert!(
+                message.starts_with("max_bad: expected at most 1 % of 100 pairs unreadable, found 2, "),
+                "{message}"
+            );
+            assert!(message.contains(path), "{message}");
         }
         other => panic!("{other:?}"),
     }
@@ -220,7 +223,7 @@ fn nothing_readable_is_an_error_even_if_tolerated() {
 #[test]
 fn a_tolerance_beyond_everything_is_refused() {
     match BadPairs::open(Path::new("x"), 10, 1.5).unwrap_err() {
-        Error::Config { what, found, .. } => assert_eq!((what.as_str(), found.as_str()), ("max_bad", "1.5")),
+        Error::Argument { what, found, .. } => assert_eq!((what.as_str(), found.as_str()), ("max_bad", "1.5")),
         other => panic!("{other:?}"),
     }
 }

@@ -34,12 +34,12 @@ fn it_loads_by_name_says_what_it_knows_and_localizes() {
     assert_eq!(localizer.name(), "embedded");
     let (sound, picture) = media();
     let found = localizer.localize_pair(&sound, &picture).unwrap();
-    assert_eq!(found.heatmap.len(), found.size * found.size);
-    let things = files().things.unwrap();
-    assert!(!things.is_empty());
-    // Each of its things can be asked for by name.
-    for thing in &things {
-        localizer.embed_text(&format!("a photo of a {thing}")).unwrap();
+    assert_eq!(found.scores.len(), found.size * found.size);
+    let classes = files().classes.unwrap();
+    assert!(!classes.is_empty());
+    // Each of its classes can be asked for by name.
+    for class in &classes {
+        localizer.embed_text(&format!("a photo of a {class}")).unwrap();
     }
 }
 
@@ -58,7 +58,7 @@ fn written_out_it_is_the_same_model() {
     files.link_frozen(folder.path()).unwrap();
     files.acl.place_at(&folder.path().join("acl.safetensors")).unwrap();
     let written = ModelFiles::from_directory(folder.path()).unwrap();
-    assert_eq!(written.things, files.things);
+    assert_eq!(written.classes, files.classes);
     assert_eq!(written.acl_config, files.acl_config);
     let (sound, picture) = media();
     let found = |files: &ModelFiles| {
@@ -77,9 +77,9 @@ fn the_programs_fall_back_on_it_with_one_line() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{message}");
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["model"], "embedded");
-    let things = files().things.unwrap().len();
+    let classes = files().classes.unwrap().len();
     assert_eq!(message.lines().count(), 1, "{message}");
-    for part in ["embedded model", &format!("{things} things"), "--model acl-vit16"] {
+    for part in ["embedded model", &format!("{classes} classes"), "--model acl-vit16"] {
         assert!(message.contains(part), "{message}");
     }
     // Asked for by name there is nothing to explain.

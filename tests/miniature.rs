@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const STAMPS: &str = "/usr/share/tuxpaint/stamps";
-/// One in so many things takes part (nine in all): the fewer, the sooner they are learned.
+/// One in so many classes takes part (nine in all): the fewer, the sooner they are learned.
 const ONE_IN: usize = 10;
 
 /// A folder for runs, and in `stamps/` a part of the stamps.
@@ -127,7 +127,7 @@ fn ends(curve: &[f64]) -> (f64, f64) {
 }
 
 #[test]
-fn in_its_short_form_the_losses_fall_and_sound_finds_its_thing() {
+fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
     let Some(set) = Set::new() else { return };
     stdout(&mut set.miniature("run", &["--scenes", "512"]));
     for (stage, loss) in [("clip", "loss"), ("beats", "loss"), ("acl", "loss"), ("acl", "acl_i"), ("acl", "acl_f")] {
@@ -185,21 +185,21 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
     documents(&set);
 }
 
-/// The model knows its things by name, and says so of any other.
+/// The model knows its classes by name, and says so of any other.
 fn names_and_nothing_else(set: &Set) {
     let config = set.json("whole/model/config.json");
-    let things: Vec<&str> = config["things"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let classes: Vec<&str> = config["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     let report = set.json("whole/report.json");
-    assert_eq!(report["things"], config["things"]);
-    assert!(things.len() > 4, "{things:?}");
+    assert_eq!(report["classes"], config["classes"]);
+    assert!(classes.len() > 4, "{classes:?}");
     let localize = |text: &str| {
         let mut command = example("localize");
         command.arg("--model").arg(set.path("whole/model")).arg("--out").arg(set.path("out"));
         command.args(["--text", text]).arg(common::fixture("mini/frame.png"));
         command
     };
-    stdout(&mut localize(&format!("a photo of a {}", things[0])));
-    failed(&mut localize("a photo of a unicorn"), &["unicorn", things[0]]);
+    stdout(&mut localize(&format!("a photo of a {}", classes[0])));
+    failed(&mut localize("a photo of a unicorn"), &["unicorn", classes[0]]);
 }
 
 /// The document's parts are written from a finished run, each time the same, and leave the rest of it alone.

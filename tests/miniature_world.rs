@@ -22,7 +22,7 @@ const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
 const SIDE: usize = 64;
 const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 3 };
 
-/// The colour of the `number`-th thing of [`stamps`]: bright red, or dark blue.
+/// The colour of the `number`-th class of [`stamps`]: bright red, or dark blue.
 fn colour(number: usize) -> [u8; 3] {
     if number.is_multiple_of(2) { [230, 30, 30] } else { [20, 20, 110] }
 }
@@ -53,14 +53,14 @@ fn wav(path: &Path, samples: impl Iterator<Item = f32>) {
     writer.finalize().unwrap();
 }
 
-/// Twelve things and ten soundless pictures.
+/// Twelve classes and ten soundless pictures.
 fn stamps() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..12_usize {
         let stem = folder.path().join(format!("kind{}/THING_{}1", number % 3, char::from(b'a' + number as u8)));
         ellipse(&stem.with_extension("png"), 60 + 8 * number as u32, 90, colour(number));
         tone(&stem.with_extension("wav"), 200.0 + 90.0 * number as f32, 0.2 + 0.3 * number as f32);
-        // Spoken descriptions are no recordings of the thing.
+        // Spoken descriptions are no recordings of the class.
         tone(&folder.path().join(format!("kind0/described{number}_desc.wav")), 300.0, 0.5);
         ellipse(&folder.path().join(format!("kind0/described{number}.png")), 50, 50, [9, 9, 9]);
     }
@@ -86,12 +86,12 @@ fn refusal(stamps: &Path, config: &WorldConfig) -> String {
 }
 
 #[test]
-fn pairs_become_things_with_spoken_names() {
+fn pairs_become_classes_with_spoken_names() {
     let world = open();
-    let names: Vec<_> = ('a'..='l').map(|letter| format!("thing {letter}")).collect();
+    let names: Vec<_> = ('a'..='l').map(|letter| format!("class {letter}")).collect();
     assert_eq!(world.names(), names);
-    assert_eq!(world.things.iter().filter(|thing| thing.unheard).count(), CONFIG.num_unheard);
-    // Of the soundless ones those in a folder with things might show the same kind of thing.
+    assert_eq!(world.classes.iter().filter(|class| class.unheard).count(), CONFIG.num_unheard);
+    // Of the soundless ones those in a folder with classes might show the same kind of class.
     assert_eq!(SPLITS.map(|split| world.soundless(split).len()), [8, 2]);
 }
 
@@ -102,7 +102,7 @@ fn everything_repeats_from_the_seed() {
         let world = World::open(folder.path(), config).unwrap();
         let mut rng = rng(number);
         let scene = world.scene(Split::Train, 3, Some(5), &mut rng);
-        let placed: Vec<_> = scene.placed.into_iter().map(|placed| (placed.thing, placed.mask)).collect();
+        let placed: Vec<_> = scene.placed.into_iter().map(|placed| (placed.class, placed.mask)).collect();
         (scene.picture, placed, world.sound(5, Split::HeldOut, &mut rng))
     };
     let first = draw(&CONFIG, 1);
@@ -111,7 +111,7 @@ fn everything_repeats_from_the_seed() {
 
     let unheard = |seed| {
         let world = World::open(folder.path(), &WorldConfig { seed, ..CONFIG }).unwrap();
-        world.things.iter().map(|thing| thing.unheard).collect::<Vec<_>>()
+        world.classes.iter().map(|class| class.unheard).collect::<Vec<_>>()
     };
     assert_eq!(unheard(3), unheard(3));
     assert!((0..5).any(|seed| unheard(seed) != unheard(3)));
@@ -120,8 +120,8 @@ fn everything_repeats_from_the_seed() {
 #[test]
 fn combinations_of_the_splits_are_disjoint() {
     let world = open();
-    let number = world.things.len();
-    let partners = |thing: usize| (0..number).filter(|&other| world.combinations.is_held_out(thing, other)).count();
+    let number = world.classes.len();
+    let partners = |class: usize| (0..number).filter(|&other| world.combinations.is_held_out(class, other)).count();
     // Of eleven others those at the distances 1 and 6 on the circle of twelve.
     assert_eq!((0..number).map(partners).collect::<Vec<_>>(), vec![3; number]);
 
@@ -131,19 +131,19 @@ fn combinations_of_the_splits_are_disjoint() {
         for must in (0..number).cycle().take(600) {
             let count = rng.random_range(2..=3);
             let scene = world.scene(split, count, Some(must), &mut rng);
-            let mut things: Vec<_> = scene.placed.iter().map(|placed| placed.thing).collect();
-            things.sort_unstable();
-            things.dedup();
-            assert_eq!(things.len(), count, "{split:?}");
-            assert!(things.contains(&must));
-            let held_out = things
+            let mut classes: Vec<_> = scene.placed.iter().map(|placed| placed.class).collect();
+            classes.sort_unstable();
+            classes.dedup();
+            assert_eq!(classes.len(), count, "{split:?}");
+            assert!(classes.contains(&must));
+            let held_out = classes
                 .iter()
-                .flat_map(|&a| things.iter().map(move |&b| (a, b)))
+                .flat_map(|&a| classes.iter().map(move |&b| (a, b)))
                 .filter(|&(a, b)| a < b && world.combinations.is_held_out(a, b))
                 .count();
-            assert_eq!(held_out > 0, split == Split::HeldOut, "{things:?}");
+            assert_eq!(held_out > 0, split == Split::HeldOut, "{classes:?}");
             if count == 2 {
-                pairs.insert((things[0], things[1]));
+                pairs.insert((classes[0], classes[1]));
             }
         }
     }
@@ -174,7 +174,7 @@ fn backgrounds_and_variations_keep_to_their_split() {
 }
 
 #[test]
-fn masks_are_disjoint_and_show_their_thing() {
+fn masks_are_disjoint_and_show_their_class() {
     let world = open();
     for split in SPLITS {
         let mut rng = rng(6);
@@ -184,7 +184,7 @@ fn masks_are_disjoint_and_show_their_thing() {
             for placed in &scene.placed {
                 assert_eq!(placed.mask.len(), SIDE * SIDE);
                 let area = placed.mask.iter().filter(|&&on| on).count();
-                // A thing is 30 % long at least and seen by 60 %, unless four did not fit and were made smaller.
+                // A class is 30 % long at least and seen by 60 %, unless four did not fit and were made smaller.
                 assert!(area > 60, "{area} pixels");
                 let (mut right, mut inner) = (0, 0);
                 for (at, times) in times.iter_mut().enumerate() {
@@ -195,10 +195,10 @@ fn masks_are_disjoint_and_show_their_thing() {
                             scene.picture.get_pixel((at % SIDE) as u32, (at / SIDE) as u32).0.map(i32::from);
                         inner += 1;
                         // Each by its difference of red and blue, which the jitter of colours never turns about.
-                        right += usize::from((red > blue) == (colour(placed.thing)[0] > colour(placed.thing)[2]));
+                        right += usize::from((red > blue) == (colour(placed.class)[0] > colour(placed.class)[2]));
                     }
                 }
-                assert!(inner > 20 && right * 20 >= inner * 19, "{right} of {inner} pixels have the thing's colour");
+                assert!(inner > 20 && right * 20 >= inner * 19, "{right} of {inner} pixels have the class's colour");
             }
             assert!(times.iter().all(|&times| times <= 1), "masks overlap");
         }
@@ -223,8 +223,8 @@ fn sounds_are_audible_finite_and_of_exact_length() {
     let expected = (CONFIG.seconds * f64::from(SAMPLE_RATE)) as usize;
     for split in SPLITS {
         let mut rng = rng(8);
-        for thing in (0..world.things.len()).cycle().take(240) {
-            let sound = world.sound(thing, split, &mut rng);
+        for class in (0..world.classes.len()).cycle().take(240) {
+            let sound = world.sound(class, split, &mut rng);
             assert_eq!(sound.len(), expected);
             assert!(sound.iter().all(|sample| sample.is_finite() && sample.abs() <= 1.0));
             // At least -10 dB of 0.12 for a ninth of the time (0.2 s of 1.5 s, played faster).
@@ -250,7 +250,7 @@ fn speed_moves_the_pitch() {
     };
     // A rising zero crossing for every period of the tone of 200 + 90 · 11 Hz.
     let crossings = |variation: &Variation| {
-        let sound = world.things[11].recordings[0].varied(variation, SAMPLE_RATE as usize, &mut rng(9));
+        let sound = world.classes[11].recordings[0].varied(variation, SAMPLE_RATE as usize, &mut rng(9));
         sound.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f32
     };
     assert!((crossings(&plain) - 1190.0).abs() < 15.0, "{}", crossings(&plain));
@@ -278,7 +278,7 @@ fn what_cannot_be_a_world_is_told() {
     for (config, part) in [
         (WorldConfig { side: 8, ..CONFIG }, "side: expected 32 to"),
         (WorldConfig { seconds: f64::NAN, ..CONFIG }, "seconds: expected 0.5 to"),
-        (WorldConfig { num_unheard: 7, ..CONFIG }, "num_unheard: expected at most half of the 12 things, found 7"),
+        (WorldConfig { num_unheard: 7, ..CONFIG }, "num_unheard: expected at most half of the 12 classes, found 7"),
     ] {
         assert!(refusal(folder.path(), &config).contains(part), "{}", refusal(folder.path(), &config));
     }
@@ -294,7 +294,7 @@ fn unreadable_stamps_are_named() {
     let folder = stamps();
     std::fs::write(folder.path().join("kind1/THING_b1.wav"), "noise").unwrap();
     let message = refusal(folder.path(), &CONFIG);
-    assert!(message.contains("recording of \"thing b\"") && message.contains("THING_b1.wav"), "{message}");
+    assert!(message.contains("recording of \"class b\"") && message.contains("THING_b1.wav"), "{message}");
 
     let folder = stamps();
     std::fs::write(folder.path().join("plants/tree3.png"), "").unwrap();
@@ -315,7 +315,7 @@ fn unusable_stamps_are_left_out_with_a_reason() {
     let expected =
         [("kind1/faint", "too thin or too transparent to have a mask"), ("kind1/still", "the recording is silent")];
     assert_eq!(reasons, expected);
-    assert_eq!(world.things.len(), 12);
+    assert_eq!(world.classes.len(), 12);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn exported_questions_are_read_as_benchmarks() {
     let out = folder.path().join("questions");
     let questions = || (0..6).map(|number| world.question(number, number, 2));
     world.export(&out, questions()).unwrap();
-    let id = |number: usize| format!("{number:04}-thing-{}", char::from(b'a' + number as u8));
+    let id = |number: usize| format!("{number:04}-class-{}", char::from(b'a' + number as u8));
     for (benchmark, annotations) in [(Benchmark::Vggss, "vggss.json"), (Benchmark::AvsbenchS4, "gt_masks")] {
         let samples = read_samples(benchmark, &out.join(annotations), None, None).unwrap();
         assert_eq!(samples.len(), 6);
@@ -340,7 +340,7 @@ fn exported_questions_are_read_as_benchmarks() {
             assert!(sound.samples().iter().zip(&question.sound).map(apart).fold(0.0, f32::max) < 1e-4);
 
             let placed = &question.scene.placed[question.sounding];
-            assert_eq!((placed.thing, question.scene.placed.len()), (number, 2));
+            assert_eq!((placed.class, question.scene.placed.len()), (number, 2));
             match sample.truth {
                 GroundTruth::Union(boxes) => {
                     let [left, top, right, bottom] = boxes[0].map(|at| at as f32 * SIDE as f32 / 224.0);
@@ -350,7 +350,7 @@ fn exported_questions_are_read_as_benchmarks() {
                         (rows[0] as f32 - top).abs() < 0.3 && (rows[rows.len() - 1] as f32 + 1.0 - bottom).abs() < 0.3
                     );
                     assert!(left < right && left >= 0.0 && right <= SIDE as f32);
-                    assert_eq!(sample.class, Some(world.things[number].name.clone()));
+                    assert_eq!(sample.class, Some(world.classes[number].name.clone()));
                 }
                 GroundTruth::Mask(path) => {
                     let mask = image::open(path).unwrap().into_luma8();
@@ -371,16 +371,16 @@ fn exported_questions_are_read_as_benchmarks() {
 /// `cargo test --release --test miniature_world -- --ignored`
 #[test]
 #[ignore = "needs Debian's tuxpaint-stamps-default (2022.06.04)"]
-fn the_stamps_of_tux_paint_make_82_things() {
+fn the_stamps_of_tux_paint_make_82_classes() {
     let config = WorldConfig { side: SIDE, seconds: 3.0, seed: 0, num_unheard: 8 };
     let world = World::open(Path::new("/usr/share/tuxpaint/stamps"), &config).unwrap();
-    assert_eq!((world.things.len(), world.left_out.len()), (82, 14));
-    let pictures: usize = world.things.iter().map(|thing| thing.pictures.len()).sum();
+    assert_eq!((world.classes.len(), world.left_out.len()), (82, 14));
+    let pictures: usize = world.classes.iter().map(|class| class.pictures.len()).sum();
     assert_eq!(pictures, 89);
     for name in world.names() {
         assert!(name.split(' ').count() <= 3 && name.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{name}");
     }
-    // A thing of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
+    // A class of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
     let mut rng = rng(10);
     let area = |mask: &[bool]| mask.iter().filter(|&&on| on).count() as f64 / mask.len() as f64;
     let areas: Vec<f64> = (0..2000)
@@ -390,9 +390,9 @@ fn the_stamps_of_tux_paint_make_82_things() {
     let mean = areas.iter().sum::<f64>() / areas.len() as f64;
     assert!((0.05..0.15).contains(&mean), "{mean}");
     assert!(areas.iter().all(|&area| area > 0.008), "{:?}", areas.iter().copied().reduce(f64::min));
-    for (number, thing) in world.things.iter().enumerate() {
+    for (number, class) in world.classes.iter().enumerate() {
         let sound = world.sound(number, Split::Train, &mut rng);
         let effective = (sound.iter().map(|sample| sample * sample).sum::<f32>() / sound.len() as f32).sqrt();
-        assert!(effective > 0.004, "{}: {effective}", thing.name);
+        assert!(effective > 0.004, "{}: {effective}", class.name);
     }
 }

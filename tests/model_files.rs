@@ -337,18 +337,18 @@ fn auto_takes_the_published_weights_where_they_are_and_never_downloads() {
 }
 
 #[test]
-fn the_things_that_a_model_knows_come_from_its_configuration() {
-    let folder = directory(&PICKLES, r#"{"clipseg": {}, "things": ["dog", "sea lion"]}"#);
+fn the_classes_that_a_model_knows_come_from_its_configuration() {
+    let folder = directory(&PICKLES, r#"{"clipseg": {}, "classes": ["dog", "sea lion"]}"#);
     let files = ModelFiles::from_directory(folder.path()).unwrap();
-    assert_eq!(files.things.as_deref(), Some(&["dog".to_owned(), "sea lion".to_owned()][..]));
+    assert_eq!(files.classes.as_deref(), Some(&["dog".to_owned(), "sea lion".to_owned()][..]));
     let linked = tempfile::tempdir().unwrap();
     files.link_frozen(linked.path()).unwrap();
     let config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(linked.path().join("config.json")).unwrap()).unwrap();
-    assert_eq!(config["things"], serde_json::json!(["dog", "sea lion"]));
-    let folder = directory(&PICKLES, r#"{"clipseg": {}, "things": "dog"}"#);
+    assert_eq!(config["classes"], serde_json::json!(["dog", "sea lion"]));
+    let folder = directory(&PICKLES, r#"{"clipseg": {}, "classes": "dog"}"#);
     let error = ModelFiles::from_directory(folder.path()).unwrap_err();
-    assert!(matches!(&error, Error::Format { expected, .. } if expected.contains("things")), "{error:?}");
+    assert!(matches!(&error, Error::Format { expected, .. } if expected.contains("classes")), "{error:?}");
 }
 
 #[test]

@@ -39,12 +39,12 @@ fn features(acl: &Acl, audio: &Tensor) -> Tensor {
 
 #[test]
 fn every_term_and_every_gradient() {
-    every_term(Activations::Kept);
+    every_term(Activations::Store);
 }
 
 #[test]
 fn every_term_and_every_gradient_from_recomputed_activations() {
-    every_term(Activations::Recomputed);
+    every_term(Activations::Recompute);
 }
 
 fn every_term(activations: Activations) {
@@ -111,7 +111,8 @@ fn five_steps_of_adam() {
             positive: noise(&[3, 1, 96, 96], draw + 1),
             dropout: None,
         };
-        let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Kept).unwrap();
+        let terms =
+            step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
         let loss: f32 = terms.loss.to_scalar().unwrap();
         assert!((loss - wanted).abs() < 1e-4 * wanted, "step {number}: loss {loss}, {wanted} in PyTorch");
         let mut gradients = Gradients::new(optimizer.names());

@@ -79,7 +79,7 @@ fn too_short_a_length() {
         [tokenizer.bos_id(), tokenizer.eos_id()]
     );
     let error = tokenizer.with_max_length(1).unwrap_err();
-    assert!(matches!(&error, Error::Config { what, found, .. } if what == "max_length" && found == "1"), "{error}");
+    assert!(matches!(&error, Error::Argument { what, found, .. } if what == "max_length" && found == "1"), "{error}");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_list_of_words_gives_one_id_a_word_or_phrase_and_refuses_others() {
     assert_eq!(tokenizer.encode("A photo of a  Sea Lion").unwrap(), [0, 1, 2, 3, 1, 4, 5]);
     assert_eq!(tokenizer.encode("").unwrap(), [0, 5]);
     match tokenizer.encode("a photo of a sea").unwrap_err() {
-        Error::Config { what, expected, found } => {
+        Error::Argument { what, expected, found } => {
             assert_eq!((what.as_str(), found.as_str()), ("text", "\"sea\""));
             assert!(expected.contains("sea lion"), "{expected}");
         }

@@ -237,7 +237,7 @@ fn features_without_their_cache_are_an_error() {
 }
 
 /// Validates on all pairs in batches of three, the masker's scalars replaced.
-fn validate(f: &Fixture, masker: [f32; 2]) -> (HashMap<String, f64>, Vec<(String, image::RgbImage)>) {
+fn validate(f: &Fixture, masker: [f32; 2]) -> (HashMap<String, f64>, Vec<(String, Picture)>) {
     let trainable = f.published();
     let sampler = EpochSampler::validation(f.list().num_pairs(), 3).unwrap();
     let source = f.loader(f.list(), sampler, false, None);
@@ -249,7 +249,7 @@ fn validate(f: &Fixture, masker: [f32; 2]) -> (HashMap<String, f64>, Vec<(String
             _ => {}
         }
     }
-    let run = || -> (Metrics, Vec<(String, image::RgbImage)>) {
+    let run = || -> (Metrics, Vec<(String, Picture)>) {
         let validation = objective.validate(&mut stream(0, Purpose::Validation, 0, 0)).unwrap();
         (validation.metrics, validation.pictures)
     };
@@ -277,7 +277,7 @@ fn a_validation_measures_losses_retrieval_and_the_signs_of_failure() {
     assert!(metrics["masks_alike"] > 0.5 && metrics["masks_alike"] < 1.0, "{metrics:?}");
     let names: Vec<&str> = pictures.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["audio/p0.wav", "audio/p1.wav", "audio/p2.wav", "audio/p3.wav", "audio/p4.wav", "audio/p5.wav"]);
-    assert!(pictures.iter().all(|(_, picture)| picture.dimensions() == (96, 96)));
+    assert!(pictures.iter().all(|(_, picture)| picture.size() == (96, 96)));
 
     let (full, drawn_full) = validate(&f, [1.0, 1e4]);
     assert_eq!((full["mask_area"], full["masks_full"], full["masks_empty"], full["masks_alike"]), (1.0, 1.0, 0.0, 1.0));
@@ -286,8 +286,8 @@ fn a_validation_measures_losses_retrieval_and_the_signs_of_failure() {
     assert_eq!(empty["masks_alike"], 1.0, "two empty masks are alike");
     // Without a heatmap the drawing is the picture as the network saw it.
     let seen = Picture::open(f.list().pairs()[0].image.clone()).unwrap().resize(96, 96).unwrap();
-    assert_eq!(drawn_empty[0].1.as_raw(), seen.pixels());
-    assert_ne!(drawn_full[0].1.as_raw(), seen.pixels());
+    assert_eq!(drawn_empty[0].1.pixels(), seen.pixels());
+    assert_ne!(drawn_full[0].1.pixels(), seen.pixels());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_validation_equals_inference() {
         let best =
             heatmaps.iter().enumerate().max_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence)).unwrap().0;
         right += f64::from(u8::from(best == own));
-        area += heatmaps[own].heatmap.iter().filter(|score| **score >= 0.5).count() as f64 / (96.0 * 96.0);
+        area += heatmaps[own].scores.iter().filter(|score| **score >= 0.5).count() as f64 / (96.0 * 96.0);
     }
     assert!((metrics["retrieval_f"] - right / 3.0).abs() < 1e-9);
     assert!((metrics["mask_area"] - area / 3.0).abs() < 1e-3, "{} {area}", metrics["mask_area"]);

@@ -161,7 +161,7 @@ impl Mini {
         let localizer = Localizer::from_files(&files, Device::Cpu, DType::F32).unwrap();
         let config: &ModelConfig = localizer.acl().config();
         let trainable = Trainable::from_checkpoint(config, &files.acl, &Device::Cpu).unwrap();
-        let (learned, vars) = trainable.into_parts();
+        let (head, vars) = trainable.into_parts();
         let batch = tensors("mini/training.safetensors");
         let sounds = batch["audio"].to_vec2::<f32>().unwrap().into_iter();
         let sounds: Vec<_> = sounds.map(|s| soundsight::Waveform::from_samples(s, 16_000).unwrap()).collect();
@@ -171,11 +171,11 @@ impl Mini {
             positive: batch["noise_positive"].clone(),
             dropout: None,
         };
-        Self { acl: localizer.acl().with_learned(learned), vars, features, pixels: batch["image"].clone(), noise }
+        Self { acl: localizer.acl().with_trained_head(head), vars, features, pixels: batch["image"].clone(), noise }
     }
 
     fn step(&self, weights: &LossWeights) -> StepTerms {
-        step(&self.acl, &self.features, &self.pixels, &self.noise, weights, Activations::Kept).unwrap()
+        step(&self.acl, &self.features, &self.pixels, &self.noise, weights, Activations::Store).unwrap()
     }
 
     /// The slope of `f` along the direction in which the loss with `weights` falls fastest, by that loss's gradient and
@@ -274,7 +274,7 @@ fn dropout_thins_the_unary_potential_as_its_noise_says() {
 fn sounds_and_pictures_of_different_number_are_refused() {
     let mini = Mini::open();
     let two = mini.pixels.narrow(0, 0, 2).unwrap();
-    match step(&mini.acl, &mini.features, &two, &mini.noise, &LossWeights::default(), Activations::Kept).unwrap_err() {
+    match step(&mini.acl, &mini.features, &two, &mini.noise, &LossWeights::default(), Activations::Store).unwrap_err() {
         Error::Shape { what: "audio features", found, .. } => assert_eq!(found[0], 3),
         other => panic!("{other:?}"),
     }

@@ -151,7 +151,7 @@ fn the_state_of_another_model_is_refused_whole() {
 fn impossible_parameters_are_refused_by_name() {
     let fixture = fixture();
     let refused = |config, parameters| match Optimizer::new(config, parameters).unwrap_err() {
-        Error::Config { what, found, .. } => (what, found),
+        Error::Config { what, found, .. } | Error::Argument { what, found, .. } => (what, found),
         other => panic!("{other:?}"),
     };
     let twice = [parameters(&fixture), parameters(&fixture)].concat();

@@ -233,7 +233,7 @@ fn a_second_run_never_overwrites_the_first() {
     let before = files_of(folder.path());
     let (line, loader) = (Line::new(), loader(folder.path(), 1));
     match Trainer::start(config(), settings(), &line, &loader, folder.path()).err().unwrap() {
-        Error::Config { what, found, .. } => {
+        Error::Argument { what, found, .. } => {
             assert_eq!(what, "run folder");
             assert!(found.contains(folder.path().to_str().unwrap()), "{found}");
         }

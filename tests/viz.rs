@@ -326,10 +326,10 @@ fn galleries_put_pictures_in_cells() {
     assert_eq!(panel(&pictures[..1], 9).unwrap(), pictures[0]);
 }
 
-/// The name of the setting that an [`Error::Config`] is about.
+/// The name of the argument that an [`Error::Argument`] is about.
 #[track_caller]
 fn config(error: Error) -> String {
-    let Error::Config { what, .. } = error else { panic!("{error:?}") };
+    let Error::Argument { what, .. } = error else { panic!("{error:?}") };
     what
 }
 

@@ -23,8 +23,8 @@ fn heatmap(folder: &Path, format: WeightFormat, name: &str) -> Heatmap {
 
 /// The largest and the mean difference of two heatmaps.
 fn differences(a: &Heatmap, b: &Heatmap) -> (f32, f32) {
-    assert_eq!(a.heatmap.len(), b.heatmap.len());
-    let all: Vec<f32> = a.heatmap.iter().zip(&b.heatmap).map(|(a, b)| (a - b).abs()).collect();
+    assert_eq!(a.scores.len(), b.scores.len());
+    let all: Vec<f32> = a.scores.iter().zip(&b.scores).map(|(a, b)| (a - b).abs()).collect();
     (all.iter().copied().fold(0.0, f32::max), all.iter().sum::<f32>() / all.len() as f32)
 }
 

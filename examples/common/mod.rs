@@ -138,8 +138,10 @@ impl ModelOptions {
         };
         let files = ModelFiles::resolve(&self.model, &Hub::from_env(), Download::IfMissing(&mut progress))?;
         if self.model == "auto" && files.name == "embedded" {
-            let knows =
-                files.things.as_ref().map_or(String::new(), |things| format!(", which knows {} things", things.len()));
+            let knows = files
+                .classes
+                .as_ref()
+                .map_or(String::new(), |classes| format!(", which knows {} classes", classes.len()));
             eprintln!("using the embedded model{knows}; --model acl-vit16 fetches the published one (1 GB, once)");
         }
         Ok(files)

@@ -20,7 +20,7 @@ use crate::stages::{Recipe, Run, is_finished};
 const BATCH: usize = 16;
 /// The batches that are compared with it.
 const OTHER_BATCHES: [usize; 2] = [8, 32];
-/// Validations of a run, a quarter of which end the part with one thing in a scene.
+/// Validations of a run, a quarter of which end the part with one class in a scene.
 const EPOCHS: usize = 8;
 /// Of the run with nothing left out, and of the tokenizer that has learned nothing.
 const ALL: &str = "all";
@@ -70,7 +70,7 @@ fn plans(steps: usize, learning_rate: f64) -> Vec<Plan> {
 /// Trains and measures what is not there yet in `RUN/ablate/<name>/`, then writes the document's parts.
 pub fn ablate(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
     let foundation = run.foundation()?;
-    let heard: Vec<usize> = foundation.pool.sounding.iter().map(|(thing, _)| *thing).collect();
+    let heard: Vec<usize> = foundation.pool.sounding.iter().map(|(class, _)| *class).collect();
     let mut board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     board.hear(&foundation.acl, &run.ear()?, run.seed)?;
     let mut results = vec![(UNTRAINED.to_string(), measure(&board, &foundation.acl)?)];
@@ -155,12 +155,12 @@ fn losses_part(
 ) -> Result<String> {
     let (bars, shows_bars) = docs.plot("losses", "What each loss, each pair of them, and all three reach");
     draw_bars(&bars, "What the losses reach", results)?;
-    let (lines, shows_lines) = docs.plot("losses-curves", "Which of the two things sounds, over the pairs seen");
+    let (lines, shows_lines) = docs.plot("losses-curves", "Which of the two classes sounds, over the pairs seen");
     draw_curves(&lines, "Which of two sounds, by losses", curves)?;
     let rows: Vec<_> = results.iter().map(|(name, result)| row(name, result)).collect();
     Ok(format!(
         "## Each loss alone, each pair, all three\n\nFrom the same frozen parts and the same fresh AudioTokenizer, {pairs} pairs each in \
-         batches of {BATCH}; measured on {} held-out scenes of two things (chance: which 50 %, retrieval {} %). The \
+         batches of {BATCH}; measured on {} held-out scenes of two classes (chance: which 50 %, retrieval {} %). The \
          confidence gap is the mean confidence of what sounds in the picture above that of sounds from outside it, AUROC \
          how well a confidence tells the two apart (chance 0.50).\n\n{}\n{shows_bars}\n{shows_lines}",
         run.scenes,
@@ -170,7 +170,7 @@ fn losses_part(
 }
 
 fn batch_part(docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], pairs: usize) -> Result<String> {
-    let (lines, shows_lines) = docs.plot("batch-curves", "Which of the two things sounds, by size of the batch");
+    let (lines, shows_lines) = docs.plot("batch-curves", "Which of the two classes sounds, by size of the batch");
     draw_curves(&lines, "Which of two sounds, by batch", curves)?;
     let rows: Vec<_> = results.iter().map(|(name, result)| row(name, result)).collect();
     Ok(format!(

@@ -27,9 +27,9 @@ pub struct Crosses {
     pub pictures: Found,
     /// Sounds found by their pictures.
     pub sounds: Found,
-    /// Confidences of sounds whose thing is in the picture: of its own sound.
+    /// Confidences of sounds whose class is in the picture: of its own sound.
     pub present: Vec<f32>,
-    /// Confidences of sounds of things that are not in the picture.
+    /// Confidences of sounds of classes that are not in the picture.
     pub absent: Vec<f32>,
     /// Of the masks under their own sound, and under sounds of what is not in the picture.
     pub masks: Option<MaskStatistics>,
@@ -75,9 +75,9 @@ impl Scoreboard {
                 add(&mut crosses.pictures, &sideways[i], i);
                 add(&mut crosses.sounds, &fit[i], i);
                 crosses.present.push(fit[i][i]);
-                let sounding = |n: usize| self.questions[first + n].thing;
+                let sounding = |n: usize| self.questions[first + n].class;
                 let absent =
-                    || (0..count).filter(|n| sounding(*n) != question.thing && sounding(*n) != question.other_thing);
+                    || (0..count).filter(|n| sounding(*n) != question.class && sounding(*n) != question.other_class);
                 crosses.absent.extend(absent().map(|n| fit[i][n]));
                 let inside = |n: usize| logits[i][n].iter().map(move |logit| logit + offset > 0.0);
                 let area = |n: usize| share(inside(n));

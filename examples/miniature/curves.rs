@@ -79,7 +79,7 @@ const PLOTS: [Plot; 6] = [
 pub fn plot(run: &Path, docs: &Docs) -> Result<()> {
     let mut text =
         "## Learning curves\n\nHeld-out scenes and held-out variations of sounds were never trained on. After a \
-                    quarter of ACL's steps the scenes get more than one thing, and the losses a step upwards. \
+                    quarter of ACL's steps the scenes get more than one class, and the losses a step upwards. \
                     *Retrieval*: a sound finds its picture among 16 (chance 6.2 %).\n\n"
             .to_string();
     ensure!(
@@ -123,7 +123,7 @@ fn figures(report: &Value) -> Result<String> {
         let chance = vec!["chance".to_string(), percent(0.5), percent(area), String::new()];
         let rows: Vec<_> = rows.into_iter().chain([chance]).collect();
         text += &format!(
-            "\n{} held-out scenes of two things, one of the {name} ones sounding:\n\n{}",
+            "\n{} held-out scenes of two classes, one of the {name} ones sounding:\n\n{}",
             board["scenes"],
             table(&["", "which", "peak", "cIoU@0.5"], &rows)
         );
@@ -138,8 +138,8 @@ fn figures(report: &Value) -> Result<String> {
     let figures = &report["measured"]["figures"];
     let rows: Vec<_> = [
         ("sounds named", "sounds_named", "naming_chance"),
-        ("cut-outs named, heard things", "cut_outs_named_heard", "naming_chance"),
-        ("cut-outs named, unheard things", "cut_outs_named_unheard", "naming_chance"),
+        ("cut-outs named, heard classes", "cut_outs_named_heard", "naming_chance"),
+        ("cut-outs named, unheard classes", "cut_outs_named_unheard", "naming_chance"),
         ("a sound finds its picture among 16", "retrieval", "retrieval_chance"),
         ("the same, untrained tokenizer", "retrieval_untrained", "retrieval_chance"),
     ]

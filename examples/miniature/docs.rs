@@ -1,11 +1,8 @@
 //! The document that the measurements are written into: generated parts between markers, the rest by hand.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use soundsight::Error;
-use soundsight::files::write_atomically;
 
 /// `FOLDER/miniature.md` and its pictures in `FOLDER/miniature/`.
 pub struct Docs {
@@ -41,8 +38,7 @@ impl Docs {
             read => read.with_context(|| format!("{}: cannot read", path.display()))?,
         };
         let new = replaced(&old, name, text).with_context(|| format!("{}", path.display()))?;
-        write_atomically(&path, |writer| writer.write_all(new.as_bytes()).map_err(Error::io(&path, "write")))?;
-        Ok(())
+        crate::write::write(&path, new.as_bytes())
     }
 }
 

@@ -1,5 +1,5 @@
 //! Stage b: the AudioTokenizer and the masker's scalars learn from pairs of scene and sound alone. No name, no label and
-//! no mask reaches this file's losses; which thing sounds is known to the validation only.
+//! no mask reaches this file's losses; which class sounds is known to the validation only.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use soundsight::acl::{Acl, Learned};
+use soundsight::acl::{Acl, TrainedHead};
 use soundsight::data::random::uniform;
 use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
@@ -25,17 +25,17 @@ use crate::world::{Split, World};
 /// How near the masks' noise comes to 0 and 1, where its logarithm would be infinite.
 const NOISE_MARGIN: f32 = 1e-4;
 
-/// What the frozen encoder heard: for every thing that sounds, the features of some variations.
+/// What the frozen encoder heard: for every class that sounds, the features of some variations.
 pub struct Pool {
     pub sounding: Vec<(usize, Vec<Tensor>)>,
 }
 
-/// Pairs of a scene and a sound of one of its things.
+/// Pairs of a scene and a sound of one of its classes.
 pub struct Pairs {
     pub world: Arc<World>,
     pub pool: Arc<Pool>,
     pub ids: Vec<String>,
-    /// How many things a scene has: each number as often as it is listed.
+    /// How many classes a scene has: each number as often as it is listed.
     pub counts: Vec<usize>,
 }
 
@@ -60,10 +60,10 @@ impl Dataset for Pairs {
     }
 
     fn load(&self, _: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
-        let (thing, variations) = &self.pool.sounding[rng.random_range(0..self.pool.sounding.len())];
+        let (class, variations) = &self.pool.sounding[rng.random_range(0..self.pool.sounding.len())];
         let features = variations[rng.random_range(0..variations.len())].to_dtype(DType::F32)?;
         let count = self.counts[rng.random_range(0..self.counts.len())];
-        Ok((features, pixels(&self.world.scene(Split::Train, count, Some(*thing), rng))?))
+        Ok((features, pixels(&self.world.scene(Split::Train, count, Some(*class), rng))?))
     }
 
     fn collate(&self, samples: Vec<Self::Sample>) -> Result<PairBatch> {
@@ -138,7 +138,7 @@ impl Objective for GroundingObjective<'_> {
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
         let noise = self.noise(&batch.features, rng)?;
-        let terms = step(&self.acl, &batch.features, &batch.pixels, &noise, &self.weights, Activations::Kept)?;
+        let terms = step(&self.acl, &batch.features, &batch.pixels, &noise, &self.weights, Activations::Store)?;
         let mut metrics: Metrics = terms.metrics()?;
         for (name, var) in self.vars.iter().filter(|(name, _)| name.starts_with("masker_i")) {
             metrics.push((name.clone(), f64::from(var.flatten_all()?.get(0)?.to_scalar::<f32>()?)));
@@ -148,7 +148,7 @@ impl Objective for GroundingObjective<'_> {
 
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
         let values = VarBuilder::from_tensors(self.values().into_iter().collect(), DType::F32, &Device::Cpu);
-        let acl = self.acl.with_learned(Learned::new(self.acl.config(), values)?);
+        let acl = self.acl.with_trained_head(TrainedHead::new(self.acl.config(), values)?);
         Ok(Validation { metrics: self.scoreboard.grounding(&acl)?, pictures: Vec::new() })
     }
 
@@ -180,7 +180,7 @@ impl MaskerStart {
 
 /// Fresh learned parts for the frozen ones of `acl`, as at full size but for w and b.
 pub fn fresh_learned(acl: &Acl, seed: u64, start: MaskerStart) -> Result<(Acl, Vars)> {
-    let (learned, vars) = train::Trainable::from_scratch(acl.config(), seed, &Device::Cpu)?.into_parts();
+    let (head, vars) = train::Trainable::from_scratch(acl.config(), seed, &Device::Cpu)?.into_parts();
     start.set(&vars)?;
-    Ok((acl.with_learned(learned), vars))
+    Ok((acl.with_trained_head(head), vars))
 }

@@ -20,9 +20,9 @@ pub struct HearingObjective {
 }
 
 /// The share of sounds whose name scores highest.
-pub fn accuracy(logits: &Tensor, things: &Tensor) -> Result<f64> {
+pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Result<f64> {
     let guesses = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-    let right = guesses.iter().zip(things.to_vec1::<u32>()?).filter(|(guess, thing)| **guess == *thing).count();
+    let right = guesses.iter().zip(classes.to_vec1::<u32>()?).filter(|(guess, class)| **guess == *class).count();
     Ok(right as f64 / guesses.len().max(1) as f64)
 }
 
@@ -34,7 +34,7 @@ pub fn naming_accuracy(beats: &Beats, sounds: &SoundBatch) -> Result<f64> {
         let fbanks = sounds.fbanks.narrow(0, first, CHUNK.min(count - first))?;
         beats.tag_logits(&beats.forward(&fbanks)?)
     });
-    accuracy(&Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?, &sounds.things)
+    accuracy(&Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?, &sounds.classes)
 }
 
 impl Objective for HearingObjective {
@@ -46,8 +46,8 @@ impl Objective for HearingObjective {
 
     fn loss(&self, batch: &SoundBatch, _: &mut ChaCha8Rng) -> Result<StepOutput> {
         let logits = self.beats.tag_logits(&self.beats.forward(&batch.fbanks)?)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &batch.things)?;
-        let metrics = vec![("named".to_string(), accuracy(&logits, &batch.things)?)];
+        let loss = candle_nn::loss::cross_entropy(&logits, &batch.classes)?;
+        let metrics = vec![("named".to_string(), accuracy(&logits, &batch.classes)?)];
         Ok(StepOutput { loss, metrics })
     }
 

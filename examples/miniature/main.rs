@@ -37,6 +37,7 @@ mod statistics;
 mod training;
 #[allow(dead_code, unused_imports)] // `scenes` shows the rest
 mod world;
+mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,7 +96,7 @@ struct Options {
     /// Steps of each run of --ablate, in batches of 16.
     #[arg(long, value_name = "N", default_value_t = 1200)]
     ablate_steps: usize,
-    /// Things that never sound in stage b.
+    /// Classes that never sound in stage b.
     #[arg(long, value_name = "N", default_value_t = 8)]
     unheard: usize,
     /// Steps of CLIP and CLIPSeg.
@@ -140,12 +141,12 @@ fn miniature(options: Options) -> Result<()> {
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let vocabulary = Vocabulary::new(&world.names());
-    println!("{} things that sound, from {}", world.things.len(), options.stamps.display());
+    println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
     // The statistics are those of the front end that the configuration describes.
-    let plain = model::config(&vocabulary, world.things.len(), (0.0, 1.0));
+    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0));
     let frontend: AudioFrontendConfig = plain.acl.frontend();
     let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
-    let config = model::config(&vocabulary, world.things.len(), statistics);
+    let config = model::config(&vocabulary, world.classes.len(), statistics);
     config.validate()?;
 
     let settings =

@@ -1,4 +1,4 @@
-//! How well a model of the miniature world does: on held-out scenes of two things one of which sounds.
+//! How well a model of the miniature world does: on held-out scenes of two classes one of which sounds.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use crate::world::{Split, World};
 /// Scenes that go through the network at once.
 const CHUNK: usize = 32;
 
-/// One held-out scene of two or three things.
+/// One held-out scene of two or three classes.
 pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
     /// What sounds, and another one.
-    pub thing: usize,
-    pub other_thing: usize,
+    pub class: usize,
+    pub other_class: usize,
     /// Where the one is, `[S·S]`, and where the other.
     pub own: Vec<bool>,
     pub other: Vec<bool>,
@@ -41,16 +41,16 @@ pub struct Question {
 /// Held-out scenes, with the features of their sounds once there is an encoder.
 pub struct Scoreboard {
     pub questions: Vec<Question>,
-    num_things: usize,
+    num_classes: usize,
     features: Vec<Tensor>,
 }
 
 /// One scene's outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// The sounding thing's mean is above the other's.
+    /// The sounding class's mean is above the other's.
     pub which: bool,
-    /// The highest value is inside the sounding thing.
+    /// The highest value is inside the sounding class.
     pub peak: bool,
 }
 
@@ -59,9 +59,9 @@ pub struct Answer {
 pub struct Scores {
     /// Scene by scene.
     pub answers: Vec<Answer>,
-    /// The sounding thing's mean is above the other's.
+    /// The sounding class's mean is above the other's.
     pub which: f64,
-    /// The highest value is inside the sounding thing.
+    /// The highest value is inside the sounding class.
     pub peak: f64,
     /// IoU of at least one half, at the threshold that suits all scenes best.
     pub ciou: f64,
@@ -83,11 +83,11 @@ impl Scoreboard {
     /// `count` scenes in which one of `sounding` sounds, each [`RETRIEVAL`] in a row with different ones if there are
     /// as many.
     pub fn new(world: &Arc<World>, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
-        Self::with_things(2, world, sounding, count, seed)
+        Self::with_classes(2, world, sounding, count, seed)
     }
 
-    /// As [`Scoreboard::new`], with `num_placed` things in each scene (two or three).
-    pub fn with_things(
+    /// As [`Scoreboard::new`], with `num_placed` classes in each scene (two or three).
+    pub fn with_classes(
         num_placed: usize,
         world: &Arc<World>,
         sounding: &[usize],
@@ -95,30 +95,30 @@ impl Scoreboard {
         seed: u64,
     ) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Validation, 2, sounding.len() as u64);
-        let mut things = Vec::new();
+        let mut classes = Vec::new();
         let whole = if sounding.len() < RETRIEVAL { sounding.len() } else { sounding.len() / RETRIEVAL * RETRIEVAL };
-        while things.len() < count {
+        while classes.len() < count {
             let mut order = sounding.to_vec();
             order.shuffle(&mut rng);
-            things.extend(order.into_iter().take(whole));
+            classes.extend(order.into_iter().take(whole));
         }
-        things.truncate(count);
+        classes.truncate(count);
         let mut questions = Vec::new();
-        for thing in things {
-            let scene = world.scene(Split::HeldOut, num_placed, Some(thing), &mut rng);
-            let mut others = scene.placed.iter().filter(|placed| placed.thing != thing);
-            let own = scene.placed.iter().find(|placed| placed.thing == thing);
+        for class in classes {
+            let scene = world.scene(Split::HeldOut, num_placed, Some(class), &mut rng);
+            let mut others = scene.placed.iter().filter(|placed| placed.class != class);
+            let own = scene.placed.iter().find(|placed| placed.class == class);
             let (Some(own), Some(other)) = (own, others.next()) else { continue };
             questions.push(Question {
                 pixels: pixels(&scene)?,
-                thing,
-                other_thing: other.thing,
+                class,
+                other_class: other.class,
                 own: own.mask.clone(),
                 other: other.mask.clone(),
                 third: others.next().map(|placed| placed.mask.clone()),
             });
         }
-        Ok(Self { questions, num_things: world.things.len(), features: Vec::new() })
+        Ok(Self { questions, num_classes: world.classes.len(), features: Vec::new() })
     }
 
     /// Lets the encoder of `acl` hear a held-out sound for each scene.
@@ -134,14 +134,14 @@ impl Scoreboard {
 
     /// What sounds in each scene.
     pub fn sounding(&self) -> Vec<usize> {
-        self.questions.iter().map(|question| question.thing).collect()
+        self.questions.iter().map(|question| question.class).collect()
     }
 
     pub fn num_questions(&self) -> usize {
         self.questions.len()
     }
 
-    /// The mean share of the picture that the sounding thing covers: what a random point hits.
+    /// The mean share of the picture that the sounding class covers: what a random point hits.
     pub fn mean_area(&self) -> f64 {
         let area = |q: &Question| q.own.iter().filter(|inside| **inside).count() as f64 / q.own.len() as f64;
         self.questions.iter().map(area).sum::<f64>() / self.questions.len().max(1) as f64
@@ -202,9 +202,9 @@ impl Scoreboard {
 
     /// Scores the name of what sounds: the oracle.
     pub fn score_names(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary, offset: f32) -> Result<Scores> {
-        let names = embed_plain_names(clipseg, vocabulary, self.num_things)?;
-        let things: Vec<u32> = self.questions.iter().map(|question| question.thing as u32).collect();
-        let embeddings = names.index_select(&Tensor::new(things, &Device::Cpu)?, 0)?;
+        let names = embed_plain_names(clipseg, vocabulary, self.num_classes)?;
+        let classes: Vec<u32> = self.questions.iter().map(|question| question.class as u32).collect();
+        let embeddings = names.index_select(&Tensor::new(classes, &Device::Cpu)?, 0)?;
         Ok(self.score(&self.draw(clipseg, &embeddings, offset)?))
     }
 
@@ -247,9 +247,9 @@ impl Scoreboard {
         self.score(&vec![heatmap; self.questions.len()])
     }
 
-    /// The share of the sounding things that CLIP names right when their picture is masked by their true mask.
+    /// The share of the sounding classes that CLIP names right when their picture is masked by their true mask.
     pub fn name_cut_outs(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<f64> {
-        let names = unit(&embed_plain_names(clipseg, vocabulary, self.num_things)?)?;
+        let names = unit(&embed_plain_names(clipseg, vocabulary, self.num_classes)?)?;
         let mut right = 0;
         for (first, count) in self.chunks(CHUNK) {
             let questions = &self.questions[first..first + count];
@@ -258,7 +258,7 @@ impl Scoreboard {
             let states = clipseg.clip.vision_model.forward(&cut_outs)?.hidden_states;
             let embeddings = clipseg.clip.embed_image(&states[states.len() - 1])?;
             let guesses = unit(&embeddings)?.matmul(&names.t()?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
-            right += guesses.iter().zip(questions).filter(|(guess, q)| **guess as usize == q.thing).count();
+            right += guesses.iter().zip(questions).filter(|(guess, q)| **guess as usize == q.class).count();
         }
         Ok(right as f64 / self.questions.len().max(1) as f64)
     }

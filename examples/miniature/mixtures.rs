@@ -1,4 +1,4 @@
-//! Two things sounding at once: does one heatmap find both?
+//! Two classes sounding at once: does one heatmap find both?
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ const HEAD: [&str; 6] = [
     "both half covered",
 ];
 
-/// Scenes of three things, of which two sound and the third is silent.
+/// Scenes of three classes, of which two sound and the third is silent.
 pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
-    let mut board = Scoreboard::with_things(3, &probe.world, &probe.heard, probe.num_scenes(), probe.seed)?;
+    let mut board = Scoreboard::with_classes(3, &probe.world, &probe.heard, probe.num_scenes(), probe.seed)?;
     board.questions.retain(|question| question.third.is_some());
-    let others: Vec<usize> = board.questions.iter().map(|question| question.other_thing).collect();
+    let others: Vec<usize> = board.questions.iter().map(|question| question.other_class).collect();
     let first = probe.ear.sounds(&board.sounding(), Split::HeldOut, probe.seed);
     let second = probe.ear.sounds(&others, Split::HeldOut, probe.seed ^ 1);
     let both: Vec<Vec<f32>> = first.iter().zip(&second).map(|(own, other)| mixed(own, other)).collect();
@@ -47,7 +47,7 @@ pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
     });
     let cells: Vec<Vec<String>> = cells.chain([chance.to_vec()]).collect();
     let text = format!(
-        "## Two things sounding at once\n\n{} held-out scenes of three things. The sounds of two of them, equally loud, are \
+        "## Two classes sounding at once\n\n{} held-out scenes of three classes. The sounds of two of them, equally loud, are \
          mixed; the third is silent. *Above the third*: the mean of the heatmap inside the one is above that inside the \
          silent one; *half covered*: the mask (heatmap above ½) covers at least half of each of the two.\n\n{}",
         board.num_questions(),
@@ -61,16 +61,16 @@ pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
 fn found(questions: &[Question], heatmaps: &[Vec<f32>]) -> [f64; 5] {
     let mut counts = [0usize; 5];
     for (question, heatmap) in questions.iter().zip(heatmaps) {
-        let things = [&question.own, &question.other];
+        let classes = [&question.own, &question.other];
         let silent = question.third.as_ref().map_or(0.0, |mask| mean_inside(heatmap, mask));
-        let above = things.map(|mask| mean_inside(heatmap, mask) > silent);
+        let above = classes.map(|mask| mean_inside(heatmap, mask) > silent);
         let covered: Vec<f32> = heatmap.iter().map(|value| f32::from(u8::from(*value > 0.5))).collect();
         let holds = [
             peak(heatmap).is_some_and(|at| question.own[at] || question.other[at]),
             above[0] && above[1],
             above[0],
             above[1],
-            things.iter().all(|mask| mean_inside(&covered, mask) >= 0.5),
+            classes.iter().all(|mask| mean_inside(&covered, mask) >= 0.5),
         ];
         counts.iter_mut().zip(holds).for_each(|(count, holds)| *count += usize::from(holds));
     }

@@ -4,7 +4,7 @@
 //!
 //! | | published | here | because |
 //! |---|---|---|---|
-//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; a thing still covers several patches |
+//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; a class still covers several patches |
 //! | sounds | 10 s, 128 mel bins | 4 s, 64 mel bins | the recordings are short; half the bins are half the patches |
 //! | width of text, vision, BEATs | 512, 768, 768 | 128 | some eighty names, no sentences |
 //! | blocks of text, vision, BEATs | 12, 12, 12 | 3, 6, 5 | as above |
@@ -12,14 +12,13 @@
 //! | prompt | "A photo of {}" in CLIP's tokens | "a photo of {}" in its own | as above |
 //! | fbank mean, deviation | AudioSet's | measured on training sounds | another front end, other sounds |
 //! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they belong to the frozen decoder's logits |
-//! | expected area | 0.4 | measured, about 0.07 | it belongs to the things' true sizes |
+//! | expected area | 0.4 | measured, about 0.07 | it belongs to the classes' true sizes |
 //! | learning rate | 1e-4, constant | 5e-4, warm-up, cosine | a few thousand steps in place of 20 epochs of VGG-Sound |
 //! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | one for all stages, and towers trained from scratch want it |
 //! | batch | 8, gradients of two averaged | 16 | as many pairs a step, and more of them to be told apart |
-//! | pairs | recorded together | scenes of one thing for a quarter of the steps, then of one to three | one thing says what sounds, several say where |
+//! | pairs | recorded together | scenes of one class for a quarter of the steps, then of one to three | one class says what sounds, several say where |
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -29,7 +28,6 @@ use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
 use soundsight::beats::BeatsConfig;
 use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
 use soundsight::clipseg::ClipSegConfig;
-use soundsight::files::write_atomically;
 use soundsight::train::save_tensors;
 
 /// Side of the pictures in pixels.
@@ -69,12 +67,12 @@ impl Vocabulary {
         self.entries.len()
     }
 
-    /// The id of the name of thing `thing`.
-    pub fn name(&self, thing: usize) -> u32 {
-        self.names.get(thing).copied().unwrap_or(0)
+    /// The id of the name of class `class`.
+    pub fn name(&self, class: usize) -> u32 {
+        self.names.get(class).copied().unwrap_or(0)
     }
 
-    /// The names of all things, in their order.
+    /// The names of all classes, in their order.
     fn names(&self) -> &[String] {
         let first = 1 + WORDS.len();
         &self.entries[first..first + self.names.len()]
@@ -102,7 +100,7 @@ impl Vocabulary {
 }
 
 /// The sizes. `fbank` are mean and standard deviation of the sounds' log mel energies.
-pub fn config(vocabulary: &Vocabulary, num_things: usize, fbank: (f32, f32)) -> ModelConfig {
+pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) -> ModelConfig {
     let text_config = ClipTextConfig {
         vocab_size: vocabulary.size(),
         hidden_size: WIDTH,
@@ -143,7 +141,7 @@ pub fn config(vocabulary: &Vocabulary, num_things: usize, fbank: (f32, f32)) -> 
         // 4 s have no distances beyond.
         num_buckets: 64,
         max_distance: 128,
-        predictor_class: num_things,
+        predictor_class: num_classes,
         ..BeatsConfig::iter3_plus()
     };
     let acl = AclConfig {
@@ -175,7 +173,7 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     Ok(sorted.into_iter().collect())
 }
 
-/// Makes `folder` a model directory with these weights in f16; it says which things the model knows.
+/// Makes `folder` a model directory with these weights in f16; it says which classes the model knows.
 pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     for (name, tensors) in [("beats", &weights.beats), ("clipseg", &weights.clipseg), ("acl", &weights.acl)] {
@@ -184,12 +182,11 @@ pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary,
     }
     write_json(&folder.join("tokenizer.json"), &vocabulary.json())?;
     let ModelConfig { beats, clipseg, acl } = config;
-    let things = vocabulary.names();
-    let config = json!({ "beats": beats, "clipseg": clipseg, "acl": acl, "things": things });
+    let classes = vocabulary.names();
+    let config = json!({ "beats": beats, "clipseg": clipseg, "acl": acl, "classes": classes });
     write_json(&folder.join("config.json"), &config)
 }
 
 pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
-    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(soundsight::Error::io(path, "write")))?;
-    Ok(())
+    crate::write::write(path, format!("{value:#}\n").as_bytes())
 }

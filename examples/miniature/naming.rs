@@ -38,18 +38,18 @@ pub struct NamingObjective<'a> {
     pub clipseg: ClipSeg,
     pub vars: Vars,
     pub vocabulary: &'a Vocabulary,
-    pub num_things: usize,
+    pub num_classes: usize,
     pub scoreboard: &'a Scoreboard,
 }
 
-/// Text embeddings `[K, P]` of the names of all things in the words "{before} {name}", one `before` for each.
+/// Text embeddings `[K, P]` of the names of all classes in the words "{before} {name}", one `before` for each.
 pub fn embed_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, before: &[&[&str]]) -> Result<Tensor> {
     let prompts: Vec<Vec<u32>> = before
         .iter()
         .enumerate()
-        .map(|(thing, before)| {
+        .map(|(class, before)| {
             let ids = vocabulary.prompt(before);
-            ids.before.into_iter().chain([vocabulary.name(thing)]).chain(ids.after).collect()
+            ids.before.into_iter().chain([vocabulary.name(class)]).chain(ids.after).collect()
         })
         .collect();
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -63,8 +63,8 @@ pub fn embed_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, before: &[&[&str]
 }
 
 /// Text embeddings `[K, P]` of all names in the prompt of ACL.
-pub fn embed_plain_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, num_things: usize) -> Result<Tensor> {
-    embed_names(clipseg, vocabulary, &vec![TEMPLATES[0].0; num_things])
+pub fn embed_plain_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, num_classes: usize) -> Result<Tensor> {
+    embed_names(clipseg, vocabulary, &vec![TEMPLATES[0].0; num_classes])
 }
 
 /// `x / ‖x‖` over the last dimension.
@@ -111,7 +111,7 @@ impl NamingObjective<'_> {
                 }
             })
         };
-        (0..self.num_things).map(|_| pick(rng.random_range(0..total)).unwrap_or(TEMPLATES[0].0)).collect()
+        (0..self.num_classes).map(|_| pick(rng.random_range(0..total)).unwrap_or(TEMPLATES[0].0)).collect()
     }
 }
 
@@ -154,7 +154,7 @@ impl Objective for NamingObjective<'_> {
         let whole = ((whole * &batch.shares)?.sum_all()? * (-1.0 / scenes_count as f64))?;
 
         let dense = clip.dense_features(&scenes.hidden_states[num_blocks - 1])?.flatten_to(1)?; // [B·G·G, P]
-        let (places, owners) = &batch.thing_patches;
+        let (places, owners) = &batch.class_patches;
         let of = |places: &Tensor| log_probabilities(&dense.index_select(places, 0)?, &names);
         let zero = Tensor::zeros((), DType::F32, &Device::Cpu)?;
         let patches = match places.elem_count() {
@@ -164,15 +164,15 @@ impl Objective for NamingObjective<'_> {
         // The distance from the uniform distribution: a patch that shows nothing names nothing.
         let nothing = match batch.nothing_patches.elem_count() {
             0 => zero.clone(),
-            _ => of(&batch.nothing_patches)?.mean_all()?.affine(-1.0, -(self.num_things as f64).ln())?,
+            _ => of(&batch.nothing_patches)?.mean_all()?.affine(-1.0, -(self.num_classes as f64).ln())?,
         };
 
         let cut_outs = clip.vision_model.forward(&batch.cut_outs)?;
         let cut_outs = clip.embed_image(&cut_outs.hidden_states[num_blocks])?;
         let cut_outs = log_probabilities(&cut_outs, &names)?;
         let guesses = cut_outs.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        let right = guesses.iter().zip(batch.cut_out_things.to_vec1::<u32>()?).filter(|(a, b)| **a == *b).count();
-        let cut_out = cross_entropy(&cut_outs, &batch.cut_out_things)?;
+        let right = guesses.iter().zip(batch.cut_out_objects.to_vec1::<u32>()?).filter(|(a, b)| **a == *b).count();
+        let cut_out = cross_entropy(&cut_outs, &batch.cut_out_objects)?;
 
         let terms = [
             ("mask", MASK, mask),

@@ -1,14 +1,11 @@
 //! Plots as SVG files.
 
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use soundsight::Error;
-use soundsight::files::write_atomically;
 
 const SIZE: (u32, u32) = (720, 420);
 const FONT: &str = "sans-serif";
@@ -194,7 +191,7 @@ fn draw(
     };
     drawn().map_err(|error| anyhow!("{}: cannot draw: {error}", path.display()))?;
     drop(area);
-    Ok(write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path, "write")))?)
+    std::fs::write(path, svg).with_context(|| format!("{}: cannot write", path.display()))
 }
 
 /// From the least to the greatest; wider than nothing.

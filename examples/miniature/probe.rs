@@ -1,4 +1,4 @@
-//! What a finished model can take: disturbed sounds, two things at once, sounds from outside the scene, silence.
+//! What a finished model can take: disturbed sounds, two classes at once, sounds from outside the scene, silence.
 #![allow(clippy::print_stdout)] // a program talks
 
 use std::collections::BTreeMap;
@@ -24,10 +24,10 @@ use crate::world::{Split, World};
 
 /// What all probes share.
 pub struct Probe {
-    /// Of scenes of two things.
+    /// Of scenes of two classes.
     board: Scoreboard,
     pub world: Arc<World>,
-    /// The things that may sound.
+    /// The classes that may sound.
     pub heard: Vec<usize>,
     pub ear: Ear,
     pub seed: u64,
@@ -41,16 +41,16 @@ pub struct Probe {
 /// Probes `RUN/model`; figures into `RUN/probe.json`, tables and plots into the document.
 pub fn probe(run: &Run, docs: &Docs) -> Result<()> {
     let (trained, files) = run.load(&run.out.join("model"))?;
-    let (found, expected) = (files.things.unwrap_or_default(), run.world.names());
+    let (found, expected) = (files.classes.unwrap_or_default(), run.world.names());
     ensure!(
         found == expected,
-        "{}: expected a model of the stamps' {} things, found one of {}; other stamps, or an earlier version's model?",
+        "{}: expected a model of the stamps' {} classes, found one of {}; other stamps, or an earlier version's model?",
         files.name,
         expected.len(),
         found.len()
     );
     let (untrained, _) = run.load(&run.out.join("frozen"))?;
-    let heard: Vec<usize> = (0..run.world.things.len()).filter(|thing| !run.world.things[*thing].unheard).collect();
+    let heard: Vec<usize> = (0..run.world.classes.len()).filter(|class| !run.world.classes[*class].unheard).collect();
     let board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     let ear = run.ear()?;
     let sounds = ear.sounds(&board.sounding(), Split::HeldOut, run.seed);
@@ -113,7 +113,7 @@ impl Probe {
         let figures: BTreeMap<&String, Value> =
             measured.iter().map(|([name, _], scores)| (name, scores.json())).collect();
         let text = format!(
-            "## Disturbed sounds\n\n{} held-out scenes of two things; \"pitch\" plays the sound faster or slower, a short \
+            "## Disturbed sounds\n\n{} held-out scenes of two classes; \"pitch\" plays the sound faster or slower, a short \
              sound begins at its onset and is followed by silence. Chance: which 50 %, peak {} %.\n\n{}\n{shows}",
             self.board.num_questions(),
             percent(self.board.mean_area()),
@@ -153,7 +153,7 @@ impl Probe {
         let areas = kinds.map(|(name, values)| (name, auroc(&present, values)));
         let rows = kinds.iter().zip(areas).map(|((name, values), (_, area))| row(name, values, format!("{area:.3}")));
         let rows: Vec<_> =
-            std::iter::once(row("sound of a thing in the scene", &present, String::new())).chain(rows).collect();
+            std::iter::once(row("sound of a class in the scene", &present, String::new())).chain(rows).collect();
         let text = format!(
             "## Sounds from outside the scene, and silence\n\nThe confidence (cosine of what the mask covers and the sound) \
              of {} pairs that belong together, against what should not be found. AUROC: how well the confidence tells them \
@@ -180,7 +180,7 @@ impl Probe {
             .collect();
         let head = ["", "sound → picture, first", "in the best five", "picture → sound, first", "in the best five"];
         let text = format!(
-            "## Retrieval both ways\n\nIn groups of {RETRIEVAL} held-out pairs, each picture with a second thing that is silent: \
+            "## Retrieval both ways\n\nIn groups of {RETRIEVAL} held-out pairs, each picture with a second class that is silent: \
              by the confidence, which picture belongs to a sound, and which sound to a picture?\n\n{}",
             table(&head, &rows)
         );

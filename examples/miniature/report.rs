@@ -18,19 +18,19 @@ use crate::world::Split;
 const VARIATIONS: usize = 6;
 
 /// Held-out variations of all sounds.
-pub fn held_out_sounds(ear: &Ear, num_things: usize, variations: usize, seed: u64) -> soundsight::Result<SoundBatch> {
-    let things: Vec<usize> = (0..variations).flat_map(|_| 0..num_things).collect();
-    let fbanks = Tensor::stack(&ear.fbanks(&things, Split::HeldOut, seed)?, 0)?;
-    let things: Vec<u32> = things.into_iter().map(|thing| thing as u32).collect();
-    Ok(SoundBatch { fbanks, things: Tensor::new(things, &Device::Cpu)? })
+pub fn held_out_sounds(ear: &Ear, num_classes: usize, variations: usize, seed: u64) -> soundsight::Result<SoundBatch> {
+    let classes: Vec<usize> = (0..variations).flat_map(|_| 0..num_classes).collect();
+    let fbanks = Tensor::stack(&ear.fbanks(&classes, Split::HeldOut, seed)?, 0)?;
+    let classes: Vec<u32> = classes.into_iter().map(|class| class as u32).collect();
+    Ok(SoundBatch { fbanks, classes: Tensor::new(classes, &Device::Cpu)? })
 }
 
 /// Measures `trained` and, beside it, the same model with a fresh AudioTokenizer.
 pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
     let Run { world, vocabulary, seed, .. } = run;
     let (ear, seed) = (run.ear()?, *seed);
-    let num_things = world.things.len();
-    let (unheard, heard): (Vec<usize>, Vec<usize>) = (0..num_things).partition(|thing| world.things[*thing].unheard);
+    let num_classes = world.classes.len();
+    let (unheard, heard): (Vec<usize>, Vec<usize>) = (0..num_classes).partition(|class| world.classes[*class].unheard);
     let (clipseg, offset) = (&trained.clipseg, trained.masker.offset()?);
     let mut tables = serde_json::Map::new();
     let mut figures = serde_json::Map::new();
@@ -47,7 +47,7 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
             ("random", board.score_random(seed)),
             ("centre", board.score_centre()),
         ];
-        println!("{} scenes, a thing of the {} {name} sounds", board.num_questions(), sounding.len());
+        println!("{} scenes, a class of the {} {name} sounds", board.num_questions(), sounding.len());
         show(&rows, board.mean_area());
         let lead = lead(&rows[1].1, &rows[2].1);
         println!("{:28} p = {:.1e}  p = {:.1e}", "sound above untrained", lead[0].2, lead[1].2);
@@ -70,9 +70,9 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
         let named = board.name_cut_outs(clipseg, vocabulary)?;
         figures.insert(format!("cut_outs_named_{name}"), json!(named));
     }
-    let sounds = held_out_sounds(&ear, num_things, VARIATIONS, seed)?;
+    let sounds = held_out_sounds(&ear, num_classes, VARIATIONS, seed)?;
     figures.insert("sounds_named".to_string(), json!(naming_accuracy(&trained.beats, &sounds)?));
-    figures.insert("naming_chance".to_string(), json!(1.0 / num_things as f64));
+    figures.insert("naming_chance".to_string(), json!(1.0 / num_classes as f64));
     for (name, value) in &figures {
         println!("{name:28} {:6.1} %", 100.0 * value.as_f64().unwrap_or(f64::NAN));
     }

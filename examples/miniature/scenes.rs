@@ -13,11 +13,11 @@ use crate::masks::{coverage, imperfect};
 use crate::model::{NUM_PATCHES, PATCH, SIDE};
 use crate::world::{Scene, Split, World};
 
-/// Names asked of each scene: those of its things first, then others.
+/// Names asked of each scene: those of its classes first, then others.
 pub const NAMES_PER_SCENE: usize = 4;
-/// A patch belongs to the thing that covers more than this share of it,
+/// A patch belongs to the class that covers more than this share of it,
 const MINE: f32 = 0.5;
-/// and to nothing when less than this is covered by all things together.
+/// and to nothing when less than this is covered by all classes together.
 const NOBODYS: f32 = 0.05;
 
 /// The normalised pixels `[3, S, S]` of a scene.
@@ -36,14 +36,14 @@ pub fn mask_tensor(mask: &[bool]) -> Result<Tensor> {
 /// What is asked of one scene.
 pub struct SceneSample {
     pixels: Tensor,
-    /// Which things are in the scene.
-    things: Vec<usize>,
+    /// Which classes are in the scene.
+    classes: Vec<usize>,
     asked: Vec<u32>,
     /// The answers `[names, S, S]`.
     masks: Tensor,
-    /// The picture times an imperfect mask of one of its things.
+    /// The picture times an imperfect mask of one of its classes.
     cut_out: Tensor,
-    cut_out_thing: u32,
+    cut_out_object: u32,
     /// For each patch what it belongs to; `None` at borders.
     patches: Vec<Option<Owner>>,
 }
@@ -51,7 +51,7 @@ pub struct SceneSample {
 /// What a patch shows.
 #[derive(Clone, Copy)]
 enum Owner {
-    Thing(u32),
+    Class(u32),
     Nothing,
 }
 
@@ -59,7 +59,7 @@ enum Owner {
 pub struct SceneBatch {
     /// `[B, 3, S, S]`.
     pub pixels: Tensor,
-    /// The names asked, scene by scene: things `[B·N]`.
+    /// The names asked, scene by scene: classes `[B·N]`.
     pub asked: Tensor,
     /// The answers `[B·N, S, S]`.
     pub masks: Tensor,
@@ -67,12 +67,12 @@ pub struct SceneBatch {
     pub present: Tensor,
     /// Pictures times imperfect masks `[B, 3, S, S]`.
     pub cut_outs: Tensor,
-    /// The things that those show, `[B]`.
-    pub cut_out_things: Tensor,
-    /// Each scene's things with equal shares of 1, `[B, K]`.
+    /// The classes that those show, `[B]`.
+    pub cut_out_objects: Tensor,
+    /// Each scene's classes with equal shares of 1, `[B, K]`.
     pub shares: Tensor,
-    /// Patches (numbers in `[0, B·G·G)`) that show a thing, and that thing.
-    pub thing_patches: (Tensor, Tensor),
+    /// Patches (numbers in `[0, B·G·G)`) that show a class, and that class.
+    pub class_patches: (Tensor, Tensor),
     /// Patches that show nothing.
     pub nothing_patches: Tensor,
 }
@@ -105,11 +105,11 @@ impl Dataset for Scenes {
         let count = rng.random_range(1..=3);
         let scene = self.world.scene(Split::Train, count, None, rng);
         let pixels = pixels(&scene)?;
-        let num_things = self.world.things.len() as u32;
-        let mut asked: Vec<u32> = scene.placed.iter().map(|placed| placed.thing as u32).collect();
+        let num_classes = self.world.classes.len() as u32;
+        let mut asked: Vec<u32> = scene.placed.iter().map(|placed| placed.class as u32).collect();
         while asked.len() < NAMES_PER_SCENE {
-            let other = rng.random_range(0..num_things);
-            if !asked.contains(&other) || num_things as usize <= asked.len() {
+            let other = rng.random_range(0..num_classes);
+            if !asked.contains(&other) || num_classes as usize <= asked.len() {
                 asked.push(other);
             }
         }
@@ -128,7 +128,7 @@ impl Dataset for Scenes {
             for ((patch, total), share) in patches.iter_mut().zip(&mut total).zip(coverage(&placed.mask, SIDE, PATCH)) {
                 *total += share;
                 if share > MINE {
-                    *patch = Some(Owner::Thing(placed.thing as u32));
+                    *patch = Some(Owner::Class(placed.class as u32));
                 } else if matches!(patch, Some(Owner::Nothing)) && *total > NOBODYS {
                     *patch = None;
                 }
@@ -136,9 +136,9 @@ impl Dataset for Scenes {
         }
         Ok(SceneSample {
             cut_out: pixels.broadcast_mul(&mask)?,
-            cut_out_thing: cut_out.thing as u32,
+            cut_out_object: cut_out.class as u32,
             pixels,
-            things: scene.placed.iter().map(|placed| placed.thing).collect(),
+            classes: scene.placed.iter().map(|placed| placed.class).collect(),
             asked,
             masks,
             patches,
@@ -146,30 +146,30 @@ impl Dataset for Scenes {
     }
 
     fn collate(&self, samples: Vec<SceneSample>) -> Result<SceneBatch> {
-        let (batch, things) = (samples.len(), self.world.things.len());
+        let (batch, classes) = (samples.len(), self.world.classes.len());
         let stack = |part: fn(&SceneSample) -> &Tensor| Tensor::stack(&samples.iter().map(part).collect::<Vec<_>>(), 0);
-        let mut shares = vec![0f32; batch * things];
+        let mut shares = vec![0f32; batch * classes];
         let (mut present, mut asked) = (Vec::new(), Vec::new());
         let (mut places, mut owners, mut nothing) = (Vec::new(), Vec::new(), Vec::new());
         for (b, sample) in samples.iter().enumerate() {
-            for thing in &sample.things {
-                shares[b * things + thing] = 1.0 / sample.things.len() as f32;
+            for class in &sample.classes {
+                shares[b * classes + class] = 1.0 / sample.classes.len() as f32;
             }
             asked.extend(&sample.asked);
-            present.extend((0..NAMES_PER_SCENE).map(|i| f32::from(u8::from(i < sample.things.len()))));
+            present.extend((0..NAMES_PER_SCENE).map(|i| f32::from(u8::from(i < sample.classes.len()))));
             for (patch, owner) in sample.patches.iter().enumerate() {
                 let place = (b * NUM_PATCHES + patch) as u32;
                 match owner {
-                    Some(Owner::Thing(thing)) => {
+                    Some(Owner::Class(class)) => {
                         places.push(place);
-                        owners.push(*thing);
+                        owners.push(*class);
                     }
                     Some(Owner::Nothing) => nothing.push(place),
                     None => {}
                 }
             }
         }
-        let cut_out_things: Vec<u32> = samples.iter().map(|sample| sample.cut_out_thing).collect();
+        let cut_out_objects: Vec<u32> = samples.iter().map(|sample| sample.cut_out_object).collect();
         let list = |values: Vec<u32>| Tensor::new(values, &Device::Cpu);
         Ok(SceneBatch {
             pixels: stack(|sample| &sample.pixels)?,
@@ -177,9 +177,9 @@ impl Dataset for Scenes {
             masks: stack(|sample| &sample.masks)?.flatten_to(1)?,
             present: Tensor::new(present, &Device::Cpu)?,
             cut_outs: stack(|sample| &sample.cut_out)?,
-            cut_out_things: list(cut_out_things)?,
-            shares: Tensor::from_vec(shares, (batch, things), &Device::Cpu)?,
-            thing_patches: (list(places)?, list(owners)?),
+            cut_out_objects: list(cut_out_objects)?,
+            shares: Tensor::from_vec(shares, (batch, classes), &Device::Cpu)?,
+            class_patches: (list(places)?, list(owners)?),
             nothing_patches: list(nothing)?,
         })
     }

@@ -28,9 +28,9 @@ impl Ear {
         Ok(Self { world, frontend: AudioFrontend::new(frontend)? })
     }
 
-    /// The normalised fbank `[T, M]` of a variation of thing `thing`'s sound.
-    pub fn fbank(&self, thing: usize, split: Split, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        self.listen_to(&self.world.sound(thing, split, rng))
+    /// The normalised fbank `[T, M]` of a variation of class `class`'s sound.
+    pub fn fbank(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        self.listen_to(&self.world.sound(class, split, rng))
     }
 
     fn listen_to(&self, sound: &[f32]) -> Result<Tensor> {
@@ -44,24 +44,24 @@ impl Ear {
     }
 
     /// Sounds whose random numbers are named by `seed` and their place in the list.
-    pub fn sounds(&self, things: &[usize], split: Split, seed: u64) -> Vec<Vec<f32>> {
-        let of = |(place, thing): (usize, &usize)| {
-            self.world.sound(*thing, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
+    pub fn sounds(&self, classes: &[usize], split: Split, seed: u64) -> Vec<Vec<f32>> {
+        let of = |(place, class): (usize, &usize)| {
+            self.world.sound(*class, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
         };
-        things.par_iter().enumerate().map(of).collect()
+        classes.par_iter().enumerate().map(of).collect()
     }
 
     /// The fbanks of [`Ear::sounds`].
-    pub fn fbanks(&self, things: &[usize], split: Split, seed: u64) -> Result<Vec<Tensor>> {
-        self.listen(&self.sounds(things, split, seed))
+    pub fn fbanks(&self, classes: &[usize], split: Split, seed: u64) -> Result<Vec<Tensor>> {
+        self.listen(&self.sounds(classes, split, seed))
     }
 }
 
 /// Mean and standard deviation of the log mel energies of training sounds, for the front end `config`.
 pub fn fbank_statistics(world: &Arc<World>, config: AudioFrontendConfig, seed: u64) -> Result<(f32, f32)> {
     let ear = Ear::new(world.clone(), AudioFrontendConfig { mean: 0.0, std: 0.5, ..config })?;
-    let things: Vec<usize> = (0..world.things.len()).flat_map(|thing| [thing; 3]).collect();
-    let values = Tensor::stack(&ear.fbanks(&things, Split::Train, seed)?, 0)?.to_dtype(DType::F64)?;
+    let classes: Vec<usize> = (0..world.classes.len()).flat_map(|class| [class; 3]).collect();
+    let values = Tensor::stack(&ear.fbanks(&classes, Split::Train, seed)?, 0)?.to_dtype(DType::F64)?;
     let mean = values.mean_all()?.to_scalar::<f64>()?;
     let variance = (values - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
     Ok((mean as f32, variance.sqrt() as f32))
@@ -97,7 +97,7 @@ pub struct SoundBatch {
     /// `[B, T, M]`.
     pub fbanks: Tensor,
     /// What they are sounds of, `[B]`.
-    pub things: Tensor,
+    pub classes: Tensor,
 }
 
 impl Dataset for NamedSounds {
@@ -113,12 +113,12 @@ impl Dataset for NamedSounds {
     }
 
     fn load(&self, _: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
-        let thing = rng.random_range(0..self.ear.world.things.len());
-        Ok((self.ear.fbank(thing, Split::Train, rng)?, thing as u32))
+        let class = rng.random_range(0..self.ear.world.classes.len());
+        Ok((self.ear.fbank(class, Split::Train, rng)?, class as u32))
     }
 
     fn collate(&self, samples: Vec<Self::Sample>) -> Result<SoundBatch> {
-        let (fbanks, things): (Vec<Tensor>, Vec<u32>) = samples.into_iter().unzip();
-        Ok(SoundBatch { fbanks: Tensor::stack(&fbanks, 0)?, things: Tensor::new(things, &Device::Cpu)? })
+        let (fbanks, classes): (Vec<Tensor>, Vec<u32>) = samples.into_iter().unzip();
+        Ok(SoundBatch { fbanks: Tensor::stack(&fbanks, 0)?, classes: Tensor::new(classes, &Device::Cpu)? })
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use serde_json::json;
-use soundsight::acl::{Acl, Learned};
+use soundsight::acl::{Acl, TrainedHead};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::train::Trainable;
 use soundsight::train::losses::LossWeights;
@@ -72,7 +72,7 @@ impl Run {
     ) -> Result<()> {
         let Foundation { files, acl, pool, start } = foundation;
         let (acl, vars) = fresh_learned(acl, self.seed, *start)?;
-        let heard: Vec<usize> = pool.sounding.iter().map(|(thing, _)| *thing).collect();
+        let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
         let mut scoreboard = self.scoreboard(&heard)?;
         scoreboard.hear(&acl, &self.ear()?, self.seed)?;
         let weights = LossWeights { positive_area: start.area, ..weights };
@@ -87,8 +87,8 @@ impl Run {
         let settings = json!({
             "world": self.settings, "acl": self.config.acl, "losses": weights,
             "masker": start, "variations": self.variations,
-            "clipseg": soundsight::files::sha256(files.clipseg.path())?,
-            "beats": soundsight::files::sha256(files.beats.path())?,
+            "clipseg": files.clipseg.sha256()?,
+            "beats": files.beats.sha256()?,
         });
         self.train(title, folder, recipe, settings, &objective, &source)
     }
@@ -97,7 +97,7 @@ impl Run {
     pub fn learned(&self, acl: &Acl, folder: &Path) -> Result<Acl> {
         let tensors = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter().collect();
         let values = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        Ok(acl.with_learned(Learned::new(acl.config(), values)?))
+        Ok(acl.with_trained_head(TrainedHead::new(acl.config(), values)?))
     }
 
     /// Puts the frozen parts of stage a together with a fresh AudioTokenizer, in half precision as they will be kept.
@@ -125,14 +125,14 @@ impl Run {
     fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
         let heard: Vec<usize> =
-            (0..self.world.things.len()).filter(|thing| !self.world.things[*thing].unheard).collect();
+            (0..self.world.classes.len()).filter(|class| !self.world.classes[*class].unheard).collect();
         let bar =
             common::progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
-        let sounding = heard.into_iter().map(|thing| {
-            let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, thing as u64);
-            let fbanks = (0..self.variations).map(|_| ear.fbank(thing, Split::Train, &mut rng));
+        let sounding = heard.into_iter().map(|class| {
+            let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, class as u64);
+            let fbanks = (0..self.variations).map(|_| ear.fbank(class, Split::Train, &mut rng));
             let fbanks = fbanks.collect::<soundsight::Result<Vec<_>>>()?;
-            Ok((thing, features(acl, &fbanks, |count| bar.inc(count as u64))?))
+            Ok((class, features(acl, &fbanks, |count| bar.inc(count as u64))?))
         });
         let sounding = sounding.collect::<Result<Vec<_>>>()?;
         bar.finish_and_clear();
@@ -157,7 +157,7 @@ impl Run {
         let minutes = ["clip", "beats", "acl"].map(|stage| (stage, read_minutes(&self.out.join(stage))));
         let minutes: BTreeMap<&str, f64> = minutes.into_iter().collect();
         let report = json!({
-            "seed": self.seed, "minutes": minutes, "things": self.world.names(), "weight_bytes": bytes,
+            "seed": self.seed, "minutes": minutes, "classes": self.world.names(), "weight_bytes": bytes,
             "measured": measured,
         });
         write_json(&self.out.join("report.json"), &report)

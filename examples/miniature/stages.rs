@@ -66,7 +66,7 @@ pub struct Run {
     pub config: ModelConfig,
     /// Of the world: what must be the same when a stage is resumed.
     pub settings: Value,
-    /// Sound variations of each thing in stage b.
+    /// Sound variations of each class in stage b.
     pub variations: usize,
     /// Held-out scenes that a finished model is measured on.
     pub scenes: usize,
@@ -99,13 +99,13 @@ impl Run {
         }
         let residual = (2.0 * self.config.clipseg.vision_config.num_hidden_layers as f64).powf(-0.5);
         let (clipseg, vars) = fresh(self.seed, 1, residual, |vb| ClipSeg::new(&self.config.clipseg, vb))?;
-        let all: Vec<usize> = (0..self.world.things.len()).collect();
+        let all: Vec<usize> = (0..self.world.classes.len()).collect();
         let scoreboard = self.scoreboard(&all)?;
         let objective = NamingObjective {
             clipseg,
             vars,
             vocabulary: &self.vocabulary,
-            num_things: self.world.things.len(),
+            num_classes: self.world.classes.len(),
             scoreboard: &scoreboard,
         };
         let loader =
@@ -131,7 +131,7 @@ impl Run {
         let residual = (8.0 * self.config.beats.encoder_layers as f64).powf(-0.25);
         let (beats, vars) = fresh(self.seed, 2, residual, |vb| Beats::new(&self.config.beats, vb))?;
         let ear = self.ear()?;
-        let held_out = held_out_sounds(&ear, self.world.things.len(), VALIDATION_VARIATIONS, self.seed)?;
+        let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed)?;
         let objective = HearingObjective { beats, vars, held_out };
         let loader = self.loader(&folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
         let settings = json!({ "world": self.settings, "beats": self.config.beats, "acl": self.config.acl });

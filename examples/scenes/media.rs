@@ -1,13 +1,12 @@
-//! The files of `examples/media`: larger scenes before painted landscapes, and the sounds of their things.
+//! The files of `examples/media`: larger scenes before painted landscapes, and the sounds of their classes.
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::codecs::jpeg::JpegEncoder;
+use soundsight::Waveform;
 use soundsight::data::random::{Purpose, stream};
-use soundsight::files::write_atomically;
-use soundsight::{Error, Waveform};
 
 use crate::world::{Canvas, Clouds, CutOut, Patch, Pose, Recording, SAMPLE_RATE, Tint, Variation, wav};
 
@@ -92,7 +91,7 @@ fn scenes() -> Vec<(&'static str, Landscape, Vec<Actor>)> {
     ]
 }
 
-/// Writes every scene as `<scene>.jpg`, and `<thing>.wav` for each of their things, into the folder `out`.
+/// Writes every scene as `<scene>.jpg`, and `<class>.wav` for each of their classes, into the folder `out`.
 pub fn write(stamps: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     for (number, (name, landscape, actors)) in scenes().into_iter().enumerate() {
@@ -104,8 +103,8 @@ pub fn write(stamps: &Path, out: &Path) -> Result<()> {
 
             let file = stamps.join(actor.stamp).with_extension("ogg");
             let sound = repeated(&file)?;
-            let thing = file.file_stem().unwrap_or_default();
-            save(&out.join(thing).with_extension("wav"), &wav(&sound)?)?;
+            let class = file.file_stem().unwrap_or_default();
+            save(&out.join(class).with_extension("wav"), &wav(&sound)?)?;
         }
         let mut jpeg = Cursor::new(Vec::new());
         canvas.to_picture().write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))?;
@@ -115,7 +114,7 @@ pub fn write(stamps: &Path, out: &Path) -> Result<()> {
 }
 
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    Ok(write_atomically(path, |file| file.write_all(bytes).map_err(Error::io(path, "write")))?)
+    std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 
 /// The recording in `file`, again and again with short pauses; nothing else is changed.

@@ -15,5 +15,5 @@ pub use audio_tokenizer::AudioTokenizer;
 pub(crate) use audio_tokenizer::l2_normalize;
 pub use config::{AclConfig, ModelConfig, PromptIds};
 pub use masker::{ImageMasker, feature_mask, masked_features};
-pub use model::{Acl, ImageFeatures, Learned};
+pub use model::{Acl, ImageFeatures, TrainedHead};
 pub use prompt::Prompt;

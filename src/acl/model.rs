@@ -21,16 +21,16 @@ pub struct ImageFeatures {
     pub deepest: Tensor,
 }
 
-/// The parts that ACL learns; everything else is frozen.
+/// What ACL trains, the AudioTokenizer and the image-level masker; everything else is frozen.
 #[derive(Clone, Debug)]
-pub struct Learned {
+pub struct TrainedHead {
     /// From audio features to the audio token.
     pub audio_tokenizer: AudioTokenizer,
     /// From logits to the heatmap.
     pub masker: ImageMasker,
 }
 
-impl Learned {
+impl TrainedHead {
     /// The parts with the weights `audio_proj.…` and `masker_i.…` of `vb`, in the sizes of `config`.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Acl {
     ) -> Result<Self> {
         config.validate()?;
         let (beats, clipseg) = (Beats::new(&config.beats, beats)?, ClipSeg::new(&config.clipseg, clipseg)?);
-        Self::from_parts(config, prompt, beats, clipseg, Learned::new(config, acl)?)
+        Self::from_parts(config, prompt, beats, clipseg, TrainedHead::new(config, acl)?)
     }
 
     /// The model from parts that were built before, all after `config`.
@@ -88,16 +88,16 @@ impl Acl {
         prompt: &PromptIds,
         beats: Beats,
         clipseg: ClipSeg,
-        learned: Learned,
+        head: TrainedHead,
     ) -> Result<Self> {
         let prompt = Prompt::new(prompt, &clipseg.clip.text_model)?;
-        let Learned { audio_tokenizer, masker } = learned;
+        let TrainedHead { audio_tokenizer, masker } = head;
         Ok(Self { config: config.clone(), beats, clipseg, audio_tokenizer, masker, prompt })
     }
 
-    /// The same encoders with other learned parts; the encoders' weights are shared, not copied.
-    pub fn with_learned(&self, learned: Learned) -> Self {
-        let Learned { audio_tokenizer, masker } = learned;
+    /// The same encoders with another trained head; the encoders' weights are shared, not copied.
+    pub fn with_trained_head(&self, head: TrainedHead) -> Self {
+        let TrainedHead { audio_tokenizer, masker } = head;
         Self { audio_tokenizer, masker, ..self.clone() }
     }
 

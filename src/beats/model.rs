@@ -88,7 +88,7 @@ impl Beats {
     /// state, which is normalised first where the encoder's blocks are pre-norm.
     ///
     /// # Errors
-    /// [`Error::Config`] when the checkpoint has no tagging head or `output` lacks the last block.
+    /// [`Error::Config`] when the checkpoint has no tagging head, [`Error::Argument`] when `output` lacks the last block.
     pub fn tag(&self, output: &BeatsOutput) -> Result<Tensor> {
         Ok(candle_nn::ops::sigmoid(&self.tag_logits(output)?)?)
     }
@@ -104,7 +104,7 @@ impl Beats {
         let needed = self.config.encoder_layers + 1;
         let Some(last) = output.hidden_states.get(needed - 1) else {
             let found = output.hidden_states.len();
-            return Err(Error::config("hidden states for tagging", format!("all {needed}"), found));
+            return Err(Error::argument("hidden states for tagging", format!("all {needed}"), found));
         };
         let last = if self.config.layer_norm_first { self.encoder.layer_norm.forward(last)? } else { last.clone() };
         Ok(predictor.forward(&last)?.mean(1)?)

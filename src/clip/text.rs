@@ -21,12 +21,12 @@ impl TextOutput {
     /// The normalised state at position `ends[b]` of each prompt, `[B, H]`: that of the end token as a rule.
     ///
     /// # Errors
-    /// [`Error::Config`] when there are not as many positions as prompts, or one lies outside.
+    /// [`Error::Argument`] when there are not as many positions as prompts, or one lies outside.
     pub fn pooled(&self, ends: &[usize]) -> Result<Tensor> {
         let (batch, tokens, _) = self.last_hidden_state.dims3()?;
         if ends.len() != batch || ends.iter().any(|end| *end >= tokens) {
             let expected = format!("{batch} positions below {tokens}");
-            return Err(Error::config("end positions of the prompts", expected, format!("{ends:?}")));
+            return Err(Error::argument("end positions of the prompts", expected, format!("{ends:?}")));
         }
         // Rows of one matrix, so that the backward pass scatters once and not once for each prompt.
         let rows: Vec<u32> = ends.iter().enumerate().map(|(b, end)| (b * tokens + end) as u32).collect();

@@ -169,18 +169,18 @@ impl ClipTokenizer {
     /// The same tokenizer cutting texts to `max_length` tokens, start and end included ([`MAX_LENGTH`] at first).
     ///
     /// # Errors
-    /// [`Error::Config`] below 2.
+    /// [`Error::Argument`] below 2.
     pub fn with_max_length(mut self, max_length: usize) -> Result<Self> {
         // Below 2 the library has no room for the start and the end.
         if max_length < 2 {
-            return Err(Error::config("max_length", "at least 2 (start and end)", max_length));
+            return Err(Error::argument("max_length", "at least 2 (start and end)", max_length));
         }
         match &mut self.encoder {
             Encoder::Words { max_length: current, .. } => *current = max_length,
             Encoder::BytePairs(tokenizer) => {
                 tokenizer
                     .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
-                    .map_err(|error| Error::config("max_length", "a length that the tokenizer takes", error))?;
+                    .map_err(|error| Error::argument("max_length", "a length that the tokenizer takes", error))?;
             }
         }
         Ok(self)
@@ -189,7 +189,7 @@ impl ClipTokenizer {
     /// The ids of a text: start, the tokens, end. A text that is too long loses its end, but never the end token.
     ///
     /// # Errors
-    /// [`Error::Config`] for a word that a vocabulary of whole words lacks; byte-pair encoding takes every text.
+    /// [`Error::Argument`] for a word that a vocabulary of whole words lacks; byte-pair encoding takes every text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.encoder {
             Encoder::Words { list, max_length } => {
@@ -202,7 +202,7 @@ impl ClipTokenizer {
             Encoder::BytePairs(tokenizer) => {
                 let encoding = tokenizer
                     .encode_fast(text, true)
-                    .map_err(|error| Error::config("text", "a text that the tokenizer can encode", error))?;
+                    .map_err(|error| Error::argument("text", "a text that the tokenizer can encode", error))?;
                 Ok(encoding.get_ids().to_vec())
             }
         }

@@ -99,11 +99,11 @@ impl VisionTower {
     /// The output of each block in `range` (within the tower) on the hidden state `x` `[B, 1 + G·G, D]` before it.
     ///
     /// # Errors
-    /// [`Error::Config`] for blocks that the tower has not.
+    /// [`Error::Argument`] for a range of blocks that the tower does not have.
     pub fn run_blocks(&self, x: &Tensor, range: Range<usize>) -> Result<Vec<Tensor>> {
         let Some(layers) = self.layers.get(range.clone()) else {
             let expected = format!("within 0..{}", self.num_blocks());
-            return Err(Error::config("blocks of the vision tower", expected, format!("{range:?}")));
+            return Err(Error::argument("blocks of the vision tower", expected, format!("{range:?}")));
         };
         let mut x = x.clone();
         let mut outputs = Vec::with_capacity(layers.len());

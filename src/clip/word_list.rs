@@ -25,7 +25,7 @@ impl WordList {
     /// The ids of the words of `text`, the longest phrase first wherever several fit.
     ///
     /// # Errors
-    /// [`Error::Config`] for a word that is not in the list; there is no token that could stand for it.
+    /// [`Error::Argument`] for a word that is not in the list; there is no token that could stand for it.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let text = text.to_lowercase();
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -56,7 +56,7 @@ impl WordList {
         known.sort_by(|a, b| alike(b).cmp(&alike(a)).then(a.cmp(b)));
         known.truncate(NUM_HINTS);
         let expected = format!("words that this model knows: {}, … ({} in all)", known.join(", "), self.ids.len());
-        Error::config("text", expected, format!("\"{word}\""))
+        Error::argument("text", expected, format!("\"{word}\""))
     }
 }
 

@@ -71,7 +71,7 @@ impl Decoder {
     /// Reduces activations, deepest first, each `[B, N, D]` → `[B, N, R]`.
     ///
     /// # Errors
-    /// [`Error::Config`] for another number of activations, [`Error::Shape`] for another width.
+    /// [`Error::Argument`] for another number of activations, [`Error::Shape`] for another width.
     pub fn reduce(&self, activations: &[&Tensor]) -> Result<Vec<Tensor>> {
         self.check_count(activations.len())?;
         self.reduces.iter().zip(activations).map(|(reduce, x)| reduce.forward(x)).collect()
@@ -81,7 +81,7 @@ impl Decoder {
     /// `[B, 1 + G·G, R]`; → raw logits `[B, S, S]` with S = G·patch.
     ///
     /// # Errors
-    /// [`Error::Config`] for another number of activations, [`Error::Shape`] when the tokens do not make a square or
+    /// [`Error::Argument`] for another number of activations, [`Error::Shape`] when the tokens do not make a square or
     /// batch and condition differ in size.
     pub fn forward(&self, reduced: &[Tensor], condition: &Tensor) -> Result<Tensor> {
         self.check_count(reduced.len())?;
@@ -129,6 +129,6 @@ impl Decoder {
         if found == self.reduces.len() {
             return Ok(());
         }
-        Err(Error::config("activations for the decoder", self.reduces.len().to_string(), found))
+        Err(Error::argument("activations for the decoder", self.reduces.len().to_string(), found))
     }
 }

@@ -49,12 +49,12 @@ impl ClipSeg {
     /// to the decoder's width. Depends on the picture alone, so it can be kept for many conditions.
     ///
     /// # Errors
-    /// [`Error::Config`] when `output` lacks an extracted hidden state.
+    /// [`Error::Argument`] when `output` lacks an extracted hidden state.
     pub fn reduce(&self, output: &VisionOutput) -> Result<Vec<Tensor>> {
         let activations = self.config.extract_layers.iter().rev().map(|layer| {
             output.hidden_states.get(layer + 1).ok_or_else(|| {
                 let found = output.hidden_states.len();
-                Error::config("hidden states of the vision tower", format!("at least {}", layer + 2), found)
+                Error::argument("hidden states of the vision tower", format!("at least {}", layer + 2), found)
             })
         });
         self.decoder.reduce(&activations.collect::<Result<Vec<_>>>()?)

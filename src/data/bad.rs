@@ -24,11 +24,11 @@ impl BadPairs {
     /// 0.01) may be unreadable, kept in the CSV file `path`; what is listed there already is taken over.
     ///
     /// # Errors
-    /// - [`Error::Config`] when `max_bad` is not a fraction.
+    /// - [`Error::Argument`] when `max_bad` is not a fraction.
     /// - [`Error::Io`] when `path` exists and cannot be read, [`Error::Format`] when it is no such list.
     pub fn open(path: &Path, num_pairs: usize, max_bad: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&max_bad) {
-            return Err(Error::config("max_bad", "a fraction from 0 to 1", max_bad));
+            return Err(Error::argument("max_bad", "a fraction from 0 to 1", max_bad));
         }
         let mut reasons = BTreeMap::new();
         if path.exists() {
@@ -75,16 +75,19 @@ impl BadPairs {
     /// Whether the data is still good enough.
     ///
     /// # Errors
-    /// [`Error::Config`] (`max_bad`) when more than the tolerated fraction is unreadable.
+    /// [`Error::TooManyBadPairs`] when more than the tolerated fraction is unreadable.
     pub fn verdict(&self) -> Result<()> {
         let reasons = self.reasons();
         if reasons.len() as f64 <= self.max_bad * self.num_pairs as f64 {
             return Ok(());
         }
-        let expected = format!("at most {} % of {} pairs unreadable", self.max_bad * 100.0, self.num_pairs);
-        let example = reasons.iter().next().map(|(id, reason)| format!("{id}: {reason}")).unwrap_or_default();
-        let found = format!("{}, listed in {}, such as {example}", reasons.len(), self.path.display());
-        Err(Error::config("max_bad", expected, found))
+        Err(Error::TooManyBadPairs {
+            num_bad: reasons.len(),
+            num_pairs: self.num_pairs,
+            max_bad: self.max_bad,
+            list: self.path.clone(),
+            example: reasons.iter().next().map(|(id, reason)| format!("{id}: {reason}")).unwrap_or_default(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writing PNG files.
 
+use std::io::Write;
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -17,14 +18,27 @@ impl Picture {
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<()> {
         write_png(path.as_ref(), &self.pixels, self.size(), ExtendedColorType::Rgb8)
     }
+
+    /// The picture as the bytes of an 8-bit RGB PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Image`] when the encoder fails.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let mut png = Vec::new();
+        encode_png(&mut png, &self.pixels, self.size(), ExtendedColorType::Rgb8).map_err(|error| Error::Image {
+            origin: "pixels".to_owned(),
+            expected: "a picture that PNG can hold".to_owned(),
+            found: error.to_string(),
+        })?;
+        Ok(png)
+    }
 }
 
 /// Writes `samples`, in the layout of `color` (16-bit ones in the machine's byte order), as a PNG of `size`
 /// (width, height), whole or not at all.
 pub(crate) fn write_png(path: &Path, samples: &[u8], size: (usize, usize), color: ExtendedColorType) -> Result<()> {
     files::write_atomically(path, |file| {
-        // No truncation: both sides are at most `MAX_SIDE`.
-        PngEncoder::new(file).write_image(samples, size.0 as u32, size.1 as u32, color).map_err(|error| {
+        encode_png(file, samples, size, color).map_err(|error| {
             let source = match error {
                 ImageError::IoError(source) => source,
                 other => std::io::Error::other(other),
@@ -32,4 +46,14 @@ pub(crate) fn write_png(path: &Path, samples: &[u8], size: (usize, usize), color
             Error::io(path, "write")(source)
         })
     })
+}
+
+fn encode_png(
+    to: impl Write,
+    samples: &[u8],
+    (width, height): (usize, usize),
+    color: ExtendedColorType,
+) -> Result<(), ImageError> {
+    // No truncation: both sides are at most `MAX_SIDE`.
+    PngEncoder::new(to).write_image(samples, width as u32, height as u32, color)
 }

@@ -79,10 +79,14 @@ impl Localizer {
     /// On a CPU as many are under way as there are threads, elsewhere eight; memory grows with that, not with the call.
     ///
     /// # Errors
-    /// As [`Localizer::localize_pair`]; [`Error::Config`] when there are not as many pictures as sounds.
+    /// As [`Localizer::localize_pair`]; [`Error::Argument`] when there are not as many pictures as sounds.
     pub fn localize_pairs(&self, waveforms: &[Waveform], pictures: &[Picture]) -> Result<Vec<Heatmap>> {
         if waveforms.len() != pictures.len() {
-            return Err(Error::config("pictures", format!("{}, one for each sound", waveforms.len()), pictures.len()));
+            return Err(Error::argument(
+                "pictures",
+                format!("{}, one for each sound", waveforms.len()),
+                pictures.len(),
+            ));
         }
         self.shared_out(waveforms.len(), |range| match (&waveforms[range.clone()], &pictures[range]) {
             ([waveform], [picture]) => Ok(vec![self.localize_pair(waveform, picture)?]),

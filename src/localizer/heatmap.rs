@@ -12,7 +12,7 @@ pub struct Heatmap {
     /// Raw logits of the decoder.
     pub logits: Vec<f32>,
     /// `σ(logits + b/w)` in [0, 1]: how much each pixel belongs to the sound.
-    pub heatmap: Vec<f32>,
+    pub scores: Vec<f32>,
     /// How well what the mask covers fits the sound: cosine in [−1, 1].
     pub confidence: f32,
     /// S.
@@ -21,12 +21,12 @@ pub struct Heatmap {
 }
 
 impl Heatmap {
-    pub(super) fn new(logits: Vec<f32>, heatmap: Vec<f32>, size: usize, confidence: f32, offset: f32) -> Result<Self> {
+    pub(super) fn new(logits: Vec<f32>, scores: Vec<f32>, size: usize, confidence: f32, offset: f32) -> Result<Self> {
         if !confidence.is_finite() || logits.iter().any(|logit| !logit.is_finite()) {
             let details = "choose a higher precision, or check the model's weights".to_string();
             return Err(Error::NonFinite { what: "the heatmap".to_string(), details });
         }
-        Ok(Self { logits, heatmap, confidence, size, offset })
+        Ok(Self { logits, scores, confidence, size, offset })
     }
 
     /// The heatmap at `side` × `side`, as benchmarks score it: logits resized bicubically (a = −0.75), then the sigmoid.
@@ -42,7 +42,7 @@ impl Heatmap {
     /// The scores of every pixel of a `width` × `height` picture, for drawing and for measuring in its pixels.
     ///
     /// # Errors
-    /// [`Error::Config`] for a size that no picture has.
+    /// [`Error::Argument`] for a size that no picture has.
     pub fn score_map(&self, width: usize, height: usize) -> Result<ScoreMap> {
         ScoreMap::from_logits(&self.logits, (self.size, self.size), (width, height), self.offset)
     }

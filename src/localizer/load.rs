@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Localizer;
-use crate::acl::{Acl, AclConfig, Learned, ModelConfig, PromptIds};
+use crate::acl::{Acl, AclConfig, ModelConfig, PromptIds, TrainedHead};
 use crate::beats::Beats;
 use crate::clip::tokenizer::ClipTokenizer;
 use crate::clipseg::ClipSeg;
@@ -92,7 +92,7 @@ impl LocalizerBuilder {
     pub fn load_files(self, files: &ModelFiles) -> Result<Localizer> {
         let Self { device, dtype, weights, .. } = self;
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
-            return Err(Error::config("dtype", "F32, F16 or BF16", dtype.as_str()));
+            return Err(Error::argument("dtype", "F32, F16 or BF16", dtype.as_str()));
         }
         let config = ModelConfig::from_files(files)?;
         let tokenizer = files.tokenizer.as_ref().map(open_tokenizer).transpose()?;
@@ -127,10 +127,10 @@ impl Acl {
     ) -> Result<Self> {
         config.validate()?;
         let (beats, clipseg) = (&config.beats, &config.clipseg);
-        let beats = files.beats.load_kept(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
-        let clipseg = files.clipseg.load_kept(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
-        let learned = files.acl.load_kept(device, dtype, weights, &[], |vb| Learned::new(config, vb))?;
-        Self::from_parts(config, prompt, beats, clipseg, learned)
+        let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
+        let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
+        let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
+        Self::from_parts(config, prompt, beats, clipseg, head)
     }
 }
 
@@ -188,15 +188,19 @@ fn prompt_ids(config: &AclConfig, tokenizer: Option<&ClipTokenizer>) -> Result<P
 /// the best of them.
 ///
 /// # Errors
-/// [`Error::Config`] for another name, [`Error::Candle`] when the device cannot be had.
+/// [`Error::Argument`] for another name, [`Error::Device`] when this build or this machine does not have the device.
 pub fn select_device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        "cuda" => Ok(Device::new_cuda(0)?),
-        "metal" => Ok(Device::new_metal(0)?),
-        "auto" if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
-        "auto" if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
+        "cuda" => opened("cuda", Device::new_cuda(0)),
+        "metal" => opened("metal", Device::new_metal(0)),
+        "auto" if candle_core::utils::cuda_is_available() => select_device("cuda"),
+        "auto" if candle_core::utils::metal_is_available() => select_device("metal"),
         "auto" => Ok(Device::Cpu),
-        other => Err(Error::config("device", "auto, cpu, cuda or metal", other)),
+        other => Err(Error::argument("device", "auto, cpu, cuda or metal", other)),
     }
+}
+
+fn opened(name: &str, device: candle_core::Result<Device>) -> Result<Device> {
+    device.map_err(|error| Error::Device { name: name.to_owned(), reason: error.to_string() })
 }

@@ -8,7 +8,7 @@
 //! let whistle = localizer.embed_audio(&Waveform::open("tests/fixtures/mini/clip.wav")?)?;
 //! let picture = localizer.encode_image(&Picture::open("tests/fixtures/mini/frame.png")?)?;
 //! let found = localizer.localize(&whistle, &picture)?;
-//! assert_eq!(found.heatmap.len(), found.size * found.size);
+//! assert_eq!(found.scores.len(), found.size * found.size);
 //!
 //! // From memory, and once for many: two sounds over one picture.
 //! let hum = Waveform::from_samples((0..16_000).map(|i| (i as f32 * 0.03).sin()).collect(), 16_000)?;
@@ -174,10 +174,10 @@ impl Localizer {
     /// Normalised pixels `[B, 3, S, S]` of pictures of any size: resized straight to S × S, whatever their shape.
     ///
     /// # Errors
-    /// As [`Picture::resize`] and [`Picture::to_tensor`]; [`Error::Config`] for an empty batch.
+    /// As [`Picture::resize`] and [`Picture::to_tensor`]; [`Error::Argument`] for an empty batch.
     pub fn pixels(&self, pictures: &[Picture]) -> Result<Tensor> {
         if pictures.is_empty() {
-            return Err(Error::config("batch", "at least one picture", 0));
+            return Err(Error::argument("batch", "at least one picture", 0));
         }
         let side = self.acl.config().acl.image_size;
         let tensor = |p: &Picture| p.resize(side, side)?.to_tensor(&self.normalize, &self.device);
@@ -196,11 +196,10 @@ impl Localizer {
     /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
     ///
     /// # Errors
-    /// [`Error::Config`] when the model came without a tokenizer.
+    /// [`Error::NoTokenizer`] when the model came without one, [`Error::Argument`] for a word that its vocabulary lacks.
     pub fn embed_text(&self, prompt: &str) -> Result<Embedding> {
         let Some(tokenizer) = &self.tokenizer else {
-            let expected = "a model with tokenizer.json, or vocab.json and merges.txt";
-            return Err(Error::config("text prompt", expected, format!("no tokenizer in {}", self.name)));
+            return Err(Error::NoTokenizer { model: self.name.clone() });
         };
         let ids = tokenizer.encode(prompt)?;
         let end = ids.len() - 1;
@@ -298,5 +297,5 @@ impl Localizer {
 
 /// The only element of a batch of one.
 fn first<T>(batch: Vec<T>) -> Result<T> {
-    batch.into_iter().next().ok_or_else(|| Error::config("batch", "at least one", 0))
+    batch.into_iter().next().ok_or_else(|| Error::argument("batch", "at least one", 0))
 }

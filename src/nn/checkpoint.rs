@@ -15,7 +15,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Whatever `f` returns.
-pub fn checkpoint<F>(x: &Tensor, f: F) -> Result<Tensor>
+pub(crate) fn checkpoint<F>(x: &Tensor, f: F) -> Result<Tensor>
 where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// A convolution whose kernel is as large as its stride: the picture is cut into patches, each a token
 /// (Dosovitskiy et al., arXiv 2010.11929).
 #[derive(Clone, Debug)]
-pub struct PatchEmbedding {
+pub(crate) struct PatchEmbedding {
     projection: Linear,
     channels: usize,
     patch: usize,
@@ -54,7 +54,7 @@ impl PatchEmbedding {
 
 /// A transposed convolution whose kernel is as large as its stride: every pixel becomes a square of `scale` × `scale`.
 #[derive(Clone, Debug)]
-pub struct TransposedConv {
+pub(crate) struct TransposedConv {
     projection: Linear,
     out_channels: usize,
     scale: usize,
@@ -98,7 +98,7 @@ impl TransposedConv {
 ///
 /// # Errors
 /// [`Error::Shape`] when the layer is not made for nine times the channels.
-pub fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>) -> Result<Tensor> {
+pub(crate) fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>) -> Result<Tensor> {
     let (_, h, w, _) = x.dims4()?;
     let padded = x.pad_with_zeros(1, 1, 1)?.pad_with_zeros(2, 1, 1)?;
     let neighbours =
@@ -114,7 +114,7 @@ pub fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>) -> Re
 ///
 /// # Errors
 /// [`Error::Candle`] when the builder has no such tensors.
-pub fn conv3x3_weight(in_channels: usize, out_channels: usize, vb: VarBuilder) -> Result<Linear> {
+pub(crate) fn conv3x3_weight(in_channels: usize, out_channels: usize, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get((out_channels, in_channels, 3, 3), "weight")?;
     let bias = vb.get(out_channels, "bias")?;
     Linear::derived(move || {

@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// A table of vectors, looked up by number; kept compressed where the builder says so.
 #[derive(Clone, Debug)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// `[V, D]`, or `Q8_0` blocks `[V, D / 32 · 34]` of type U8.
     table: Tensor,
     dim: usize,
@@ -32,11 +32,6 @@ impl Embedding {
     /// Where the table is.
     pub fn device(&self) -> &Device {
         self.table.device()
-    }
-
-    /// Width D of a vector.
-    pub fn dim(&self) -> usize {
-        self.dim
     }
 
     /// Vectors `[…, D]` of the numbers `ids` `[…]`, of type U32.

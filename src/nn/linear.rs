@@ -179,7 +179,7 @@ impl Linear {
             }
             Weight::Packed(_) => {
                 let found = format!("{:?} on {:?}", x.dtype(), x.device().location());
-                return Err(Error::config("input of a linear layer", "F32 on the CPU, as its weights", found));
+                return Err(Error::argument("input of a linear layer", "F32 on the CPU, as its weights", found));
             }
             Weight::Frozen { weight, bias } => x.contiguous()?.apply_op1(FrozenLinear::new(weight, bias.as_ref()))?,
             Weight::Trainable(recipe) => {

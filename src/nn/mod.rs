@@ -25,15 +25,15 @@ mod testing;
 mod trainable;
 
 pub use activation::Activation;
-pub use attention::{Attention, GatedBias};
-pub use checkpoint::checkpoint;
-pub use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
-pub use embedding::Embedding;
+pub(crate) use attention::{Attention, GatedBias};
+pub(crate) use checkpoint::checkpoint;
+pub(crate) use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
+pub(crate) use embedding::Embedding;
 pub use format::WeightFormat;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use position_conv::PositionConv;
-pub use residual::residual;
+pub(crate) use position_conv::PositionConv;
+pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};

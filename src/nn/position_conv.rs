@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// grouped convolution along the tokens with a wide kernel, padded on both sides by half of it, the surplus output of
 /// an even kernel dropped.
 #[derive(Clone, Debug)]
-pub struct PositionConv {
+pub(crate) struct PositionConv {
     kernel: Kernel,
     bias: Tensor,
     groups: usize,

@@ -12,7 +12,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) when the shapes differ.
-pub fn residual(x: &Tensor, alpha: f64, y: &Tensor) -> Result<Tensor> {
+pub(crate) fn residual(x: &Tensor, alpha: f64, y: &Tensor) -> Result<Tensor> {
     if super::is_cpu_f32(x) && super::is_cpu_f32(y) && x.shape() == y.shape() {
         return Ok(x.contiguous()?.apply_op2(&y.contiguous()?, Fused { alpha })?);
     }

@@ -15,7 +15,7 @@ use super::step::{Activations, StepNoise, StepTerms, step};
 use super::trainable::Trainable;
 use super::trainer::{Objective, StepOutput, Validation};
 use super::validation::Tally;
-use crate::acl::{Acl, Learned, ModelConfig};
+use crate::acl::{Acl, ModelConfig, TrainedHead};
 use crate::data::random::uniform;
 use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, PairBatch, PairDataset, PairReader};
 use crate::error::{Error, Result};
@@ -76,8 +76,8 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         dtype: DType,
     ) -> Result<Self> {
         weights.validate()?;
-        let (learned, vars) = trainable.into_parts();
-        let acl = acl.with_learned(learned);
+        let (head, vars) = trainable.into_parts();
+        let acl = acl.with_trained_head(head);
         let activations = Activations::default();
         Ok(Self { files, acl, vars, weights, activations, device, dtype, cache: None, validation: None })
     }
@@ -170,11 +170,11 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(StepNoise { all_pairs, positive, dropout })
     }
 
-    /// The model with the present values of its learned parts, as constants: nothing that it computes keeps a graph.
+    /// The model with the present values of its trained head, as constants: nothing that it computes keeps a graph.
     fn frozen(&self) -> Result<Acl> {
         let values = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
         let values = VarBuilder::from_tensors(values, DType::F32, &self.device);
-        Ok(self.acl.with_learned(Learned::new(self.acl.config(), values)?))
+        Ok(self.acl.with_trained_head(TrainedHead::new(self.acl.config(), values)?))
     }
 }
 

@@ -16,7 +16,7 @@ pub type Metrics = Vec<(String, f64)>;
 /// A line holds `step`, `epoch` and the metrics, and nothing that depends on the clock: the file of a run that was
 /// killed and resumed equals, byte for byte, that of one that went through.
 #[derive(Debug)]
-pub struct MetricsFile {
+pub(super) struct MetricsFile {
     path: PathBuf,
     file: File,
 }
@@ -27,7 +27,7 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read or written.
-    pub fn open(path: &Path, keep: u64) -> Result<Self> {
+    pub(super) fn open(path: &Path, keep: u64) -> Result<Self> {
         Ok(Self { path: path.to_path_buf(), file: open_at(path, keep)? })
     }
 
@@ -35,7 +35,7 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk fails.
-    pub fn sync(&self) -> Result<u64> {
+    pub(super) fn sync(&self) -> Result<u64> {
         synced_len(&self.file).map_err(Error::io(&self.path, "write"))
     }
 
@@ -43,7 +43,7 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.
-    pub fn append(&mut self, split: &str, step: usize, epoch: usize, metrics: &[(String, f64)]) -> Result<()> {
+    pub(super) fn append(&mut self, split: &str, step: usize, epoch: usize, metrics: &[(String, f64)]) -> Result<()> {
         let mut line = Map::new();
         line.insert("split".to_string(), split.into());
         line.insert("step".to_string(), step.into());

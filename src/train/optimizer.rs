@@ -114,12 +114,12 @@ impl Optimizer {
     /// An optimizer of `parameters`, moments at zero.
     ///
     /// # Errors
-    /// [`Error::Config`] when a setting is out of range, there is nothing to train, a name comes twice, or a group's
-    /// prefix fits no name.
+    /// [`Error::Config`] when a setting is out of range or a group's prefix matches no name, [`Error::Argument`] when
+    /// there is nothing to train or a name occurs twice.
     pub fn new(config: OptimizerConfig, parameters: Vec<(String, Var)>) -> Result<Self> {
         config.validate()?;
         if parameters.is_empty() {
-            return Err(Error::config("trainable tensors", "at least one", "none"));
+            return Err(Error::argument("trainable tensors", "at least one", "none"));
         }
         if let Some(group) =
             config.groups.iter().find(|group| !parameters.iter().any(|(name, _)| name.starts_with(&group.prefix)))
@@ -133,7 +133,7 @@ impl Optimizer {
         let mut slots: Vec<Slot> = Vec::with_capacity(parameters.len());
         for (name, var) in parameters {
             if slots.iter().any(|slot| slot.name == name) {
-                return Err(Error::config("trainable tensors", "different names", format!("`{name}` twice")));
+                return Err(Error::argument("trainable tensors", "different names", format!("`{name}` twice")));
             }
             let group = config.groups.iter().find(|group| name.starts_with(&group.prefix));
             let (lr_multiplier, weight_decay) =

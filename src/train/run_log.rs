@@ -1,14 +1,13 @@
 //! The logs of one run, written together.
 
-use std::io::Cursor;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-
-use image::{ImageFormat, RgbImage};
 
 use super::metrics::{Metrics, MetricsFile};
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
 use crate::files::{remove_unfinished, write_atomically};
+use crate::image::Picture;
 
 /// `metrics.jsonl`, the TensorBoard event file and the sample pictures of a run.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl RunLog {
         epoch: usize,
         metrics: &Metrics,
         subfolder: &str,
-        pictures: &[(String, RgbImage)],
+        pictures: &[(String, Picture)],
     ) -> Result<()> {
         if !metrics.is_empty() {
             self.metrics.append("validation", step, epoch, metrics)?;
@@ -60,17 +59,9 @@ impl RunLog {
         }
         for (name, picture) in pictures {
             let path = folder.join(format!("{}.png", file_name(name)));
-            let mut png = Cursor::new(Vec::new());
-            picture.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::Image {
-                origin: name.clone(),
-                expected: "a picture that PNG can hold".to_string(),
-                found: e.to_string(),
-            })?;
-            let png = png.into_inner();
-            write_atomically(&path, |writer| {
-                std::io::Write::write_all(writer, &png).map_err(Error::io(&path, "write"))
-            })?;
-            self.events.picture(&format!("samples/{name}"), step, picture.dimensions(), &png)?;
+            let png = picture.to_png()?;
+            write_atomically(&path, |writer| writer.write_all(&png).map_err(Error::io(&path, "write")))?;
+            self.events.picture(&format!("samples/{name}"), step, picture.size(), &png)?;
         }
         Ok(())
     }

@@ -24,15 +24,15 @@ pub struct StepNoise {
     pub dropout: Option<Tensor>,
 }
 
-/// What becomes of the vision tower's activations for the masked pictures, most of the memory of a step.
+/// What to do with the activations of the vision tower for the masked pictures, which are most of the memory of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// They stay until the backward pass.
+    /// Store them until the backward pass.
     #[default]
-    Kept,
-    /// Each block's input stays, and the backward pass runs the block again: the same gradients from less memory and one
-    /// more pass of the vision tower.
-    Recomputed,
+    Store,
+    /// Store only the input of each block and run the block again in the backward pass: the same gradients from less
+    /// memory, for one more pass of the vision tower.
+    Recompute,
 }
 
 /// A step's loss with everything that it was made of.
@@ -145,7 +145,7 @@ fn keep_mask(noise: &Tensor) -> Result<Tensor> {
 
 /// The hidden state after the first `count` blocks.
 fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: Activations) -> Result<Tensor> {
-    let kept = if activations == Activations::Kept { count } else { 0 };
+    let kept = if activations == Activations::Store { count } else { 0 };
     let mut x = tower.forward_blocks(pixels, kept)?.hidden_states.swap_remove(kept);
     for block in kept..count {
         let tower = tower.clone(); // a handle

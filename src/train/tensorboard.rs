@@ -22,7 +22,7 @@ const FILE_PREFIX: &str = "events.out.tfevents.";
 
 /// An open event file.
 #[derive(Debug)]
-pub struct EventFile {
+pub(super) struct EventFile {
     path: PathBuf,
     file: File,
     /// The time in seconds since 1970; tests stop it.
@@ -35,7 +35,7 @@ impl EventFile {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read or written.
-    pub fn open(folder: &Path, keep: u64) -> Result<Self> {
+    pub(super) fn open(folder: &Path, keep: u64) -> Result<Self> {
         let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
         let existing = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -60,7 +60,7 @@ impl EventFile {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.
-    pub fn scalars(&mut self, prefix: &str, step: usize, scalars: &[(String, f64)]) -> Result<()> {
+    pub(super) fn scalars(&mut self, prefix: &str, step: usize, scalars: &[(String, f64)]) -> Result<()> {
         let mut summary = Message::default();
         for (name, value) in scalars {
             let mut entry = Message::default();
@@ -75,10 +75,16 @@ impl EventFile {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.
-    pub fn picture(&mut self, tag: &str, step: usize, (width, height): (u32, u32), png: &[u8]) -> Result<()> {
+    pub(super) fn picture(
+        &mut self,
+        tag: &str,
+        step: usize,
+        (width, height): (usize, usize),
+        png: &[u8],
+    ) -> Result<()> {
         let mut image = Message::default();
-        image.integer(1, u64::from(height));
-        image.integer(2, u64::from(width));
+        image.integer(1, height as u64);
+        image.integer(2, width as u64);
         image.integer(3, 3); // colour space: RGB
         image.bytes(4, png);
         let mut entry = Message::default();
@@ -93,7 +99,7 @@ impl EventFile {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk fails.
-    pub fn sync(&self) -> Result<u64> {
+    pub(super) fn sync(&self) -> Result<u64> {
         synced_len(&self.file).map_err(Error::io(&self.path, "write"))
     }
 

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use rand::RngExt;
 
-use crate::acl::{Learned, ModelConfig};
+use crate::acl::{ModelConfig, TrainedHead};
 use crate::data::random::{Purpose, stream};
 use crate::error::Result;
 use crate::weights::Checkpoint;
@@ -14,10 +14,10 @@ use crate::weights::Checkpoint;
 /// Where the masker's scalars w and b start from, as published.
 const MASKER_START: [(&str, f32); 2] = [("masker_i.w", 10.0), ("masker_i.b", 14.0)];
 
-/// ACL's learned parts over f32 variables named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`, `masker_i.b`.
+/// The trained head of ACL over f32 variables named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`, `masker_i.b`.
 #[derive(Debug)]
 pub struct Trainable {
-    learned: Learned,
+    head: TrainedHead,
     vars: Vec<(String, Var)>,
 }
 
@@ -29,7 +29,7 @@ impl Trainable {
     /// [`Error::Candle`](crate::Error::Candle) when the device has no room.
     pub fn from_checkpoint(config: &ModelConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         // Strictly, as for inference: an extra tensor is as wrong as a missing one.
-        checkpoint.load(&Device::Cpu, DType::F32, &[], |vb| Learned::new(config, vb))?;
+        checkpoint.load(&Device::Cpu, DType::F32, &[], |vb| TrainedHead::new(config, vb))?;
         let parts = Self::zeros(config, device)?;
         for (name, var) in &parts.vars {
             // One number may be stored as [] or as [1].
@@ -66,21 +66,21 @@ impl Trainable {
         Ok(parts)
     }
 
-    /// The learned parts, which read the variables, and the variables in the order of their names.
-    pub fn into_parts(self) -> (Learned, Vec<(String, Var)>) {
-        (self.learned, self.vars)
+    /// The head, which reads the variables, and the variables in the order of their names.
+    pub fn into_parts(self) -> (TrainedHead, Vec<(String, Var)>) {
+        (self.head, self.vars)
     }
 
     /// All variables at zero.
     fn zeros(config: &ModelConfig, device: &Device) -> Result<Self> {
         let variables = VarMap::new();
-        let learned = Learned::new(config, VarBuilder::from_varmap(&variables, DType::F32, device))?;
+        let head = TrainedHead::new(config, VarBuilder::from_varmap(&variables, DType::F32, device))?;
         // A panic while the lock was held leaves the map as good as any.
         let map = variables.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut vars: Vec<(String, Var)> = map.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
         vars.sort_by(|(a, _), (b, _)| a.cmp(b));
         drop(map);
-        Ok(Self { learned, vars })
+        Ok(Self { head, vars })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::data::random::{Purpose, stream};
 use crate::data::{BatchSource, Loaded};
 use crate::error::{Error, Result};
 use crate::files::{remove_unfinished, write_atomically};
+use crate::image::Picture;
 
 /// What is trained: a loss over batches, as a function of some trainable tensors.
 pub trait Objective {
@@ -64,7 +65,7 @@ pub struct Validation {
     /// The metrics by name.
     pub metrics: Metrics,
     /// Pictures of fixed samples by name, for the eye.
-    pub pictures: Vec<(String, image::RgbImage)>,
+    pub pictures: Vec<(String, Picture)>,
 }
 
 /// Replaces this process's mean gradients (in the order of the trainable tensors) by the mean over all processes.
@@ -102,13 +103,13 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     /// the loss weights). It is saved and compared on resumption like the trainer's own.
     ///
     /// # Errors
-    /// - [`Error::Config`] when a setting is out of range, or `folder` holds a run already.
+    /// - [`Error::Config`] when a setting is out of range, [`Error::Argument`] when `folder` already holds a run.
     /// - [`Error::Io`] when `folder` cannot be written.
     pub fn start(config: TrainConfig, settings: Value, objective: &'a O, source: &'a S, folder: &Path) -> Result<Self> {
         let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
         if checkpoints.any() {
             let found = format!("the checkpoints of a run in {}", folder.display());
-            return Err(Error::config("run folder", "a new folder, or to resume the run in it", found));
+            return Err(Error::argument("run folder", "a new folder, or to resume the run in it", found));
         }
         let rng = stream(config.seed, Purpose::Training, 0, 0);
         let state = State::new(rng, whole_config(&config, settings, source));

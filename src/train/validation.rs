@@ -25,7 +25,7 @@ pub(super) struct Tally {
     sums: Metrics,
     num_pairs: usize,
     num_batches: usize,
-    pictures: Vec<(String, image::RgbImage)>,
+    pictures: Vec<(String, Picture)>,
 }
 
 impl Tally {
@@ -125,7 +125,7 @@ pub fn mask_statistics(metrics: &Metrics) -> Option<MaskStatistics> {
 }
 
 /// The picture `[3, S, S]` as the network sees it, with the heatmap of `logits` `[S, S]` over it.
-fn draw(pixels: &Tensor, logits: &Tensor, normalize: &NormalizeOptions, offset: f32) -> Result<image::RgbImage> {
+fn draw(pixels: &Tensor, logits: &Tensor, normalize: &NormalizeOptions, offset: f32) -> Result<Picture> {
     let (_, height, width) = pixels.dims3()?;
     let planes = pixels.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
     let mut bytes = vec![0; 3 * width * height];
@@ -137,11 +137,5 @@ fn draw(pixels: &Tensor, logits: &Tensor, normalize: &NormalizeOptions, offset: 
     let (rows, columns) = logits.dims2()?;
     let logits = logits.flatten_all()?.to_vec1::<f32>()?;
     let scores = ScoreMap::from_logits(&logits, (columns, rows), (width, height), offset)?;
-    let drawn = overlay(&Picture::from_rgb8(width, height, bytes)?, &scores, &OverlayOptions::default())?;
-    let size = format!("{width} × {height} × 3 bytes");
-    image::RgbImage::from_raw(width as u32, height as u32, drawn.into_pixels()).ok_or_else(|| Error::Image {
-        origin: "overlay".into(),
-        expected: size,
-        found: "fewer".into(),
-    })
+    overlay(&Picture::from_rgb8(width, height, bytes)?, &scores, &OverlayOptions::default())
 }

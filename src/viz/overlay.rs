@@ -73,11 +73,11 @@ const MIN_LINE: f32 = 1.5;
 /// The line is a fixed fraction of the picture's shorter side wide, at least one and a half pixels.
 ///
 /// # Errors
-/// [`Error::Shape`] when `scores` are for a picture of another size; [`Error::Config`] for an option out of its range.
+/// [`Error::Shape`] when `scores` are for a picture of another size; [`Error::Argument`] for an option out of its range.
 pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -> Result<Picture> {
     check_threshold(options.threshold)?;
     if !(0.0..=1.0).contains(&options.opacity) {
-        return Err(Error::config("opacity", "a number in 0..1", options.opacity));
+        return Err(Error::argument("opacity", "a number in 0..1", options.opacity));
     }
     let (width, height) = picture.size();
     if (scores.width(), scores.height()) != (width, height) {

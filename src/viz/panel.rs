@@ -11,15 +11,15 @@ const GAP_FRACTION: usize = 32;
 /// Each cell is as wide as the widest and as high as the highest picture; smaller ones stand in its middle.
 ///
 /// # Errors
-/// [`Error::Config`] without pictures or columns, or when the gallery would exceed the limits of a [`Picture`].
+/// [`Error::Argument`] without pictures or columns, or when the gallery would exceed the limits of a [`Picture`].
 pub fn panel(pictures: &[Picture], columns: usize) -> Result<Picture> {
     let (Some(cell_width), Some(cell_height)) =
         (pictures.iter().map(Picture::width).max(), pictures.iter().map(Picture::height).max())
     else {
-        return Err(Error::config("pictures", "at least one", 0));
+        return Err(Error::argument("pictures", "at least one", 0));
     };
     if columns == 0 {
-        return Err(Error::config("columns", "at least 1", columns));
+        return Err(Error::argument("columns", "at least 1", columns));
     }
     let columns = columns.min(pictures.len());
     let gap = (cell_width.min(cell_height) / GAP_FRACTION).max(1);
@@ -27,7 +27,7 @@ pub fn panel(pictures: &[Picture], columns: usize) -> Result<Picture> {
     let side = |cell: usize, count: usize| (cell + gap).saturating_mul(count) - gap;
     let (width, height) = (side(cell_width, columns), side(cell_height, pictures.len().div_ceil(columns)));
     if !fits_limits(width, height) {
-        return Err(Error::config("panel", SIZE_LIMITS, format!("{width} × {height} pixels")));
+        return Err(Error::argument("panel", SIZE_LIMITS, format!("{width} × {height} pixels")));
     }
 
     let mut pixels = vec![255; width * height * 3];

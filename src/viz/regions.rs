@@ -59,7 +59,7 @@ impl ScoreMap {
     /// side or a corner belong together).
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a threshold outside 0..1.
+    /// [`Error::Argument`](crate::Error::Argument) for a threshold outside 0..1.
     pub fn findings(&self, threshold: f32) -> Result<Findings> {
         check_threshold(threshold)?;
         let width = self.width();

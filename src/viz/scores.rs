@@ -34,12 +34,12 @@ impl ScoreMap {
     ///
     /// # Errors
     /// [`Error::Shape`] when `values` does not have as many values as `from` says; [`Error::NonFinite`] or
-    /// [`Error::Config`] for a value outside 0..1; [`Error::Config`] for a size of 0, or beyond the limits of a
+    /// [`Error::Argument`] for a value outside 0..1; [`Error::Argument`] for a size of 0, or beyond the limits of a
     /// [`Picture`](crate::image::Picture).
     pub fn from_heatmap(values: &[f32], from: (usize, usize), size: (usize, usize)) -> Result<Self> {
         let map = Self::new(values, from, size, None)?;
         if let Some(value) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
-            return Err(Error::config("heatmap", "values in 0..1", value));
+            return Err(Error::argument("heatmap", "values in 0..1", value));
         }
         Ok(map)
     }
@@ -61,7 +61,7 @@ impl ScoreMap {
     fn new(values: &[f32], from: (usize, usize), size: (usize, usize), offset: Option<f32>) -> Result<Self> {
         for (what, size) in [("score map", from), ("picture", size)] {
             if !fits_limits(size.0, size.1) {
-                return Err(Error::config(what, SIZE_LIMITS, format!("{} × {} pixels", size.0, size.1)));
+                return Err(Error::argument(what, SIZE_LIMITS, format!("{} × {} pixels", size.0, size.1)));
             }
         }
         if values.len() != from.0 * from.1 {
@@ -89,11 +89,11 @@ impl ScoreMap {
     /// The scores, in 0..1, of some rows of the picture: row-major, `rows.len() · width` values.
     ///
     /// # Errors
-    /// [`Error::Config`] for rows that are none, or not the picture's.
+    /// [`Error::Argument`] for rows that are none, or not the picture's.
     pub fn rows(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (width, height) = self.size;
         if rows.is_empty() || rows.end > height {
-            return Err(Error::config("rows", format!("some of the rows 0 to {height}"), format!("{rows:?}")));
+            return Err(Error::argument("rows", format!("some of the rows 0 to {height}"), format!("{rows:?}")));
         }
         let taps: Vec<_> = self.vertical.taps().skip(rows.start).take(rows.len()).collect();
         // Spans move on from row to row: these are the map's rows that matter, at the picture's width.
@@ -144,7 +144,7 @@ impl ScoreMap {
     /// Writes the mask as an 8-bit grey PNG of the picture's size: 255 where the score reaches `threshold`, else 0.
     ///
     /// # Errors
-    /// [`Error::Config`] for a threshold outside 0..1; [`Error::Io`] as [`ScoreMap::write_heatmap`].
+    /// [`Error::Argument`] for a threshold outside 0..1; [`Error::Io`] as [`ScoreMap::write_heatmap`].
     pub fn write_mask(&self, path: impl AsRef<Path>, threshold: f32) -> Result<()> {
         check_threshold(threshold)?;
         let to_byte = |score: f32| if score >= threshold { 255 } else { 0 };
@@ -166,10 +166,10 @@ fn weigh(row: &[f32], (start, weights): (usize, &[f32])) -> f32 {
     row[start..].iter().zip(weights).map(|(value, weight)| value * weight).sum()
 }
 
-/// [`Error::Config`] unless `threshold` is in 0..1.
+/// [`Error::Argument`] unless `threshold` is in 0..1.
 pub(super) fn check_threshold(threshold: f32) -> Result<()> {
     if (0.0..=1.0).contains(&threshold) {
         return Ok(());
     }
-    Err(Error::config("threshold", "a number in 0..1", threshold))
+    Err(Error::argument("threshold", "a number in 0..1", threshold))
 }

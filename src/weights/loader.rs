@@ -41,7 +41,7 @@ impl Checkpoint {
         ignored: &[&str],
         build: impl FnOnce(VarBuilder<'_>) -> Result<M>,
     ) -> Result<M> {
-        self.load_kept(device, dtype, WeightFormat::F32, ignored, build)
+        self.load_with_format(device, dtype, WeightFormat::F32, ignored, build)
     }
 
     /// As [`Checkpoint::load`], but layers that know how to ([`Linear`](crate::nn::Linear),
@@ -50,7 +50,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::load`]; [`Error::Config`] for a format that device and `dtype` cannot have.
-    pub fn load_kept<M>(
+    pub fn load_with_format<M>(
         &self,
         device: &Device,
         dtype: DType,

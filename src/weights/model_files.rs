@@ -61,9 +61,9 @@ pub struct ModelFiles {
     pub clipseg_config: Value,
     /// The ACL configuration, a JSON object; absent where all published defaults hold.
     pub acl_config: Option<Value>,
-    /// The things that the model knows, by name, where `config.json` lists them (`"things": ["dog", …]`): a small model
-    /// was trained on a closed set.
-    pub things: Option<Vec<String>>,
+    /// The classes that the model was trained on, by name, where `config.json` lists them (`"classes": ["dog", …]`): a small model
+    /// knows a closed set.
+    pub classes: Option<Vec<String>>,
     /// The tokenizer; absent where the model comes without (it is needed for text prompts only).
     pub tokenizer: Option<TokenizerFiles>,
 }
@@ -124,10 +124,10 @@ impl ModelFiles {
 
     /// The files of the model directory `folder`.
     ///
-    /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "things": […]}, the weights as `beats.safetensors`,
+    /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "classes": […]}, the weights as `beats.safetensors`,
     /// `clipseg.safetensors` and `acl.safetensors`, or with the ending `.gguf`, or as the published pickles `beats.pt`,
     /// `clipseg.bin` and `acl.pth` (of several the first counts), and optionally `tokenizer.json` or `vocab.json` with `merges.txt`. The configuration of `beats` may be left out
-    /// where the BEATs checkpoint carries it, that of `acl` where the published defaults hold; `things` always may.
+    /// where the BEATs checkpoint carries it, that of `acl` where the published defaults hold; `classes` always may.
     ///
     /// # Errors
     /// [`Error::Format`] naming everything that is missing from the folder, or what is wrong with `config.json` or with
@@ -184,9 +184,9 @@ impl ModelFiles {
         let beats_config = beats_config.or_else(|| beats.config().cloned()).ok_or_else(|| {
             wrong_config(config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
         })?;
-        let things = parts.remove("things").map(serde_json::from_value).transpose();
-        let things = things.map_err(|error| wrong_config(config, "a list of names as \"things\"", error))?;
-        Ok(Self { name, beats, clipseg, acl, beats_config, clipseg_config, acl_config, things, tokenizer })
+        let classes = parts.remove("classes").map(serde_json::from_value).transpose();
+        let classes = classes.map_err(|error| wrong_config(config, "a list of names as \"classes\"", error))?;
+        Ok(Self { name, beats, clipseg, acl, beats_config, clipseg_config, acl_config, classes, tokenizer })
     }
 
     /// Makes the existing `folder` a model directory with everything of this model but ACL's own weights: the frozen
@@ -224,8 +224,8 @@ impl ModelFiles {
         if let Some(acl) = &self.acl_config {
             config.insert("acl".to_owned(), acl.clone());
         }
-        if let Some(things) = &self.things {
-            config.insert("things".to_owned(), things.clone().into());
+        if let Some(classes) = &self.classes {
+            config.insert("classes".to_owned(), classes.clone().into());
         }
         let config = Value::Object(config);
         write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
@@ -273,7 +273,7 @@ impl ModelFiles {
             beats_config,
             clipseg_config: Value::Object(read_config(&config)?),
             acl_config: None,
-            things: None,
+            classes: None,
             tokenizer: vocab_merges.ok(),
         })
     }

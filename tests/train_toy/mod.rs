@@ -12,7 +12,7 @@ use soundsight::data::{BadPairs, Dataset, EpochSampler, Loader, Shard, random};
 use soundsight::train::{
     BestMetric, Goal, Length, Objective, OptimizerConfig, StepOutput, TrainConfig, Validation, save_tensors,
 };
-use soundsight::{Error, Result};
+use soundsight::{Error, Picture, Result};
 
 pub const NUM_SAMPLES: usize = 61;
 pub const BATCH_SIZE: usize = 4;
@@ -115,7 +115,7 @@ impl Objective for Line {
         let [slope, offset] = self.weights();
         let error = (slope - 2.0).abs() + (offset + 1.0).abs() + 1e-6 * rng.random::<f32>();
         let color = |value: f32| (value.abs() * 80.0) as u8;
-        let picture = image::RgbImage::from_pixel(5, 3, image::Rgb([color(slope), color(offset), 0]));
+        let picture = Picture::from_rgb8(5, 3, [color(slope), color(offset), 0].repeat(15))?;
         Ok(Validation {
             metrics: vec![("error".to_string(), f64::from(error))],
             pictures: vec![("fit/line".to_string(), picture)],

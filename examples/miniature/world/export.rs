@@ -12,9 +12,9 @@ use soundsight::eval::SIZE;
 use super::sound::wav;
 use super::{Scene, Split, World};
 
-/// A scene, and the sound of one of its things.
+/// A scene, and the sound of one of its classes.
 pub struct Question {
-    /// The picture, the two things in it and their masks.
+    /// The picture, the two classes in it and their masks.
     pub scene: Scene,
     /// Which of `scene.placed` sounds.
     pub sounding: usize,
@@ -23,17 +23,17 @@ pub struct Question {
 }
 
 impl World {
-    /// The `number`-th held-out scene of two things, `thing` of which sounds: always the same for the same `seed`.
-    pub fn question(&self, thing: usize, number: usize, seed: u64) -> Question {
+    /// The `number`-th held-out scene of two classes, `class` of which sounds: always the same for the same `seed`.
+    pub fn question(&self, class: usize, number: usize, seed: u64) -> Question {
         let mut rng: ChaCha8Rng = stream(seed, Purpose::Validation, 1, number as u64);
-        let scene = self.scene(Split::HeldOut, 2, Some(thing), &mut rng);
-        let sounding = scene.placed.iter().position(|placed| placed.thing == thing).unwrap_or_default();
-        Question { sounding, sound: self.sound(thing, Split::HeldOut, &mut rng), scene }
+        let scene = self.scene(Split::HeldOut, 2, Some(class), &mut rng);
+        let sounding = scene.placed.iter().position(|placed| placed.class == class).unwrap_or_default();
+        Question { sounding, sound: self.sound(class, Split::HeldOut, &mut rng), scene }
     }
 
     /// Writes `questions` into the new folder `folder`, in the layouts of VGG-SS and of AVSBench at once:
     /// `vggss.json`, `frames/<id>.png`, `audio/<id>.wav`; `gt_masks/<id>.png`, `visual_frames/<id>.png`,
-    /// `audio_wav/<id>.wav`. An id is the question's number and the sounding thing's name.
+    /// `audio_wav/<id>.wav`. An id is the question's number and the sounding class's name.
     ///
     /// # Errors
     /// `folder` exists and is not empty, or cannot be written; there is then nothing new in it.
@@ -66,7 +66,7 @@ impl World {
         let mut annotations: Vec<Value> = Vec::new();
         for (number, question) in questions.into_iter().enumerate() {
             let sounding = &question.scene.placed[question.sounding];
-            let (name, mask) = (&self.things[sounding.thing].name, &sounding.mask);
+            let (name, mask) = (&self.classes[sounding.class].name, &sounding.mask);
             let id = format!("{number:04}-{}", name.replace(' ', "-"));
             let frame = folder.join(FRAMES).join(format!("{id}.png"));
             question.scene.picture.save(&frame)?;
@@ -88,7 +88,7 @@ impl World {
 
 const FRAMES: &str = "frames";
 
-/// The mask at the benchmarks' size: white where the thing is.
+/// The mask at the benchmarks' size: white where the class is.
 fn enlarged(mask: &[bool], side: usize) -> GrayImage {
     let nearest = |at: u32| (2 * at as usize + 1) * side / (2 * SIZE);
     GrayImage::from_fn(SIZE as u32, SIZE as u32, |x, y| {

@@ -1,22 +1,22 @@
-//! A small world of real things: cut-out pictures and their own recordings, from Tux Paint's stamps.
+//! A small world of real classes: cut-out pictures and their own recordings, from Tux Paint's stamps.
 //!
 //! [`World::open`] reads every pair `name.png` + `name.ogg|wav` below a folder; [`World::scene`] composes pictures in
-//! which the mask of every thing is known, [`World::sound`] varies a thing's recording. Everything is a pure function
+//! which the mask of every class is known, [`World::sound`] varies a class's recording. Everything is a pure function
 //! of the folder's contents, the configuration and the random numbers that are handed in.
 //!
 //! # What is held out
-//! Pictures of one thing and its recording are few, so the things themselves are shared by both splits; held out are
-//! - **combinations**: the things stand on a circle in an order that the seed draws; two whose distance on it is 1, 6,
-//!   11, … (a fifth of all pairs, as many partners for every thing) never meet in a training scene, and every held-out
-//!   scene of two or more things holds at least one such pair;
+//! Pictures of one class and its recording are few, so the classes themselves are shared by both splits; held out are
+//! - **combinations**: the classes stand on a circle in an order that the seed draws; two whose distance on it is 1, 6,
+//!   11, … (a fifth of all pairs, as many partners for every class) never meet in a training scene, and every held-out
+//!   scene of two or more classes holds at least one such pair;
 //! - **backgrounds and distractors**: a fifth of the soundless pictures is used in held-out scenes alone, the others in
 //!   training scenes alone. Every continuous parameter of a background (hue, saturation, lightness, angle, period) has
 //!   its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
 //! - **sound variations**: speed, offset, gain, gaps, noise level, tilt and the room's delays and gains have their
 //!   ranges divided in the same way.
 //!
-//! A held-out scene of a single thing is therefore new in its background only. Size, place, turn, mirroring and
-//! colour jitter of the things are continuous, never repeat, and are drawn alike in both.
+//! A held-out scene of a single class is therefore new in its background only. Size, place, turn, mirroring and
+//! colour jitter of the classes are continuous, never repeat, and are drawn alike in both.
 
 mod background;
 mod canvas;
@@ -42,7 +42,7 @@ pub use scene::{Placed, Scene};
 pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
 pub use split::{Combinations, Split};
 
-/// The fewest things that make a world: with fewer, the combinations of one split would be none.
+/// The fewest classes that make a world: with fewer, the combinations of one split would be none.
 const MIN_THINGS: usize = 4;
 
 /// One soundless picture in so many is held out.
@@ -58,14 +58,14 @@ pub struct WorldConfig {
     pub side: usize,
     /// The length of a sound, in seconds.
     pub seconds: f64,
-    /// Decides which combinations and pictures are held out and which things are unheard.
+    /// Decides which combinations and pictures are held out and which classes are unheard.
     pub seed: u64,
-    /// How many things are marked as [`Thing::unheard`].
+    /// How many classes are marked as [`Class::unheard`].
     pub num_unheard: usize,
 }
 
 /// Something that can be seen and heard.
-pub struct Thing {
+pub struct Class {
     /// One to three lower-case words.
     pub name: String,
     /// Whether it is to be kept silent in self-supervised training.
@@ -81,10 +81,10 @@ pub struct Thing {
 /// Everything that scenes and sounds are made of.
 pub struct World {
     /// Ordered by name.
-    pub things: Vec<Thing>,
+    pub classes: Vec<Class>,
     /// Pairs that are not used, each with the reason.
     pub left_out: Vec<(PathBuf, String)>,
-    /// Which things may meet in which split.
+    /// Which classes may meet in which split.
     pub combinations: Combinations,
     /// Pictures without a sound, for backgrounds and distractors: `[training, held-out]`.
     soundless: [Vec<CutOut>; 2],
@@ -109,8 +109,8 @@ impl World {
         let found = stamps::find(stamps)?;
         let mut left_out = found.left_out;
         let loaded: Vec<_> = found.pairs.par_iter().map(|pair| pair.load(config.side)).collect::<Result<_>>()?;
-        let mut things: Vec<Thing> = Vec::new();
-        // Pairs come ordered by path, so the pictures of one thing are always in the same order.
+        let mut classes: Vec<Class> = Vec::new();
+        // Pairs come ordered by path, so the pictures of one class are always in the same order.
         for (pair, loaded) in found.pairs.into_iter().zip(loaded) {
             let (picture, recording) = match loaded {
                 Ok(usable) => usable,
@@ -119,9 +119,9 @@ impl World {
                     continue;
                 }
             };
-            let thing = match things.iter_mut().find(|thing| thing.name == pair.name) {
-                Some(thing) => thing,
-                None => things.push_mut(Thing {
+            let class = match classes.iter_mut().find(|class| class.name == pair.name) {
+                Some(class) => class,
+                None => classes.push_mut(Class {
                     name: pair.name,
                     unheard: false,
                     sources: Vec::new(),
@@ -129,31 +129,31 @@ impl World {
                     recordings: Vec::new(),
                 }),
             };
-            thing.sources.push(pair.stem);
-            thing.pictures.push(picture);
-            thing.recordings.push(recording);
+            class.sources.push(pair.stem);
+            class.pictures.push(picture);
+            class.recordings.push(recording);
         }
         ensure!(
-            things.len() >= MIN_THINGS,
-            "{}: expected at least {MIN_THINGS} things with a picture and a recording, found {}; {}",
+            classes.len() >= MIN_THINGS,
+            "{}: expected at least {MIN_THINGS} classes with a picture and a recording, found {}; {}",
             stamps.display(),
-            things.len(),
+            classes.len(),
             stamps::ADVICE
         );
         ensure!(
-            config.num_unheard <= things.len() / 2,
-            "num_unheard: expected at most half of the {} things, found {}",
-            things.len(),
+            config.num_unheard <= classes.len() / 2,
+            "num_unheard: expected at most half of the {} classes, found {}",
+            classes.len(),
             config.num_unheard
         );
-        things.sort_by(|a, b| a.name.cmp(&b.name));
+        classes.sort_by(|a, b| a.name.cmp(&b.name));
         left_out.sort();
-        let mut order: Vec<usize> = (0..things.len()).collect();
+        let mut order: Vec<usize> = (0..classes.len()).collect();
         order.shuffle(&mut stream(config.seed, Purpose::HoldOut, 0, 0));
         let combinations = Combinations::new(&order);
         order.shuffle(&mut stream(config.seed, Purpose::HoldOut, 1, 0));
-        for &thing in &order[..config.num_unheard] {
-            things[thing].unheard = true;
+        for &class in &order[..config.num_unheard] {
+            classes[class].unheard = true;
         }
         let soundless = found.soundless.par_iter();
         let soundless = soundless.map(|path| stamps::load_picture(&stamps.join(path), ENLARGED * config.side));
@@ -161,7 +161,7 @@ impl World {
         soundless.shuffle(&mut stream(config.seed, Purpose::HoldOut, 2, 0));
         let held_out = soundless.split_off(soundless.len() - soundless.len() / HELD_OUT_PICTURES);
         Ok(Self {
-            things,
+            classes,
             left_out,
             combinations,
             soundless: [soundless, held_out],
@@ -170,9 +170,9 @@ impl World {
         })
     }
 
-    /// The things' names, in their order.
+    /// The classes' names, in their order.
     pub fn names(&self) -> Vec<&str> {
-        self.things.iter().map(|thing| thing.name.as_str()).collect()
+        self.classes.iter().map(|class| class.name.as_str()).collect()
     }
 
     /// The pictures without a sound that belong to `split`.

@@ -1,4 +1,4 @@
-//! Pictures of several things before a background.
+//! Pictures of several classes before a background.
 
 use image::RgbImage;
 use rand::RngExt;
@@ -8,48 +8,48 @@ use super::canvas::Canvas;
 use super::cutout::{CutOut, Patch, Pose, Tint};
 use super::{BackgroundPlan, Split, World};
 
-/// The most things in a scene.
+/// The most classes in a scene.
 pub const MAX_THINGS: usize = 4;
 
-/// How much of a thing others and the border leave to be seen, at least.
+/// How much of a class others and the border leave to be seen, at least.
 const MIN_VISIBLE: f32 = 0.6;
 
-/// How much of the picture a thing is to cover, at least: thin ones are drawn longer.
+/// How much of the picture a class is to cover, at least: thin ones are drawn longer.
 const MIN_AREA: f32 = 0.035;
 
-/// The longer side of a thing, as a fraction of the picture's.
+/// The longer side of a class, as a fraction of the picture's.
 const EXTENT: std::ops::Range<f32> = 0.3..0.62;
 const LONGEST: f32 = 0.85;
 
-/// How often a place is drawn before the things are made smaller.
+/// How often a place is drawn before the classes are made smaller.
 const TRIES: usize = 12;
 
-/// How often a soundless picture stands among the things.
+/// How often a soundless picture stands among the classes.
 const DISTRACTOR: f64 = 0.35;
 
 /// A picture and what it shows.
 pub struct Scene {
     /// `side` × `side` pixels.
     pub picture: RgbImage,
-    /// The things that it was asked for, from back to front.
+    /// The classes that it was asked for, from back to front.
     pub placed: Vec<Placed>,
 }
 
-/// A thing in a scene.
+/// A class in a scene.
 pub struct Placed {
     /// Which.
-    pub thing: usize,
+    pub class: usize,
     /// Where it is seen: side · side pixels, row after row.
     pub mask: Vec<bool>,
 }
 
 impl World {
-    /// A scene of `count` different things (1 to [`MAX_THINGS`]; fewer where a small world has no such combination),
+    /// A scene of `count` different classes (1 to [`MAX_THINGS`]; fewer where a small world has no such combination),
     /// `must` among them when it is given.
     ///
-    /// Masks of different things share no pixel. A thing is seen by at least 60 %.
+    /// Masks of different classes share no pixel. A class is seen by at least 60 %.
     pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {
-        let first = must.unwrap_or_else(|| rng.random_range(0..self.things.len()));
+        let first = must.unwrap_or_else(|| rng.random_range(0..self.classes.len()));
         let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_THINGS), first, rng);
         // Who was asked for is not to be told by lying behind.
         for last in (1..chosen.len()).rev() {
@@ -68,14 +68,14 @@ impl World {
 
         let looks: Vec<_> = chosen
             .iter()
-            .map(|&thing| {
-                let pictures = &self.things[thing].pictures;
+            .map(|&class| {
+                let pictures = &self.classes[class].pictures;
                 let picture = &pictures[rng.random_range(0..pictures.len())];
                 Look { picture, pose: self.pose(picture, rng), tint: tint(rng) }
             })
             .collect();
         let masks = self.arrange(&looks, &mut canvas, rng);
-        let placed = chosen.into_iter().zip(masks).map(|(thing, mask)| Placed { thing, mask }).collect();
+        let placed = chosen.into_iter().zip(masks).map(|(class, mask)| Placed { class, mask }).collect();
         Scene { picture: canvas.to_picture(), placed }
     }
 
@@ -96,7 +96,7 @@ impl World {
         (along(patch.width), along(patch.height))
     }
 
-    /// Draws the things onto the canvas, in places where enough of each is seen; the masks say where that is.
+    /// Draws the classes onto the canvas, in places where enough of each is seen; the masks say where that is.
     fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
@@ -119,13 +119,13 @@ impl World {
                     return masks;
                 }
             }
-            // Ends: four small things always find room.
+            // Ends: four small classes always find room.
             shrink *= 0.9;
         }
     }
 }
 
-/// How a thing is drawn this time.
+/// How a class is drawn this time.
 struct Look<'a> {
     picture: &'a CutOut,
     pose: Pose,

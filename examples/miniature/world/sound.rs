@@ -186,9 +186,9 @@ impl Recording {
 }
 
 impl World {
-    /// A variation of a recording of `thing`: mono, 16 kHz, in [-1, 1], exactly as long as the configuration says.
-    pub fn sound(&self, thing: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
-        let recordings = &self.things[thing].recordings;
+    /// A variation of a recording of `class`: mono, 16 kHz, in [-1, 1], exactly as long as the configuration says.
+    pub fn sound(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let recordings = &self.classes[class].recordings;
         let recording = &recordings[rng.random_range(0..recordings.len())];
         recording.varied(&Variation::draw(split, rng), self.num_samples(), rng)
     }

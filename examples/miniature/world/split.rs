@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 /// Into how many cells the range of a parameter is divided.
 const CELLS: usize = 8;
 
-/// Two parts of one world that share no combination of things, no background and no variation of a sound.
+/// Two parts of one world that share no combination of classes, no background and no variation of a sound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Split {
     /// To learn from.
@@ -45,30 +45,30 @@ impl Split {
     }
 }
 
-/// Which two things may meet in a training scene, and which are held out.
+/// Which two classes may meet in a training scene, and which are held out.
 pub struct Combinations {
-    /// The place of each thing on the circle.
+    /// The place of each class on the circle.
     places: Vec<usize>,
 }
 
 impl Combinations {
-    /// `order` names every thing once.
+    /// `order` names every class once.
     pub(super) fn new(order: &[usize]) -> Self {
         let mut places = vec![0; order.len()];
-        for (place, &thing) in order.iter().enumerate() {
-            places[thing] = place;
+        for (place, &class) in order.iter().enumerate() {
+            places[class] = place;
         }
         Self { places }
     }
 
-    /// Whether things `a` and `b` never meet in a training scene; a thing never meets itself in any.
+    /// Whether classes `a` and `b` never meet in a training scene; a class never meets itself in any.
     pub fn is_held_out(&self, a: usize, b: usize) -> bool {
         let apart = self.places[a].abs_diff(self.places[b]);
         let distance = apart.min(self.places.len() - apart);
         distance % 5 == 1
     }
 
-    /// `count` different things, `first` among them at the front, as `split` allows; fewer when a small world has not
+    /// `count` different classes, `first` among them at the front, as `split` allows; fewer when a small world has not
     /// enough of them.
     pub(super) fn draw(&self, split: Split, count: usize, first: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
         let mut chosen = vec![first];
@@ -76,7 +76,7 @@ impl Combinations {
             let fits = |other: usize| {
                 !chosen.contains(&other)
                     && match split {
-                        Split::Train => chosen.iter().all(|&thing| !self.is_held_out(thing, other)),
+                        Split::Train => chosen.iter().all(|&class| !self.is_held_out(class, other)),
                         // One such pair makes the whole combination new; what joins it is free.
                         Split::HeldOut => chosen.len() > 1 || self.is_held_out(first, other),
                     }

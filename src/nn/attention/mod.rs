@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Scaled dot-product attention of every token with every token, over queries, keys and values side by side:
 /// `softmax(scale · q·kᵀ + bias)·v` per head (Vaswani et al., arXiv 1706.03762).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Attention {
+pub(crate) struct Attention {
     /// Number of heads; divides the width.
     pub num_heads: usize,
     /// Factor on `q·kᵀ`; `1/√head_dim` as a rule.
@@ -25,7 +25,7 @@ pub struct Attention {
 /// An additive bias that depends on the distance from query to key and is scaled by every query for itself (BEATs'
 /// gated relative position bias): `bias[b, h, i, j] = gate[b, h, i] · table[h, N − 1 + j − i]`.
 #[derive(Clone, Debug)]
-pub struct GatedBias {
+pub(crate) struct GatedBias {
     /// The bias per head and distance j − i from −(N − 1) to N − 1, `[H, 2N − 1]`.
     pub table: Tensor,
     /// The gate per sample, head and query position, `[B, H, N]`.
@@ -36,10 +36,10 @@ impl Attention {
     /// Attention over `width` = heads × head_dim with the usual scale, `1/√head_dim`.
     ///
     /// # Errors
-    /// [`Error::Config`] when the heads do not divide the width.
+    /// [`Error::Argument`] when the heads do not divide the width.
     pub fn new(width: usize, num_heads: usize, causal: bool) -> Result<Self> {
         if num_heads == 0 || !width.is_multiple_of(num_heads) {
-            return Err(Error::config("number of attention heads", format!("a divisor of {width}"), num_heads));
+            return Err(Error::argument("number of attention heads", format!("a divisor of {width}"), num_heads));
         }
         Ok(Self { num_heads, scale: ((width / num_heads) as f64).powf(-0.5), causal })
     }
