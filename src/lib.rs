@@ -21,6 +21,11 @@ pub mod eval;
 pub mod train;
 pub mod viz;
 
+/// The tensor library, re-exported so that a program uses the version this crate was built with.
+pub use candle_core;
+/// Candle's neural network crate, whose `VarBuilder` the models are built from.
+pub use candle_nn;
+
 pub use audio::Waveform;
 pub use error::{Error, Result};
 pub use image::Picture;

@@ -96,6 +96,7 @@ impl Acl {
     }
 
     /// The same encoders with another trained head; the encoders' weights are shared, not copied.
+    #[must_use]
     pub fn with_trained_head(&self, head: TrainedHead) -> Self {
         let TrainedHead { audio_tokenizer, masker } = head;
         Self { audio_tokenizer, masker, ..self.clone() }

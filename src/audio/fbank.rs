@@ -24,6 +24,7 @@ const MAX_FRAME: usize = 1 << 20;
 /// The shape of a frame's window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum WindowFunction {
     /// Kaldi's own: a Hann window to the power 0.85.
     #[default]

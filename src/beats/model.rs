@@ -10,6 +10,7 @@ use crate::nn::{LayerNorm, Linear, PatchEmbedding};
 
 /// What the encoder made of a sound.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BeatsOutput {
     /// The input of block 0, then the output of every block that was computed; each `[B, N, D]`.
     pub hidden_states: Vec<Tensor>,

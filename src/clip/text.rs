@@ -10,6 +10,7 @@ use crate::nn::{Embedding, LayerNorm};
 
 /// What the text tower made of a prompt.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TextOutput {
     /// The input of block 0, then the output of every block; each `[B, N, H]`.
     pub hidden_states: Vec<Tensor>,

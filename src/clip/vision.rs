@@ -12,6 +12,7 @@ use crate::nn::{Interpolation, LayerNorm, PatchEmbedding, resize};
 
 /// What the vision tower made of a picture: the class token first, then the patches row by row.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VisionOutput {
     /// The input of block 0 (after the pre-LayerNorm), then the output of every block that was computed; each
     /// `[B, 1 + G·G, D]`.

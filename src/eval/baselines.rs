@@ -9,6 +9,7 @@ use super::{PIXELS, SIZE};
 
 /// A heatmap that looks at neither picture nor sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Baseline {
     /// 1 everywhere.
     WholePicture,

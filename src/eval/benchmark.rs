@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// A sound source localization benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Benchmark {
     /// VGG-SS: 5,158 VGGSound clips with boxes (Chen et al., CVPR 2021); also the Heard-110 and Unheard-110 splits.
     Vggss,
@@ -26,6 +27,7 @@ pub enum Benchmark {
 
 /// A published result, at the threshold that suited it best.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Published {
     /// Where it was published.
     pub source: &'static str,

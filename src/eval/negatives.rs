@@ -16,6 +16,7 @@ use super::{PIXELS, Record, TruthMap, area_under_success_curve, mean, success_ra
 /// A sound without source in the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Negative {
     /// Digital silence.
     Silence,

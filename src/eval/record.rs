@@ -8,6 +8,7 @@ use crate::viz::mask_overlap;
 
 /// The scores of one sample. Fractions; the heatmap itself is not kept.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record {
     /// The sample's id.
     pub id: String,
@@ -50,6 +51,7 @@ pub struct Record {
 
 /// What one heatmap of a negative sound did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NegativeRecord {
     /// The kind of sound.
     pub kind: Negative,

@@ -48,6 +48,7 @@ impl Serialize for Row {
 
 /// The metrics at a threshold.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Entry {
     /// The threshold.
     pub threshold: f64,
@@ -58,6 +59,7 @@ pub struct Entry {
 
 /// Every metric of one evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The benchmark.
     pub benchmark: Benchmark,
@@ -99,6 +101,7 @@ pub struct Report {
 
 /// The best value of one metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Best {
     /// Where it was reached.
     pub threshold: f64,

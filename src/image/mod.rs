@@ -95,6 +95,7 @@ impl Picture {
     }
 
     /// The picture mirrored left to right.
+    #[must_use]
     pub fn flip_horizontal(&self) -> Self {
         let mut pixels = Vec::with_capacity(self.pixels.len());
         for row in self.pixels.chunks_exact(self.width * 3) {

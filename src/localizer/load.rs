@@ -18,6 +18,7 @@ const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.we
 type OnProgress = Box<dyn FnMut(Progress<'_>) + Send>;
 
 /// Where a model comes from and where it runs; [`LocalizerBuilder::load`] ends the choosing.
+#[must_use = "a builder does nothing until `load` is called"]
 pub struct LocalizerBuilder {
     model: String,
     device: Device,

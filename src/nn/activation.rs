@@ -11,6 +11,7 @@ use crate::error::Result;
 /// An activation function, by its name in the published configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
     /// `x·Φ(x) = x/2·(1 + erf(x/√2))` (Hendrycks and Gimpel, arXiv 1606.08415), exactly, not its tanh approximation.
     Gelu,

@@ -10,6 +10,7 @@ use half::f16;
 /// This is apart from the precision of *computing*: the product of an `f32` input with a compressed weight expands the
 /// weight, a few KiB at a time, and goes on in `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WeightFormat {
     /// As the file has them: nothing is lost, and a file in half precision takes half the memory.
     #[default]

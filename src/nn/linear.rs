@@ -78,7 +78,7 @@ impl Linear {
     ///
     /// # Errors
     /// Whatever `recipe` returns; [`Error::Candle`] when the weight is not a matrix.
-    pub fn derived(recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static) -> Result<Self> {
+    pub(crate) fn derived(recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static) -> Result<Self> {
         let (weight, bias) = recipe()?;
         let (out_dim, in_dim) = weight.dims2()?;
         let trainable = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
@@ -104,7 +104,7 @@ impl Linear {
     ///
     /// # Errors
     /// [`Error::Candle`] when the builders have no such tensors.
-    pub fn merged(in_dim: usize, out_dims: &[usize], bias: bool, vbs: &[VarBuilder]) -> Result<Self> {
+    pub(crate) fn merged(in_dim: usize, out_dims: &[usize], bias: bool, vbs: &[VarBuilder]) -> Result<Self> {
         let mut biases = Vec::new();
         if bias {
             for (out_dim, vb) in out_dims.iter().zip(vbs) {

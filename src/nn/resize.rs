@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 /// How values between the samples are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Interpolation {
     /// The sample at `⌊i·in/out⌋`, as `torch.nn.functional.interpolate(mode="nearest")`.
     Nearest,

@@ -83,18 +83,21 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
     }
 
     /// Keeps the activations of training steps, as by default, or computes them again; a run may change its mind.
+    #[must_use]
     pub fn with_activations(mut self, activations: Activations) -> Self {
         self.activations = activations;
         self
     }
 
     /// Keeps audio features in `cache`: the one that the readers of the data look into.
+    #[must_use]
     pub fn with_cache(mut self, cache: FeatureCache) -> Self {
         self.cache = Some(cache);
         self
     }
 
     /// Validates on the pairs of `source`, in the batches that it makes (of at least two pairs each).
+    #[must_use]
     pub fn with_validation(mut self, source: Loader<PairDataset<R>>) -> Self {
         self.validation = Some(source);
         self

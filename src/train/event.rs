@@ -33,6 +33,7 @@ pub enum TrainEvent<'a> {
 
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Optimizer steps made so far, this one included.
     pub step: usize,

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 /// Where the weight decay goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// Into the gradient, g ← g + λθ, as `torch.optim.Adam`: the published recipe.
     Adam,

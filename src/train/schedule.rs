@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 /// What the learning rate does after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Decay {
     /// Nothing: the published recipe.
     Constant,

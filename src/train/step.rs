@@ -26,6 +26,7 @@ pub struct StepNoise {
 
 /// What to do with the activations of the vision tower for the masked pictures, which are most of the memory of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activations {
     /// Store them until the backward pass.
     #[default]
@@ -37,6 +38,7 @@ pub enum Activations {
 
 /// A step's loss with everything that it was made of.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepTerms {
     /// The weighted sum.
     pub loss: Tensor,

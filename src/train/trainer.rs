@@ -171,6 +171,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     /// them. Each process then reads its own [`Shard`](crate::data::Shard) of the data, all begin with the same
     /// weights and make the same steps; the batch of a step is that of all processes together, while a pair is
     /// compared only with those of its own micro-batch ([`Gradients::mean`]).
+    #[must_use]
     pub fn with_all_reduce(mut self, all_reduce: AllReduce<'a>) -> Self {
         self.all_reduce = Some(all_reduce);
         self

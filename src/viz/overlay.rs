@@ -11,6 +11,7 @@ use crate::image::Picture;
 /// Colours for scores from 0 to 1. All but [`Colormap::Turbo`] are perceptually uniform: equal steps look equal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Colormap {
     /// Black, purple, orange, pale yellow.
     #[default]

@@ -35,6 +35,7 @@ pub struct BoundingBox {
 
 /// What a localization found, in pixels of the picture.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Findings {
     /// The pixel with the highest score; of several, the first in reading order.
     pub peak: Peak,

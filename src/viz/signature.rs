@@ -30,6 +30,7 @@ pub struct MaskStatistics {
 /// A way in which a localizer fails; [`Display`](fmt::Display) says what it means and what to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FailureSignature {
     /// Most masks cover their whole picture.
     CoversEverything,

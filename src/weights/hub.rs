@@ -40,6 +40,7 @@ pub enum Download<'a> {
 
 /// How far the download of one file is.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Progress<'a> {
     /// The file's name in its repository.
     pub file: &'a str,
