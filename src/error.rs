@@ -187,3 +187,9 @@ impl Error {
         Self::Shape { what, expected: expected.into(), found: found.to_vec() }
     }
 }
+
+/// The message of `error` and those of its causes, in one line: "what failed: why: why that".
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

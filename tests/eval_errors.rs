@@ -187,7 +187,7 @@ fn predictions_files_that_are_none() {
     std::fs::write(&whole, &bytes[..bytes.len() - 1]).unwrap();
     let error = open(&whole);
     assert!(matches!(error, Error::Format { .. }), "{error:?}");
-    assert_names(&error, &["cut.safetensors", "complete", "bytes where the header describes"]);
+    assert_names(&error, &["cut.safetensors", "complete", "bytes of numbers where the header announces"]);
     write_tensors(&whole, vec![("weight".into(), vec![1], vec![0.0])]);
     assert_names(&open(&whole), &["cut.safetensors", "`heatmap.<id>`", "1 tensors, none of them a heatmap"]);
 }

@@ -162,12 +162,6 @@ pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// An error's message and those of its causes, in one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 fn download_bar(file: &str) -> ProgressBar {
     let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     bar.set_message(file.to_string());

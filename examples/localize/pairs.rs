@@ -107,7 +107,7 @@ impl State<'_> {
             .zip(self.heatmaps(&questions))
             .map(|((number, pair, sound, (picture, _)), heatmap)| match heatmap {
                 Ok(heatmap) => self.write(*number, pair, &sound.1, picture, &heatmap).map(Ok),
-                Err(error) => Ok(Err((*number, common::with_causes(&error)))),
+                Err(error) => Ok(Err((*number, soundsight::error::chain(&error)))),
             })
             .collect::<Result<_>>()?;
         let mut lines = Vec::new();
@@ -154,7 +154,7 @@ fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Know
                 media.push(medium);
             }
             Err(error) => {
-                known.insert(path, Err(common::with_causes(&error)));
+                known.insert(path, Err(soundsight::error::chain(&error)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Stage b: the AudioTokenizer and the masker's scalars learn from pairs of scene and sound alone. No name, no label and
 //! no mask reaches this file's losses; which class sounds is known to the validation only.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use soundsight::data::random::uniform;
 use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::step::{Activations, StepNoise, step};
-use soundsight::train::{Metrics, Objective, StepOutput, Validation, save_tensors};
-use soundsight::weights::ModelFiles;
+use soundsight::train::{Metrics, Objective, StepOutput, Validation};
+use soundsight::weights::{ModelFiles, save_safetensors};
 use soundsight::{Result, train};
 
 use crate::fresh::Vars;
@@ -154,7 +155,7 @@ impl Objective for GroundingObjective<'_> {
 
     fn export(&self, folder: &Path) -> Result<()> {
         self.files.link_frozen(folder)?;
-        save_tensors(&folder.join("acl.safetensors"), &self.values())
+        save_safetensors(folder.join("acl.safetensors"), &self.values().into_iter().collect(), &BTreeMap::new())
     }
 }
 

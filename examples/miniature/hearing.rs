@@ -1,5 +1,6 @@
 //! Stage a, ears: BEATs learns to name sounds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor, Var};
@@ -7,7 +8,8 @@ use candle_nn::VarBuilder;
 use rand_chacha::ChaCha8Rng;
 use soundsight::Result;
 use soundsight::beats::Beats;
-use soundsight::train::{Objective, StepOutput, Validation, save_tensors};
+use soundsight::train::{Objective, StepOutput, Validation};
+use soundsight::weights::save_safetensors;
 
 use crate::fresh::Vars;
 use crate::sounds::SoundBatch;
@@ -60,7 +62,7 @@ impl Objective for HearingObjective {
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
-        let tensors: Vec<_> = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-        save_tensors(&folder.join("beats.safetensors"), &tensors)
+        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        save_safetensors(folder.join("beats.safetensors"), &tensors, &BTreeMap::new())
     }
 }

@@ -28,7 +28,7 @@ use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
 use soundsight::beats::BeatsConfig;
 use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
 use soundsight::clipseg::ClipSegConfig;
-use soundsight::train::save_tensors;
+use soundsight::weights::save_safetensors;
 
 /// Side of the pictures in pixels.
 pub const SIDE: usize = 64;
@@ -178,7 +178,7 @@ pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary,
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     for (name, tensors) in [("beats", &weights.beats), ("clipseg", &weights.clipseg), ("acl", &weights.acl)] {
         let half = tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?)));
-        save_tensors(&folder.join(format!("{name}.safetensors")), &half.collect::<Result<Vec<_>>>()?)?;
+        save_safetensors(folder.join(format!("{name}.safetensors")), &half.collect::<Result<_>>()?, &BTreeMap::new())?;
     }
     write_json(&folder.join("tokenizer.json"), &vocabulary.json())?;
     let ModelConfig { beats, clipseg, acl } = config;

@@ -1,5 +1,6 @@
 //! Stage a, eyes and language: CLIP's two towers and CLIPSeg's decoder learn together from named masks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor, Var};
@@ -8,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use soundsight::Result;
 use soundsight::clipseg::ClipSeg;
 use soundsight::train::losses::INVERSE_TEMPERATURE;
-use soundsight::train::{Metrics, Objective, StepOutput, Validation, save_tensors};
+use soundsight::train::{Metrics, Objective, StepOutput, Validation};
+use soundsight::weights::save_safetensors;
 
 use crate::fresh::Vars;
 use crate::measure::Scoreboard;
@@ -201,7 +203,7 @@ impl Objective for NamingObjective<'_> {
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
-        let tensors: Vec<_> = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-        save_tensors(&folder.join("clipseg.safetensors"), &tensors)
+        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        save_safetensors(folder.join("clipseg.safetensors"), &tensors, &BTreeMap::new())
     }
 }

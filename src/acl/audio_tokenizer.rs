@@ -1,18 +1,17 @@
 //! The AudioTokenizer: from what BEATs heard to one token of CLIP's text language.
 
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 
 use crate::error::Result;
-use crate::nn::{Activation, Linear};
+use crate::nn::{Activation, Linear, Weights};
 
 /// Guard of the L2 normalisation, as `torch.nn.functional.normalize`.
 const NORM_EPS: f64 = 1e-12;
 
 /// A 1 × 1 convolution over tokens: the published checkpoint stores its weight as `[out, in, 1]`.
-fn pointwise(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
-    let weight = vb.get((out_dim, in_dim, 1), "weight")?;
-    let bias = vb.get(out_dim, "bias")?;
+fn pointwise(in_dim: usize, out_dim: usize, weights: Weights<'_>) -> Result<Linear> {
+    let weight = weights.get((out_dim, in_dim, 1), "weight")?;
+    let bias = weights.get(out_dim, "bias")?;
     Linear::derived(move || Ok((weight.squeeze(2)?, Some(bias.clone()))))
 }
 
@@ -40,8 +39,8 @@ struct AttentivePooling {
 }
 
 impl AttentivePooling {
-    fn new(dim: usize, vb: VarBuilder) -> Result<Self> {
-        let (unary, pairwise) = (vb.pp("un_models.0"), vb.pp("pp_models.0"));
+    fn new(dim: usize, weights: Weights<'_>) -> Result<Self> {
+        let (unary, pairwise) = (weights.pp("un_models.0"), weights.pp("pp_models.0"));
         Ok(Self {
             unary: Unary {
                 embed: pointwise(dim, dim, unary.pp("embed"))?,
@@ -51,7 +50,7 @@ impl AttentivePooling {
                 embed_x: pointwise(dim, dim, pairwise.pp("embed_X"))?,
                 embed_y: pointwise(dim, dim, pairwise.pp("embed_Y"))?,
             },
-            reduce_potentials: vb.pp("reduce_potentials.0").get((1, 2, 1), "weight")?,
+            reduce_potentials: weights.pp("reduce_potentials.0").get((1, 2, 1), "weight")?,
         })
     }
 
@@ -93,15 +92,16 @@ impl AudioTokenizer {
     pub const DROPOUT: f64 = 0.5;
 
     /// A tokenizer from features of width `in_dim` (3D: three BEATs blocks side by side) to tokens of width `out_dim`
-    /// (H, the text tower's), with the weights of `vb`.
+    /// (H, the text tower's), with these weights.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
-    pub fn new(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn new<'a>(in_dim: usize, out_dim: usize, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         Ok(Self {
-            fc1: Linear::new(in_dim, in_dim, true, vb.pp("fc1"))?,
-            fc2: Linear::new(in_dim, out_dim, true, vb.pp("fc2"))?,
-            fga: AttentivePooling::new(out_dim, vb.pp("fga"))?,
+            fc1: Linear::new(in_dim, in_dim, true, weights.pp("fc1"))?,
+            fc2: Linear::new(in_dim, out_dim, true, weights.pp("fc2"))?,
+            fga: AttentivePooling::new(out_dim, weights.pp("fga"))?,
         })
     }
 

@@ -1,11 +1,10 @@
 //! From logits to masks: of the picture, and of its features.
 
 use candle_core::{D, DType, Tensor};
-use candle_nn::VarBuilder;
 
 use super::audio_tokenizer::l2_normalize;
 use crate::error::Result;
-use crate::nn::{Interpolation, resize};
+use crate::nn::{Interpolation, Weights, resize};
 
 /// Temperature of the feature-level mask.
 const FEATURE_TEMPERATURE: f64 = 0.07;
@@ -22,12 +21,13 @@ pub struct ImageMasker {
 }
 
 impl ImageMasker {
-    /// The masker with the scalars `w` and `b` of `vb`.
+    /// The masker with the scalars `w` and `b` of `weights`.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
-    pub fn new(vb: VarBuilder) -> Result<Self> {
-        Ok(Self { w: vb.get((), "w")?, b: vb.get((), "b")? })
+    pub fn new<'a>(weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
+        Ok(Self { w: weights.get((), "w")?, b: weights.get((), "b")? })
     }
 
     /// A masker from two scalar tensors.

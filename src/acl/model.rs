@@ -1,7 +1,6 @@
 //! The whole model, stage by stage.
 
 use candle_core::{D, DType, Tensor};
-use candle_nn::VarBuilder;
 
 use super::audio_tokenizer::AudioTokenizer;
 use super::config::{ModelConfig, PromptIds};
@@ -10,6 +9,7 @@ use super::prompt::Prompt;
 use crate::beats::Beats;
 use crate::clipseg::ClipSeg;
 use crate::error::Result;
+use crate::nn::Weights;
 
 /// What is kept of a picture, for any number of sounds.
 #[derive(Clone, Debug)]
@@ -31,16 +31,17 @@ pub struct TrainedHead {
 }
 
 impl TrainedHead {
-    /// The parts with the weights `audio_proj.…` and `masker_i.…` of `vb`, in the sizes of `config`.
+    /// The parts with the weights `audio_proj.…` and `masker_i.…` of `weights`, in the sizes of `config`.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
-    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn new<'a>(config: &ModelConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         let features = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
         let token = config.clipseg.text_config.hidden_size;
         Ok(Self {
-            audio_tokenizer: AudioTokenizer::new(features, token, vb.pp("audio_proj"))?,
-            masker: ImageMasker::new(vb.pp("masker_i"))?,
+            audio_tokenizer: AudioTokenizer::new(features, token, weights.pp("audio_proj"))?,
+            masker: ImageMasker::new(weights.pp("masker_i"))?,
         })
     }
 }
@@ -61,18 +62,18 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// The model with the weights of three builders, named as in the published checkpoints: BEATs, CLIPSeg, and ACL's
+    /// The model with the weights of three sources, named as in the published checkpoints: BEATs, CLIPSeg, and ACL's
     /// own (`audio_proj.…`, `masker_i.…`). `prompt` are the token ids around the audio token.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
-    /// [`Error::Candle`](crate::Error::Candle) when a builder has no such tensors.
-    pub fn new(
+    /// [`Error::Candle`](crate::Error::Candle) when a source has no such tensors.
+    pub fn new<'a>(
         config: &ModelConfig,
         prompt: &PromptIds,
-        beats: VarBuilder,
-        clipseg: VarBuilder,
-        acl: VarBuilder,
+        beats: impl Into<Weights<'a>>,
+        clipseg: impl Into<Weights<'a>>,
+        acl: impl Into<Weights<'a>>,
     ) -> Result<Self> {
         config.validate()?;
         let (beats, clipseg) = (Beats::new(&config.beats, beats)?, ClipSeg::new(&config.clipseg, clipseg)?);

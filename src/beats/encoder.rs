@@ -1,11 +1,10 @@
 //! BEATs' transformer: position convolution, relative position bias, gated attention, blocks.
 
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::BeatsConfig;
 use crate::error::Result;
-use crate::nn::{Attention, GatedBias, LayerNorm, Linear, PositionConv, residual};
+use crate::nn::{Attention, GatedBias, LayerNorm, Linear, PositionConv, Weights, residual};
 
 /// `eps` of every LayerNorm in BEATs (PyTorch's default).
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;
@@ -23,11 +22,11 @@ struct NormalisedPositionConv {
 }
 
 impl NormalisedPositionConv {
-    fn new(config: &BeatsConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BeatsConfig, weights: Weights<'_>) -> Result<Self> {
         let (dim, groups) = (config.encoder_embed_dim, config.conv_pos_groups);
-        let weight_g = vb.get((1, 1, config.conv_pos), "weight_g")?;
-        let weight_v = vb.get((dim, dim / groups, config.conv_pos), "weight_v")?;
-        let bias = vb.get(dim, "bias")?;
+        let weight_g = weights.get((1, 1, config.conv_pos), "weight_g")?;
+        let weight_v = weights.get((dim, dim / groups, config.conv_pos), "weight_v")?;
+        let bias = weights.get(dim, "bias")?;
         let mut conv = Self { weight_g, weight_v, bias, groups, frozen: None };
         if ![&conv.weight_g, &conv.weight_v, &conv.bias].iter().any(|t| t.track_op()) {
             conv.frozen = Some(conv.normalised()?);
@@ -116,18 +115,18 @@ struct SelfAttention {
 }
 
 impl SelfAttention {
-    fn new(config: &BeatsConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BeatsConfig, weights: Weights<'_>) -> Result<Self> {
         let (dim, heads) = (config.encoder_embed_dim, config.encoder_attention_heads);
-        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| vb.pp(name));
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| weights.pp(name));
         let gate = if config.relative_position_embedding && config.gru_rel_pos {
-            let grep_linear = Linear::new(dim / heads, 8, true, vb.pp("grep_linear"))?;
-            Some(Gate { grep_linear, grep_a: vb.get((1, heads, 1, 1), "grep_a")? })
+            let grep_linear = Linear::new(dim / heads, 8, true, weights.pp("grep_linear"))?;
+            Some(Gate { grep_linear, grep_a: weights.get((1, heads, 1, 1), "grep_a")? })
         } else {
             None
         };
         Ok(Self {
             qkv: Linear::merged(dim, &[dim; 3], true, &parts)?,
-            out_proj: Linear::new(dim, dim, true, vb.pp("out_proj"))?,
+            out_proj: Linear::new(dim, dim, true, weights.pp("out_proj"))?,
             attention: Attention::new(dim, heads, false)?,
             gate,
         })
@@ -167,14 +166,14 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &BeatsConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BeatsConfig, weights: Weights<'_>) -> Result<Self> {
         let (dim, ffn) = (config.encoder_embed_dim, config.encoder_ffn_embed_dim);
         Ok(Self {
-            self_attn: SelfAttention::new(config, vb.pp("self_attn"))?,
-            self_attn_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, vb.pp("self_attn_layer_norm"))?,
-            fc1: Linear::new(dim, ffn, true, vb.pp("fc1"))?,
-            fc2: Linear::new(ffn, dim, true, vb.pp("fc2"))?,
-            final_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, vb.pp("final_layer_norm"))?,
+            self_attn: SelfAttention::new(config, weights.pp("self_attn"))?,
+            self_attn_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, weights.pp("self_attn_layer_norm"))?,
+            fc1: Linear::new(dim, ffn, true, weights.pp("fc1"))?,
+            fc2: Linear::new(ffn, dim, true, weights.pp("fc2"))?,
+            final_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, weights.pp("final_layer_norm"))?,
             config: config.clone(),
             alpha: if config.deep_norm { (2.0 * config.encoder_layers as f64).powf(0.25) } else { 1.0 },
         })
@@ -207,8 +206,8 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(config: &BeatsConfig, vb: VarBuilder) -> Result<Self> {
-        let blocks = vb.pp("layers");
+    pub(super) fn new(config: &BeatsConfig, weights: Weights<'_>) -> Result<Self> {
+        let blocks = weights.pp("layers");
         let bias = if config.relative_position_embedding {
             // Stored with block 0, shared by all.
             let shape = (config.num_buckets, config.encoder_attention_heads);
@@ -219,10 +218,10 @@ impl Encoder {
             None
         };
         Ok(Self {
-            pos_conv: NormalisedPositionConv::new(config, vb.pp("pos_conv.0"))?,
+            pos_conv: NormalisedPositionConv::new(config, weights.pp("pos_conv.0"))?,
             bias,
             layers: (0..config.encoder_layers).map(|i| Block::new(config, blocks.pp(i))).collect::<Result<_>>()?,
-            layer_norm: LayerNorm::new(config.encoder_embed_dim, LAYER_NORM_EPS, vb.pp("layer_norm"))?,
+            layer_norm: LayerNorm::new(config.encoder_embed_dim, LAYER_NORM_EPS, weights.pp("layer_norm"))?,
             layer_norm_first: config.layer_norm_first,
         })
     }

@@ -1,12 +1,11 @@
 //! The whole encoder: patch embedding, transformer, tagging head.
 
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
 
 use super::config::BeatsConfig;
 use super::encoder::{Encoder, LAYER_NORM_EPS};
 use crate::error::{Error, Result};
-use crate::nn::{LayerNorm, Linear, PatchEmbedding};
+use crate::nn::{LayerNorm, Linear, PatchEmbedding, Weights};
 
 /// What the encoder made of a sound.
 #[derive(Clone, Debug)]
@@ -28,27 +27,28 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// An encoder with the weights of `vb`, by the names of the published checkpoints.
+    /// An encoder with these weights, by the names of the published checkpoints.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(config: &BeatsConfig, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(config: &BeatsConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         config.validate()?;
         let (embed, dim) = (config.embed_dim, config.encoder_embed_dim);
-        let patch = vb.pp("patch_embedding");
+        let patch = weights.pp("patch_embedding");
         let post_extract_proj =
-            if embed == dim { None } else { Some(Linear::new(embed, dim, true, vb.pp("post_extract_proj"))?) };
+            if embed == dim { None } else { Some(Linear::new(embed, dim, true, weights.pp("post_extract_proj"))?) };
         let predictor = if config.finetuned_model {
-            Some(Linear::new(dim, config.predictor_class, true, vb.pp("predictor"))?)
+            Some(Linear::new(dim, config.predictor_class, true, weights.pp("predictor"))?)
         } else {
             None
         };
         Ok(Self {
             config: config.clone(),
             patch_embedding: PatchEmbedding::new(1, embed, config.input_patch_size, config.conv_bias, patch)?,
-            layer_norm: LayerNorm::new(embed, LAYER_NORM_EPS, vb.pp("layer_norm"))?,
+            layer_norm: LayerNorm::new(embed, LAYER_NORM_EPS, weights.pp("layer_norm"))?,
             post_extract_proj,
-            encoder: Encoder::new(config, vb.pp("encoder"))?,
+            encoder: Encoder::new(config, weights.pp("encoder"))?,
             predictor,
         })
     }

@@ -1,10 +1,9 @@
 //! The transformer blocks that both towers, and CLIPSeg's decoder, are made of.
 
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 
 use crate::error::Result;
-use crate::nn::{Activation, Attention, LayerNorm, Linear, residual};
+use crate::nn::{Activation, Attention, LayerNorm, Linear, Weights, residual};
 
 /// Width, heads and feed-forward network of a block.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +24,12 @@ struct SelfAttention {
 }
 
 impl SelfAttention {
-    fn new(config: &BlockConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BlockConfig, weights: Weights<'_>) -> Result<Self> {
         let width = config.width;
-        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| vb.pp(name));
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| weights.pp(name));
         Ok(Self {
             qkv: Linear::merged(width, &[width; 3], true, &parts)?,
-            out_proj: Linear::new(width, width, true, vb.pp("out_proj"))?,
+            out_proj: Linear::new(width, width, true, weights.pp("out_proj"))?,
             attention: Attention::new(width, config.num_heads, config.causal)?,
         })
     }
@@ -76,18 +75,18 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn new(config: &BlockConfig, vb: VarBuilder) -> Result<Self> {
+    pub(crate) fn new(config: &BlockConfig, weights: Weights<'_>) -> Result<Self> {
         let (width, intermediate) = (config.width, config.intermediate);
-        let mlp = vb.pp("mlp");
+        let mlp = weights.pp("mlp");
         Ok(Self {
-            self_attn: SelfAttention::new(config, vb.pp("self_attn"))?,
-            layer_norm1: LayerNorm::new(width, config.eps, vb.pp("layer_norm1"))?,
+            self_attn: SelfAttention::new(config, weights.pp("self_attn"))?,
+            layer_norm1: LayerNorm::new(width, config.eps, weights.pp("layer_norm1"))?,
             mlp: Mlp {
                 fc1: Linear::new(width, intermediate, true, mlp.pp("fc1"))?,
                 fc2: Linear::new(intermediate, width, true, mlp.pp("fc2"))?,
                 activation: config.activation,
             },
-            layer_norm2: LayerNorm::new(width, config.eps, vb.pp("layer_norm2"))?,
+            layer_norm2: LayerNorm::new(width, config.eps, weights.pp("layer_norm2"))?,
         })
     }
 
@@ -121,7 +120,7 @@ impl Block {
 }
 
 /// A stack of pre-norm blocks under `layers.<i>`.
-pub(crate) fn blocks(config: &BlockConfig, count: usize, vb: VarBuilder) -> Result<Vec<Block>> {
-    let vb = vb.pp("layers");
-    (0..count).map(|i| Block::new(config, vb.pp(i))).collect()
+pub(crate) fn blocks(config: &BlockConfig, count: usize, weights: Weights<'_>) -> Result<Vec<Block>> {
+    let weights = weights.pp("layers");
+    (0..count).map(|i| Block::new(config, weights.pp(i))).collect()
 }

@@ -15,14 +15,13 @@ mod vision;
 mod word_list;
 
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
 
 pub use config::{ClipTextConfig, ClipVisionConfig};
 pub use text::{TextOutput, TextTower};
 pub use vision::{VisionOutput, VisionTower};
 
 use crate::error::Result;
-use crate::nn::Linear;
+use crate::nn::{Linear, Weights};
 
 /// Both towers and their projections into the common space.
 #[derive(Clone, Debug)]
@@ -37,24 +36,25 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// The model with the weights of `vb`; `projection_dim` is the width P of the common space.
+    /// The model with these weights; `projection_dim` is the width P of the common space.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
-    /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
-    pub fn new(
+    /// [`Error::Candle`](crate::Error::Candle) when there are no such tensors.
+    pub fn new<'a>(
         text: &ClipTextConfig,
         vision: &ClipVisionConfig,
         projection_dim: usize,
-        vb: VarBuilder,
+        weights: impl Into<Weights<'a>>,
     ) -> Result<Self> {
-        let projection = |width, name| Linear::new(width, projection_dim, false, vb.pp(name));
+        let weights = weights.into();
+        let projection = |width, name| Linear::new(width, projection_dim, false, weights.pp(name));
         Ok(Self {
-            text_model: TextTower::new(text, vb.pp("text_model"))?,
-            vision_model: VisionTower::new(vision, vb.pp("vision_model"))?,
+            text_model: TextTower::new(text, weights.pp("text_model"))?,
+            vision_model: VisionTower::new(vision, weights.pp("vision_model"))?,
             text_projection: projection(text.hidden_size, "text_projection")?,
             visual_projection: projection(vision.hidden_size, "visual_projection")?,
-            logit_scale: vb.get((), "logit_scale")?,
+            logit_scale: weights.get((), "logit_scale")?,
         })
     }
 

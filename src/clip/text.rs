@@ -1,12 +1,11 @@
 //! The text tower.
 
 use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::ClipTextConfig;
 use super::encoder::{Block, BlockConfig, blocks};
 use crate::error::{Error, Result};
-use crate::nn::{Embedding, LayerNorm};
+use crate::nn::{Embedding, LayerNorm, Weights};
 
 /// What the text tower made of a prompt.
 #[derive(Clone, Debug)]
@@ -46,13 +45,14 @@ pub struct TextTower {
 }
 
 impl TextTower {
-    /// The tower with the weights of `vb`.
+    /// The tower with these weights.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(config: &ClipTextConfig, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(config: &ClipTextConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         config.validate()?;
-        let (width, embeddings) = (config.hidden_size, vb.pp("embeddings"));
+        let (width, embeddings) = (config.hidden_size, weights.pp("embeddings"));
         let positions = (config.max_position_embeddings, width);
         let block = BlockConfig {
             width,
@@ -65,8 +65,8 @@ impl TextTower {
         Ok(Self {
             token_embedding: Embedding::new(config.vocab_size, width, embeddings.pp("token_embedding"))?,
             position_embedding: embeddings.pp("position_embedding").get(positions, "weight")?,
-            layers: blocks(&block, config.num_hidden_layers, vb.pp("encoder"))?,
-            final_layer_norm: LayerNorm::new(width, config.layer_norm_eps, vb.pp("final_layer_norm"))?,
+            layers: blocks(&block, config.num_hidden_layers, weights.pp("encoder"))?,
+            final_layer_norm: LayerNorm::new(width, config.layer_norm_eps, weights.pp("final_layer_norm"))?,
         })
     }
 

@@ -3,12 +3,11 @@
 use std::ops::Range;
 
 use candle_core::{IndexOp, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::ClipVisionConfig;
 use super::encoder::{Block, BlockConfig, blocks};
 use crate::error::{Error, Result};
-use crate::nn::{Interpolation, LayerNorm, PatchEmbedding, resize};
+use crate::nn::{Interpolation, LayerNorm, PatchEmbedding, Weights, resize};
 
 /// What the vision tower made of a picture: the class token first, then the patches row by row.
 #[derive(Clone, Debug)]
@@ -32,13 +31,14 @@ pub struct VisionTower {
 }
 
 impl VisionTower {
-    /// The tower with the weights of `vb`.
+    /// The tower with these weights.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(config: &ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(config: &ClipVisionConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         config.validate()?;
-        let (width, patch, embeddings) = (config.hidden_size, config.patch_size, vb.pp("embeddings"));
+        let (width, patch, embeddings) = (config.hidden_size, config.patch_size, weights.pp("embeddings"));
         let grid = config.image_size / patch;
         let patches = embeddings.pp("patch_embedding");
         let block = BlockConfig {
@@ -49,14 +49,14 @@ impl VisionTower {
             eps: config.layer_norm_eps,
             causal: false,
         };
-        let norm = |name| LayerNorm::new(width, config.layer_norm_eps, vb.pp(name));
+        let norm = |name| LayerNorm::new(width, config.layer_norm_eps, weights.pp(name));
         Ok(Self {
             config: config.clone(),
             patch_embedding: PatchEmbedding::new(config.num_channels, width, patch, false, patches)?,
             class_embedding: embeddings.get(width, "class_embedding")?,
             position_embedding: embeddings.pp("position_embedding").get((grid * grid + 1, width), "weight")?,
             pre_layrnorm: norm("pre_layrnorm")?,
-            layers: blocks(&block, config.num_hidden_layers, vb.pp("encoder"))?,
+            layers: blocks(&block, config.num_hidden_layers, weights.pp("encoder"))?,
             post_layernorm: norm("post_layernorm")?,
         })
     }

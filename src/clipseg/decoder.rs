@@ -1,12 +1,11 @@
 //! The decoder that draws a mask from activations and a condition.
 
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::ClipSegConfig;
 use crate::clip::encoder::{Block, BlockConfig};
 use crate::error::{Error, Result};
-use crate::nn::{Activation, Linear, TransposedConv, conv3x3, conv3x3_weight};
+use crate::nn::{Activation, Linear, TransposedConv, Weights, conv3x3, conv3x3_weight};
 
 /// From tokens to pixels.
 #[derive(Clone, Debug)]
@@ -29,11 +28,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The decoder with the weights of `vb`.
+    /// The decoder with these weights.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(config: &ClipSegConfig, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(config: &ClipSegConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         let (width, patch) = (config.reduce_dim, config.vision_config.patch_size);
         let block = BlockConfig {
             width,
@@ -45,9 +45,9 @@ impl Decoder {
             causal: false,
         };
         let depth = config.extract_layers.len();
-        let film = |name| Linear::new(config.projection_dim, width, true, vb.pp(name));
-        let reduce = |i| Linear::new(config.vision_config.hidden_size, width, true, vb.pp("reduces").pp(i));
-        let upsampling = vb.pp("transposed_convolution");
+        let film = |name| Linear::new(config.projection_dim, width, true, weights.pp(name));
+        let reduce = |i| Linear::new(config.vision_config.hidden_size, width, true, weights.pp("reduces").pp(i));
+        let upsampling = weights.pp("transposed_convolution");
         let transposed_convolution = if config.use_complex_transposed_convolution {
             let kernel = patch / 4;
             Upsampling::Complex {
@@ -62,7 +62,7 @@ impl Decoder {
             film_mul: film("film_mul")?,
             film_add: film("film_add")?,
             reduces: (0..depth).map(reduce).collect::<Result<_>>()?,
-            layers: (0..depth).map(|i| Block::new(&block, vb.pp("layers").pp(i))).collect::<Result<_>>()?,
+            layers: (0..depth).map(|i| Block::new(&block, weights.pp("layers").pp(i))).collect::<Result<_>>()?,
             transposed_convolution,
             conditional_layer: config.conditional_layer,
         })

@@ -8,13 +8,13 @@ mod config;
 mod decoder;
 
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
 
 pub use config::ClipSegConfig;
 pub use decoder::Decoder;
 
 use crate::clip::{Clip, VisionOutput};
 use crate::error::{Error, Result};
+use crate::nn::Weights;
 
 /// CLIP with the segmentation decoder.
 #[derive(Clone, Debug)]
@@ -27,16 +27,17 @@ pub struct ClipSeg {
 }
 
 impl ClipSeg {
-    /// The model with the weights of `vb`, by the names of the published checkpoint.
+    /// The model with these weights, by the names of the published checkpoint.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(config: &ClipSegConfig, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(config: &ClipSegConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
         config.validate()?;
         Ok(Self {
             config: config.clone(),
-            clip: Clip::new(&config.text_config, &config.vision_config, config.projection_dim, vb.pp("clip"))?,
-            decoder: Decoder::new(config, vb.pp("decoder"))?,
+            clip: Clip::new(&config.text_config, &config.vision_config, config.projection_dim, weights.pp("clip"))?,
+            decoder: Decoder::new(config, weights.pp("decoder"))?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::files::write_atomically;
 
 /// The unreadable pairs of a run: counted, listed in a CSV file `id,reason`, and too many of them an error.
@@ -61,7 +61,7 @@ impl BadPairs {
         if reasons.contains_key(id) {
             return Ok(());
         }
-        reasons.insert(id.to_string(), with_causes(reason));
+        reasons.insert(id.to_string(), chain(reason));
         // Unreadable pairs are few, or the run ends: writing the whole list is cheap, and never leaves half a line.
         write_atomically(&self.path, |writer| {
             let mut csv = csv::Writer::from_writer(writer);
@@ -89,10 +89,4 @@ impl BadPairs {
             example: reasons.iter().next().map(|(id, reason)| format!("{id}: {reason}")).unwrap_or_default(),
         })
     }
-}
-
-/// An error's message and those of its causes, in one line.
-fn with_causes(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,5 +1,6 @@
 //! Features of the frozen audio encoder, kept on the disk.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files::{hex, write_atomically};
+use crate::weights::{Checkpoint, write_safetensors};
 
 /// The name of one sound's features: a digest of the model, of how the sound is prepared for it, and of the sound
 /// file's content.
@@ -66,7 +68,8 @@ impl FeatureCache {
     /// # Errors
     /// [`Error::Candle`] when the device has no room for them.
     pub fn load(&self, key: &CacheKey, device: &Device) -> Result<Option<Tensor>> {
-        let Some(features) = std::fs::read(self.path(key)).ok().and_then(|entry| parse(&entry)) else {
+        let path = self.path(key);
+        let Some(features) = std::fs::read(&path).ok().and_then(|entry| parse(&path, entry)) else {
             return Ok(None);
         };
         Ok(Some(features.to_device(device)?.to_dtype(DType::F32)?))
@@ -88,19 +91,19 @@ impl FeatureCache {
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create the folder"))?;
-        let mut entry = safetensors::serialize([(FEATURES, &rounded)], None)
-            .map_err(|e| Error::format(&path, "cache entry", "a serializable tensor", e))?;
+        let mut entry = Vec::new();
+        write_safetensors(&mut entry, &path, &BTreeMap::from([(FEATURES.to_owned(), rounded)]), &BTreeMap::new())?;
         entry.extend(crc32c::crc32c(&entry).to_le_bytes());
         write_atomically(&path, |writer| writer.write_all(&entry).map_err(Error::io(&path, "write")))?;
         Ok(widened)
     }
 }
 
-/// The tensor of an intact entry.
-fn parse(entry: &[u8]) -> Option<Tensor> {
-    let (content, checksum) = entry.split_at_checked(entry.len().checked_sub(CHECKSUM_LEN)?)?;
-    if crc32c::crc32c(content).to_le_bytes() != checksum {
+/// The tensor of an intact entry; `path` stands for the entry in messages.
+fn parse(path: &Path, mut entry: Vec<u8>) -> Option<Tensor> {
+    let checksum = entry.split_off(entry.len().checked_sub(CHECKSUM_LEN)?);
+    if crc32c::crc32c(&entry).to_le_bytes() != *checksum {
         return None;
     }
-    candle_core::safetensors::load_buffer(content, &Device::Cpu).ok()?.remove(FEATURES)
+    Checkpoint::from_bytes(path, entry).ok()?.tensor(FEATURES, &Device::Cpu, DType::F16).ok()
 }

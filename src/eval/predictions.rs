@@ -1,21 +1,15 @@
 //! Finished heatmaps in a safetensors file.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
-
-use crate::error::{Error, Result};
+use candle_core::{DType, Device};
 
 use super::run::non_finite;
 use super::{Benchmark, Negative, Prediction, Predictor, SIZE, Sample};
+use crate::error::{Error, Result};
+use crate::weights::Checkpoint;
 
 const KIND: &str = "predictions file";
-/// The format's own limit on its header, against files that are something else.
-const MAX_HEADER: u64 = 100_000_000;
 
 /// A safetensors file with `heatmap.<id>` f32 `[224, 224]`, for the Extended benchmarks `confidence.<id>` f32 `[1]`, and
 /// where somebody wants them judged `silence.<id>`, `noise.<id>` and `offscreen.<id>`, f32 `[224, 224]`.
@@ -25,11 +19,8 @@ const MAX_HEADER: u64 = 100_000_000;
 /// memory are fine.
 #[derive(Debug)]
 pub struct PredictionsFile {
-    path: PathBuf,
+    file: Checkpoint,
     benchmark: Benchmark,
-    metadata: Metadata,
-    data_start: u64,
-    file: Mutex<File>,
 }
 
 impl PredictionsFile {
@@ -41,41 +32,23 @@ impl PredictionsFile {
     pub fn open(path: &Path, benchmark: Benchmark) -> Result<Self> {
         let unusable =
             |found: String| Error::format(path, KIND, "a complete safetensors file with `heatmap.<id>`", found);
-        let mut file = File::open(path).map_err(Error::io(path, "read"))?;
-        let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let mut header_length = [0; 8];
-        file.read_exact(&mut header_length).map_err(|_| unusable(format!("{length} bytes")))?;
-        let header_length = u64::from_le_bytes(header_length);
-        let data_start = header_length.saturating_add(8);
-        if header_length > MAX_HEADER || data_start > length {
-            return Err(unusable(format!("no safetensors header in {length} bytes")));
+        let file = Checkpoint::open_safetensors(path).map_err(|error| match error {
+            Error::Format { found, .. } => unusable(found),
+            other => other,
+        })?;
+        if !file.entries().keys().any(|name| name.starts_with("heatmap.")) {
+            return Err(unusable(format!("{} tensors, none of them a heatmap", file.entries().len())));
         }
-        let mut header = Vec::new();
-        file.by_ref().take(header_length).read_to_end(&mut header).map_err(Error::io(path, "read"))?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| unusable(e.to_string()))?;
-        let expected_length = data_start.saturating_add(metadata.data_len() as u64);
-        if expected_length != length {
-            return Err(unusable(format!("{length} bytes where the header describes {expected_length}")));
-        }
-        if !metadata.tensors().keys().any(|name| name.starts_with("heatmap.")) {
-            return Err(unusable(format!("{} tensors, none of them a heatmap", metadata.tensors().len())));
-        }
-        Ok(Self { path: path.to_path_buf(), benchmark, metadata, data_start, file: Mutex::new(file) })
+        Ok(Self { file, benchmark })
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
-        let Some(info) = self.metadata.info(name) else { return Ok(None) };
-        if info.dtype != Dtype::F32 || info.shape != shape {
-            let found = format!("{:?} {:?}", info.dtype, info.shape);
-            return Err(Error::format(&self.path, KIND, format!("`{name}` as F32 {shape:?}"), found));
+        let Some(entry) = self.file.entries().get(name) else { return Ok(None) };
+        if entry.dtype() != DType::F32 || entry.shape() != shape {
+            let found = format!("{:?} {:?}", entry.dtype(), entry.shape());
+            return Err(Error::format(self.file.path(), KIND, format!("`{name}` as F32 {shape:?}"), found));
         }
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(Error::io(&self.path, "read"))?;
-        file.read_exact(&mut bytes).map_err(Error::io(&self.path, "read"))?;
-        drop(file);
-        Ok(Some(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()))
+        Ok(Some(self.file.tensor(name, &Device::Cpu, DType::F32)?.flatten_all()?.to_vec1()?))
     }
 
     fn heatmap(&self, prefix: &str, id: &str) -> Result<Option<Vec<f32>>> {
@@ -83,7 +56,7 @@ impl PredictionsFile {
         let heatmap = self.tensor(&name, &[SIZE, SIZE])?;
         match heatmap.as_deref().and_then(non_finite) {
             Some(found) => {
-                let details = format!("{found} in {}", self.path.display());
+                let details = format!("{found} in {}", self.file.path().display());
                 Err(Error::NonFinite { what: format!("`{name}`"), details })
             }
             None => Ok(heatmap),
@@ -96,14 +69,14 @@ impl Predictor for PredictionsFile {
 
     fn load(&self, sample: &Sample) -> Result<Option<Prediction>> {
         let pair = format!("{}_{}", sample.picture, sample.sound);
-        let is_pair = !sample.sounding && self.metadata.info(&format!("heatmap.{pair}")).is_some();
+        let is_pair = !sample.sounding && self.file.entries().contains_key(&format!("heatmap.{pair}"));
         let id = if is_pair { &pair } else { &sample.id };
         let Some(heatmap) = self.heatmap("heatmap", id)? else { return Ok(None) };
         let name = format!("confidence.{id}");
         let confidence = self.tensor(&name, &[1])?.and_then(|values| values.first().copied());
         if self.benchmark.is_extended() && confidence.is_none() {
             let expected = format!("`{name}` F32 [1] beside `heatmap.{id}`, as {} needs it", self.benchmark);
-            return Err(Error::format(&self.path, KIND, expected, "no such tensor"));
+            return Err(Error::format(self.file.path(), KIND, expected, "no such tensor"));
         }
         let mut negatives = Vec::new();
         for kind in [Negative::Silence, Negative::Noise, Negative::Offscreen] {

@@ -1,10 +1,10 @@
 //! The convolutions around the vision tower, each as a matrix product.
 
 use candle_core::{D, Tensor};
-use candle_nn::VarBuilder;
 
 use super::activation::Activation;
 use super::linear::Linear;
+use super::weights::Weights;
 use crate::error::{Error, Result};
 
 /// A convolution whose kernel is as large as its stride: the picture is cut into patches, each a token
@@ -18,13 +18,13 @@ pub(crate) struct PatchEmbedding {
 
 impl PatchEmbedding {
     /// `channels` → `dim` over patches of `patch` × `patch`, from `weight` `[dim, channels, patch, patch]` and, if
-    /// `bias`, `bias` of `vb`.
+    /// `bias`, `bias` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(channels: usize, dim: usize, patch: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
-        let weight = vb.get((dim, channels, patch, patch), "weight")?;
-        let bias = if bias { Some(vb.get(dim, "bias")?) } else { None };
+    /// [`Error::Candle`] when there are no such tensors.
+    pub fn new(channels: usize, dim: usize, patch: usize, bias: bool, weights: Weights<'_>) -> Result<Self> {
+        let weight = weights.get((dim, channels, patch, patch), "weight")?;
+        let bias = if bias { Some(weights.get(dim, "bias")?) } else { None };
         let projection = Linear::derived(move || Ok((weight.flatten_from(1)?, bias.clone())))?;
         Ok(Self { projection, channels, patch })
     }
@@ -61,14 +61,14 @@ pub(crate) struct TransposedConv {
 }
 
 impl TransposedConv {
-    /// `in_channels` → `out_channels`, from `weight` `[in, out, scale, scale]` and `bias` `[out]` of `vb`.
+    /// `in_channels` → `out_channels`, from `weight` `[in, out, scale, scale]` and `bias` `[out]` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(in_channels: usize, out_channels: usize, scale: usize, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Candle`] when there are no such tensors.
+    pub fn new(in_channels: usize, out_channels: usize, scale: usize, weights: Weights<'_>) -> Result<Self> {
         let square = scale * scale;
-        let weight = vb.get((in_channels, out_channels, scale, scale), "weight")?;
-        let bias = vb.get(out_channels, "bias")?;
+        let weight = weights.get((in_channels, out_channels, scale, scale), "weight")?;
+        let bias = weights.get(out_channels, "bias")?;
         let projection = Linear::derived(move || {
             let weight = weight.flatten_from(1)?.t()?.contiguous()?; // [out·scale², in]
             let bias = bias.unsqueeze(1)?.broadcast_as((out_channels, square))?.contiguous()?;
@@ -110,13 +110,13 @@ pub(crate) fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>
     }
 }
 
-/// The layer for [`conv3x3`] from `weight` `[out, in, 3, 3]` and `bias` of `vb`.
+/// The layer for [`conv3x3`] from `weight` `[out, in, 3, 3]` and `bias` of `weights`.
 ///
 /// # Errors
-/// [`Error::Candle`] when the builder has no such tensors.
-pub(crate) fn conv3x3_weight(in_channels: usize, out_channels: usize, vb: VarBuilder) -> Result<Linear> {
-    let weight = vb.get((out_channels, in_channels, 3, 3), "weight")?;
-    let bias = vb.get(out_channels, "bias")?;
+/// [`Error::Candle`] when there are no such tensors.
+pub(crate) fn conv3x3_weight(in_channels: usize, out_channels: usize, weights: Weights<'_>) -> Result<Linear> {
+    let weight = weights.get((out_channels, in_channels, 3, 3), "weight")?;
+    let bias = weights.get(out_channels, "bias")?;
     Linear::derived(move || {
         let weight = weight.permute((0, 2, 3, 1))?.reshape((out_channels, 9 * in_channels))?;
         Ok((weight, Some(bias.clone())))
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn patches_agree_with_a_strided_convolution() {
         let (w, b, x) = (random(&[7, 3, 4, 4]), random(&[7]), random(&[2, 3, 14, 9]));
-        let layer = PatchEmbedding::new(3, 7, 4, true, builder(&[("weight", &w), ("bias", &b)])).unwrap();
+        let layer = PatchEmbedding::new(3, 7, 4, true, builder(&[("weight", &w), ("bias", &b)]).into()).unwrap();
         let expected = x.conv2d(&w, 0, 4, 1, 1).unwrap().flatten_from(2).unwrap().transpose(1, 2).unwrap();
         let expected = expected.broadcast_add(&b).unwrap();
         assert!(max_difference(&layer.forward(&x).unwrap(), &expected) < 1e-4);
@@ -145,7 +145,7 @@ mod tests {
     fn the_transposed_convolution_agrees_with_candle_in_value_and_gradient() {
         let (w, b) = (random(&[5, 3, 4, 4]), random(&[3]));
         let x = Var::from_tensor(&random(&[2, 5, 6, 7])).unwrap();
-        let layer = TransposedConv::new(5, 3, 4, builder(&[("weight", &w), ("bias", &b)])).unwrap();
+        let layer = TransposedConv::new(5, 3, 4, builder(&[("weight", &w), ("bias", &b)]).into()).unwrap();
         let ours = layer.forward(&x.permute((0, 2, 3, 1)).unwrap(), None).unwrap().permute((0, 3, 1, 2)).unwrap();
         let theirs = x.conv_transpose2d(&w, 0, 0, 4, 1).unwrap();
         let theirs = theirs.broadcast_add(&b.reshape((1, 3, 1, 1)).unwrap()).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     fn the_3x3_convolution_agrees_with_candle_in_value_and_gradient() {
         let (w, b) = (random(&[6, 5, 3, 3]), random(&[6]));
         let x = Var::from_tensor(&random(&[2, 5, 8, 7])).unwrap();
-        let layer = conv3x3_weight(5, 6, builder(&[("weight", &w), ("bias", &b)])).unwrap();
+        let layer = conv3x3_weight(5, 6, builder(&[("weight", &w), ("bias", &b)]).into()).unwrap();
         let ours = conv3x3(&x.permute((0, 2, 3, 1)).unwrap(), &layer, None).unwrap().permute((0, 3, 1, 2)).unwrap();
         let theirs = x.conv2d(&w, 1, 1, 1, 1).unwrap().broadcast_add(&b.reshape((1, 6, 1, 1)).unwrap()).unwrap();
         assert!(max_difference(&ours, &theirs) < 1e-4);

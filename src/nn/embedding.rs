@@ -1,37 +1,46 @@
 //! Tables of embeddings.
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 
-use super::format;
+use super::compressed::CompressedMatrix;
+use super::weights::Weights;
 use crate::error::Result;
 
-/// A table of vectors, looked up by number; kept compressed where the builder says so.
+/// A table of vectors, looked up by number; kept compressed where the weights are.
 #[derive(Clone, Debug)]
 pub(crate) struct Embedding {
-    /// `[V, D]`, or `Q8_0` blocks `[V, D / 32 · 34]` of type U8.
-    table: Tensor,
+    table: Table,
     dim: usize,
     /// The type of the looked up vectors.
     dtype: DType,
 }
 
+/// `[V, D]`.
+#[derive(Clone, Debug)]
+enum Table {
+    Full(Tensor),
+    Compressed(CompressedMatrix),
+}
+
 impl Embedding {
-    /// A table of `count` vectors of width `dim` from `weight` of `vb`.
+    /// A table of `count` vectors of width `dim` from `weight` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensor.
-    pub fn new(count: usize, dim: usize, vb: VarBuilder) -> Result<Self> {
-        let table = match format::compressed(&vb, count, dim)? {
-            Some(table) => table,
-            None => vb.get((count, dim), "weight")?,
+    /// [`Error::Candle`](crate::Error::Candle) when there is no such tensor.
+    pub fn new(count: usize, dim: usize, weights: Weights<'_>) -> Result<Self> {
+        let table = match weights.compressed(count, dim, "weight")? {
+            Some(table) => Table::Compressed(table),
+            None => Table::Full(weights.get((count, dim), "weight")?),
         };
-        Ok(Self { table, dim, dtype: vb.dtype() })
+        Ok(Self { table, dim, dtype: weights.dtype() })
     }
 
     /// Where the table is.
     pub fn device(&self) -> &Device {
-        self.table.device()
+        match &self.table {
+            Table::Full(table) => table.device(),
+            Table::Compressed(_) => &Device::Cpu,
+        }
     }
 
     /// Vectors `[…, D]` of the numbers `ids` `[…]`, of type U32.
@@ -41,12 +50,11 @@ impl Embedding {
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let mut shape = ids.dims().to_vec();
         shape.push(self.dim);
-        let rows = self.table.index_select(&ids.flatten_all()?, 0)?;
-        if rows.dtype() != DType::U8 {
-            return Ok(rows.to_dtype(self.dtype)?.reshape(shape)?);
-        }
-        let mut numbers = Vec::with_capacity(ids.elem_count() * self.dim);
-        format::append_blocks(&rows.flatten_all()?.to_vec1()?, &mut numbers);
-        Ok(Tensor::from_vec(numbers, shape, self.device())?.to_dtype(self.dtype)?)
+        let ids = ids.flatten_all()?;
+        let rows = match &self.table {
+            Table::Full(table) => table.index_select(&ids, 0)?,
+            Table::Compressed(table) => table.select(&ids)?,
+        };
+        Ok(rows.to_dtype(self.dtype)?.reshape(shape)?)
     }
 }

@@ -1,7 +1,5 @@
 //! How weights are kept: in full, in half precision, or in blocks of 8 bits.
 
-use candle_core::{DType, Tensor};
-use candle_nn::VarBuilder;
 use half::f16;
 
 /// How the matrices of a model are kept in memory, or written to a file: those of its linear layers and its table of
@@ -26,36 +24,10 @@ pub enum WeightFormat {
     Q8_0,
 }
 
-/// What a [`VarBuilder`] that keeps compressed weights adds to the name of a weight to name its compressed form.
-///
-/// It is a tensor of type F16 or BF16 in the weight's shape `[N, K]`, or of type U8 `[N, K / 32 · 34]`: rows of `Q8_0` blocks.
-pub(crate) const COMPRESSED: &str = ".compressed";
-
 /// Numbers of a `Q8_0` block.
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of a `Q8_0` block: the factor as an `f16`, then the numbers divided by it.
 pub(crate) const BLOCK_BYTES: usize = 34;
-
-/// The compressed form of `weight` `[rows, columns]`, where the builder has one.
-pub(super) fn compressed(vb: &VarBuilder, rows: usize, columns: usize) -> candle_core::Result<Option<Tensor>> {
-    let name = format!("weight{COMPRESSED}");
-    if !vb.contains_tensor(&name) {
-        return Ok(None);
-    }
-    let tensor = vb.get_with_hints_dtype((rows, columns), &name, Default::default(), DType::U8)?;
-    // Anything else stands in for a tensor that could not be compressed, or comes from a builder that has every name.
-    let width = row_width(tensor.dtype(), columns);
-    Ok(Some(tensor).filter(|tensor| width.is_some_and(|width| tensor.dims() == [rows, width])))
-}
-
-/// Elements of a compressed row of `columns` numbers, where there is a compressed form of type `dtype`.
-pub(super) fn row_width(dtype: DType, columns: usize) -> Option<usize> {
-    match dtype {
-        DType::F16 | DType::BF16 => Some(columns),
-        DType::U8 if columns.is_multiple_of(BLOCK) => Some(columns / BLOCK * BLOCK_BYTES),
-        _ => None,
-    }
-}
 
 /// The factor and the numbers of a `Q8_0` block.
 pub(super) fn split_block(block: &[u8; BLOCK_BYTES]) -> (f16, &[u8]) {

@@ -1,12 +1,12 @@
 //! Layer normalisation.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Shape, Tensor};
-use candle_nn::VarBuilder;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::simd;
 use super::trainable::{SUM_ROWS, add_rows, column_sums};
+use super::weights::Weights;
 use crate::error::{Error, Result};
 
 /// `y = (x − E[x]) / √(Var[x] + eps) · weight + bias` over the last dimension (Ba et al., arXiv 1607.06450).
@@ -21,12 +21,13 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A layer over `dim` elements from `weight` and `bias` of `vb`.
+    /// A layer over `dim` elements from `weight` and `bias` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(dim: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { weight: vb.get(dim, "weight")?, bias: vb.get(dim, "bias")?, eps })
+    /// [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(dim: usize, eps: f64, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        let weights = weights.into();
+        Ok(Self { weight: weights.get(dim, "weight")?, bias: weights.get(dim, "bias")?, eps })
     }
 
     /// `[…, dim]` → the same shape.

@@ -3,20 +3,20 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
-use candle_nn::VarBuilder;
 
 use super::activation::Activation;
-use super::format;
+use super::compressed::CompressedMatrix;
 use super::frozen::FrozenLinear;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use super::trainable::TrainableLinear;
+use super::weights::Weights;
 use crate::error::{Error, Result};
 
 /// `y = x·Wᵀ + b`, with `W` `[out, in]` and `b` `[out]` as PyTorch stores them.
 ///
 /// Weights that are trainable ([`Var`](candle_core::Var)s) receive gradients; all others are frozen, and then no
 /// gradient is computed for them. Frozen `f32` weights on a CPU are packed once for the product's inner loop and the
-/// original is dropped; where the builder keeps weights compressed ([`WeightFormat`](super::WeightFormat)) they stay so.
+/// original is dropped; those that are kept compressed ([`WeightFormat`](super::WeightFormat)) stay so.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
@@ -57,12 +57,12 @@ struct Packed {
 }
 
 impl Linear {
-    /// A layer of `in_dim` → `out_dim` from `weight` and, if `bias`, `bias` of `vb`.
+    /// A layer of `in_dim` → `out_dim` from `weight` and, if `bias`, `bias` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
-    pub fn new(in_dim: usize, out_dim: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
-        Self::merged(in_dim, &[out_dim], bias, &[vb])
+    /// [`Error::Candle`] when there are no such tensors.
+    pub fn new<'a>(in_dim: usize, out_dim: usize, bias: bool, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        Self::merged(in_dim, &[out_dim], bias, &[weights.into()])
     }
 
     /// A layer from `weight` `[out, in]` and `bias` `[out]`.
@@ -78,7 +78,9 @@ impl Linear {
     ///
     /// # Errors
     /// Whatever `recipe` returns; [`Error::Candle`] when the weight is not a matrix.
-    pub(crate) fn derived(recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static) -> Result<Self> {
+    pub(crate) fn derived(
+        recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let (weight, bias) = recipe()?;
         let (out_dim, in_dim) = weight.dims2()?;
         let trainable = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
@@ -100,41 +102,41 @@ impl Linear {
         Ok(Self { weight, in_dim, out_dim })
     }
 
-    /// Several layers over the same input as one: `[y₁ | y₂ | …]`.
+    /// Several layers over the same input as one: `[y₁ | y₂ | …]`, each from its own `parts`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builders have no such tensors.
-    pub(crate) fn merged(in_dim: usize, out_dims: &[usize], bias: bool, vbs: &[VarBuilder]) -> Result<Self> {
+    /// [`Error::Candle`] when there are no such tensors.
+    pub(crate) fn merged(in_dim: usize, out_dims: &[usize], bias: bool, parts: &[Weights<'_>]) -> Result<Self> {
         let mut biases = Vec::new();
         if bias {
-            for (out_dim, vb) in out_dims.iter().zip(vbs) {
-                biases.push(vb.get(*out_dim, "bias")?);
+            for (out_dim, part) in out_dims.iter().zip(parts) {
+                biases.push(part.get(*out_dim, "bias")?);
             }
         }
         let put_together = |biases: &[Tensor]| (!biases.is_empty()).then(|| Tensor::cat(biases, 0)).transpose();
-        if let Some(matrix) = Self::compressed(in_dim, out_dims, vbs)? {
+        if let Some(matrix) = Self::compressed(in_dim, out_dims, parts)? {
             let out_dim = matrix.columns();
             let bias = put_together(&biases)?.map(|b| b.to_vec1::<f32>()).transpose()?;
             let weight = Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }));
             return Ok(Self { weight, in_dim, out_dim });
         }
         let mut weights = Vec::new();
-        for (out_dim, vb) in out_dims.iter().zip(vbs) {
-            weights.push(vb.get((*out_dim, in_dim), "weight")?);
+        for (out_dim, part) in out_dims.iter().zip(parts) {
+            weights.push(part.get((*out_dim, in_dim), "weight")?);
         }
         Self::derived(move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
     }
 
-    /// The packed weight, where the builders keep all parts compressed in one way.
-    fn compressed(in_dim: usize, out_dims: &[usize], vbs: &[VarBuilder]) -> Result<Option<PackedMatrix>> {
-        let mut parts: Vec<Tensor> = Vec::new();
-        for (out_dim, vb) in out_dims.iter().zip(vbs) {
-            match format::compressed(vb, *out_dim, in_dim)? {
-                Some(part) if parts.first().is_none_or(|first| first.dtype() == part.dtype()) => parts.push(part),
-                _ => return Ok(None),
+    /// The packed weight, where all parts are kept compressed in the same way.
+    fn compressed(in_dim: usize, out_dims: &[usize], parts: &[Weights<'_>]) -> Result<Option<PackedMatrix>> {
+        let mut matrices = Vec::new();
+        for (out_dim, part) in out_dims.iter().zip(parts) {
+            match part.compressed(*out_dim, in_dim, "weight")? {
+                Some(matrix) => matrices.push(matrix),
+                None => return Ok(None),
             }
         }
-        Ok(Some(PackedMatrix::compressed(&Tensor::cat(&parts, 0)?, out_dims.iter().sum(), in_dim)?))
+        Ok(CompressedMatrix::stack(&matrices)?.map(|matrix| PackedMatrix::compressed(&matrix)).transpose()?)
     }
 
     /// Width of the input.
@@ -280,10 +282,11 @@ mod tests {
     use std::collections::HashMap;
 
     use candle_core::{DType, Device, Var};
-    use candle_nn::var_builder::SimpleBackend;
+    use candle_nn::VarBuilder;
 
     use super::*;
-    use crate::nn::testing::{max_difference, random};
+    use crate::nn::testing::{builder, max_difference, random};
+    use crate::nn::weights::CompressedMatrices;
 
     #[test]
     fn packed_frozen_and_trainable_agree_in_value_and_gradient() {
@@ -353,20 +356,19 @@ mod tests {
         let (w, b) = (random(&[10, 32]), random(&[10]));
         let half = w.to_dtype(DType::F16).unwrap();
         let exact = half.to_dtype(DType::F32).unwrap();
-        let map =
-            [("p.weight", &exact), ("p.weight.compressed", &half), ("q.weight", &w), ("p.bias", &b), ("q.bias", &b)];
-        let map = map.into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
-        let vb = VarBuilder::from_backend(Box::new(Kept(map)), DType::F32, Device::Cpu);
-        let (p, q) = (vb.pp("p"), vb.pp("q"));
+        let tensors = builder(&[("p.weight", &exact), ("q.weight", &w), ("p.bias", &b), ("q.bias", &b)]);
+        let kept = Kept(HashMap::from([("p.weight".to_string(), CompressedMatrix::half(half).unwrap())]));
+        let weights = Weights::with_compressed(tensors, &kept);
+        let (p, q) = (weights.pp("p"), weights.pp("q"));
         let x = Var::from_tensor(&random(&[3, 32])).unwrap();
         // The last has one part that is compressed and one that is not.
         for (parts, weights) in
             [(vec![&p], vec![&exact]), (vec![&p, &p], vec![&exact; 2]), (vec![&p, &q], vec![&exact, &w])]
         {
-            let vbs: Vec<VarBuilder> = parts.into_iter().cloned().collect();
-            let layer = Linear::merged(32, &vec![10; vbs.len()], true, &vbs).unwrap();
+            let parts: Vec<Weights> = parts.into_iter().cloned().collect();
+            let layer = Linear::merged(32, &vec![10; parts.len()], true, &parts).unwrap();
             let weight = Tensor::cat(&weights, 0).unwrap();
-            let full = Linear::from_tensors(weight, Some(Tensor::cat(&vec![&b; vbs.len()], 0).unwrap())).unwrap();
+            let full = Linear::from_tensors(weight, Some(Tensor::cat(&vec![&b; parts.len()], 0).unwrap())).unwrap();
             assert_eq!(layer.out_dim(), full.out_dim());
             let results = [layer, full].map(|layer| {
                 let y = layer.forward(&x).unwrap();
@@ -378,27 +380,12 @@ mod tests {
         }
     }
 
-    /// Tensors by name, each with the type that it has.
-    struct Kept(HashMap<String, Tensor>);
+    /// Compressed matrices by name.
+    struct Kept(HashMap<String, CompressedMatrix>);
 
-    impl SimpleBackend for Kept {
-        fn get(
-            &self,
-            _: Shape,
-            name: &str,
-            _: candle_nn::Init,
-            dtype: DType,
-            device: &Device,
-        ) -> candle_core::Result<Tensor> {
-            self.get_unchecked(name, dtype, device)
-        }
-
-        fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-            Ok(self.0[name].clone())
-        }
-
-        fn contains_tensor(&self, name: &str) -> bool {
-            self.0.contains_key(name)
+    impl CompressedMatrices for Kept {
+        fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
+            Ok(self.0.get(name).filter(|matrix| matrix.dims() == (rows, columns)).cloned())
         }
     }
 

@@ -7,7 +7,7 @@
 
 mod activation;
 mod attention;
-mod checkpoint;
+pub(crate) mod compressed;
 mod conv;
 mod embedding;
 pub(crate) mod format;
@@ -15,26 +15,28 @@ mod frozen;
 mod layer_norm;
 mod linear;
 mod matrix;
-mod panels;
 mod position_conv;
+mod recompute;
 mod residual;
 mod resize;
 mod simd;
 #[cfg(test)]
 mod testing;
 mod trainable;
+pub(crate) mod weights;
 
 pub use activation::Activation;
 pub(crate) use attention::{Attention, GatedBias};
-pub(crate) use checkpoint::checkpoint;
 pub(crate) use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
 pub(crate) use embedding::Embedding;
 pub use format::WeightFormat;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub(crate) use position_conv::PositionConv;
+pub(crate) use recompute::recompute;
 pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};
+pub use weights::Weights;
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 use rayon::prelude::*;

@@ -1,5 +1,6 @@
 //! Training of ACL as the [`Trainer`](super::Trainer) sees it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -7,7 +8,6 @@ use candle_nn::VarBuilder;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::checkpoint::save_tensors;
 use super::config::Goal;
 use super::losses::LossWeights;
 use super::metrics::Metrics;
@@ -19,7 +19,7 @@ use crate::acl::{Acl, ModelConfig, TrainedHead};
 use crate::data::random::uniform;
 use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, PairBatch, PairDataset, PairReader};
 use crate::error::{Error, Result};
-use crate::weights::ModelFiles;
+use crate::weights::{ModelFiles, save_safetensors};
 
 /// How near the masks' noise comes to 0 and 1, where its logarithm would be infinite.
 const NOISE_MARGIN: f32 = 1e-4;
@@ -213,8 +213,8 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
     /// ([`ModelFiles::link_frozen`]).
     fn export(&self, folder: &Path) -> Result<()> {
         self.files.link_frozen(folder)?;
-        let tensors: Vec<_> = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-        save_tensors(&folder.join("acl.safetensors"), &tensors)
+        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        save_safetensors(folder.join("acl.safetensors"), &tensors, &BTreeMap::new())
     }
 }
 

@@ -1,18 +1,18 @@
-//! Checkpoints: all that a training run needs to go on as if it had never stopped.
+//! The checkpoints of a training run: files of tensors, with all that the run needs to go on as if it had never stopped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::weights::{Checkpoint, save_safetensors};
 
-/// The place in a checkpoint's safetensors header where its [`State`] is.
+/// The entry of a checkpoint's metadata that holds its [`State`].
 const STATE_KEY: &str = "soundsight_training_state";
 /// The layout of [`State`]; raised when an older program could not read it any more.
 const STATE_VERSION: u32 = 1;
@@ -73,7 +73,8 @@ impl State {
     }
 }
 
-/// The checkpoints of a run: one safetensors file each, the state in its header, the newest `keep` kept.
+/// The checkpoints of a run: safetensors files of its tensors with its [`State`] in their metadata, of which the newest
+/// `keep` are kept.
 ///
 /// A checkpoint appears under its name only when it is complete and on the disk, and only then does the file `latest`
 /// name it. Whenever the process dies, `latest` names a complete one.
@@ -112,7 +113,8 @@ impl Checkpoints {
         let path = self.folder.join(file_name(state.step));
         let json = serde_json::to_string(state)
             .map_err(|e| Error::format(&path, "checkpoint", "a state that JSON can hold", e))?;
-        write_safetensors(&path, tensors, Some(HashMap::from([(STATE_KEY.to_string(), json)])))?;
+        let metadata = BTreeMap::from([(STATE_KEY.to_owned(), json)]);
+        save_safetensors(&path, &tensors.iter().cloned().collect(), &metadata)?;
         let pointer = self.folder.join(LATEST);
         write_atomically(&pointer, |writer| {
             writeln!(writer, "{}", file_name(state.step)).map_err(Error::io(&pointer, "write"))
@@ -142,23 +144,25 @@ impl Checkpoints {
     /// - [`Error::Io`] when the file cannot be read.
     /// - [`Error::Format`] when it is truncated, no checkpoint, or from an incompatible version.
     pub fn load(path: &Path) -> Result<(State, HashMap<String, Tensor>)> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let broken = |found: &dyn std::fmt::Display| {
             let expected =
                 format!("a complete checkpoint (to go on from an older one, write its name into `{LATEST}` beside it)");
             Error::format(path, "checkpoint", expected, found)
         };
-        // `deserialize` checks that the file is as long as its header says; the metadata alone would not.
-        SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-        let state = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE_KEY));
+        let file = Checkpoint::open_safetensors(path).map_err(|error| match error {
+            Error::Format { found, .. } => broken(&found),
+            other => other,
+        })?;
+        let state = file.metadata().get(STATE_KEY).and_then(|state| state.as_str());
         let state = state.ok_or_else(|| broken(&"weights without the state of a training run"))?;
         let state: State = serde_json::from_str(state).map_err(|e| broken(&e))?;
         if state.version != STATE_VERSION {
             let expected = format!("version {STATE_VERSION}");
             return Err(Error::format(path, "checkpoint", expected, format!("version {}", state.version)));
         }
-        Ok((state, candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?))
+        let tensors = file.entries().iter();
+        let tensors = tensors.map(|(name, entry)| Ok((name.clone(), file.tensor(name, &Device::Cpu, entry.dtype())?)));
+        Ok((state, tensors.collect::<Result<_>>()?))
     }
 }
 
@@ -169,28 +173,4 @@ fn file_name(step: usize) -> String {
 /// The step in a checkpoint's name; `None` for other files.
 fn step_of(name: &str) -> Option<usize> {
     name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
-}
-
-/// Writes named tensors, in the types they have, as a safetensors file, atomically: how an
-/// [`Objective`](super::Objective) exports its weights.
-///
-/// # Errors
-/// [`Error::Io`] when the disk is full or the folder cannot be written; [`Error::Candle`] when a device fails.
-pub fn save_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    write_safetensors(path, tensors, None)
-}
-
-fn write_safetensors(
-    path: &Path,
-    tensors: &[(String, Tensor)],
-    metadata: Option<HashMap<String, String>>,
-) -> Result<()> {
-    // On the CPU and contiguous first: Candle's serialization panics when a copy from a device fails.
-    let tensors = tensors
-        .iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(tensors, metadata)
-        .map_err(|e| Error::format(path, "safetensors file", "serializable tensors", e))?;
-    write_atomically(path, |writer| writer.write_all(&bytes).map_err(Error::io(path, "write")))
 }

@@ -23,7 +23,7 @@ mod trainer;
 mod validation;
 
 pub use acl_objective::{AclObjective, BEST_METRICS, audio_features_identity};
-pub use checkpoint::{Best, Checkpoints, State, save_tensors};
+pub use checkpoint::{Best, Checkpoints, State};
 pub use config::{BestMetric, Goal, Length, TrainConfig};
 pub use event::{Outcome, StepReport, TrainEvent};
 pub use gradients::Gradients;

@@ -10,7 +10,7 @@ use super::losses::{self, LossWeights};
 use crate::acl::{Acl, AudioTokenizer, ImageFeatures, masked_features};
 use crate::clip::VisionTower;
 use crate::error::{Error, Result};
-use crate::nn::checkpoint;
+use crate::nn::recompute;
 
 /// The uniform noise of one step, all in (0, 1). Injected, so that a step can be repeated exactly.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: A
     let mut x = tower.forward_blocks(pixels, kept)?.hidden_states.swap_remove(kept);
     for block in kept..count {
         let tower = tower.clone(); // a handle
-        x = checkpoint(&x, move |x| Ok(tower.run_blocks(x, block..block + 1)?.swap_remove(0)))?;
+        x = recompute(&x, move |x| Ok(tower.run_blocks(x, block..block + 1)?.swap_remove(0)))?;
     }
     Ok(x)
 }
@@ -163,7 +163,7 @@ fn all_pairs(acl: &Acl, image: &ImageFeatures, audio: &Tensor) -> Result<Tensor>
         let embedding = audio.narrow(0, n, 1)?;
         // Clones are handles: the weights are shared, not copied.
         let (decoder, reduced) = (acl.clipseg.decoder.clone(), image.reduced.clone());
-        let logits = checkpoint(&embedding, move |embedding| {
+        let logits = recompute(&embedding, move |embedding| {
             let condition = embedding.broadcast_as((batch, embedding.dim(1)?))?.contiguous()?;
             Ok(decoder.forward(&reduced, &condition)?.to_dtype(DType::F32)?)
         })?;

@@ -43,7 +43,7 @@ pub trait Objective {
     fn validate(&self, rng: &mut ChaCha8Rng) -> Result<Validation>;
 
     /// Writes the present weights into the existing `folder` in the form that inference reads:
-    /// [`save_tensors`](super::save_tensors) does it atomically.
+    /// [`save_safetensors`](crate::weights::save_safetensors) does it atomically.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::entry::ReadError;
 use super::store::Store;
 
 /// Larger directories and comments than these are no checkpoint's.
@@ -20,53 +21,32 @@ pub(super) struct Member {
     pub(super) len: u64,
 }
 
-/// Reading a directory fails with a description of what was found, or with the file system's error.
-pub(super) enum Trouble {
-    Io(std::io::Error),
-    Found(String),
-}
-
-impl From<std::io::Error> for Trouble {
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => Self::Found("a file that ends too early".into()),
-            _ => Self::Io(error),
-        }
-    }
-}
-
-impl From<&str> for Trouble {
-    fn from(found: &str) -> Self {
-        Self::Found(found.into())
-    }
-}
-
 /// The members of the archive `file` of `file_len` bytes, by name.
-pub(super) fn members(file: &Store, file_len: u64) -> Result<HashMap<String, Member>, Trouble> {
+pub(super) fn members(file: &Store, file_len: u64) -> Result<HashMap<String, Member>, ReadError> {
     let directory = directory(file, file_len)?;
     let mut members = HashMap::new();
     let mut rest = &directory[..];
     while let Some((entry, tail)) = Entry::parse(rest)? {
         rest = tail;
         if entry.method != 0 || entry.encrypted || entry.stored_len != entry.len {
-            return Err(Trouble::Found(format!("the compressed or encrypted member `{}`", entry.name)));
+            return Err(ReadError::Found(format!("the compressed or encrypted member `{}`", entry.name)));
         }
         let header = Some(entry.header).filter(|&header| header < file_len).ok_or("a member outside of the file")?;
         let local = file.bytes(header, 30)?;
         if u32_at(&local, 0) != Some(0x0403_4b50) {
-            return Err(Trouble::Found(format!("no member where `{}` should begin", entry.name)));
+            return Err(ReadError::Found(format!("no member where `{}` should begin", entry.name)));
         }
         let lens = u16_at(&local, 26).zip(u16_at(&local, 28)).ok_or("a short header")?;
         let start = header.checked_add(30 + u64::from(lens.0) + u64::from(lens.1));
         let start = start.filter(|start| start.checked_add(entry.len).is_some_and(|end| end <= file_len));
-        let start = start.ok_or_else(|| Trouble::Found(format!("the member `{}` cut short", entry.name)))?;
+        let start = start.ok_or_else(|| ReadError::Found(format!("the member `{}` cut short", entry.name)))?;
         members.insert(entry.name, Member { start, len: entry.len });
     }
     Ok(members)
 }
 
 /// The bytes of the central directory.
-fn directory(file: &Store, file_len: u64) -> Result<Vec<u8>, Trouble> {
+fn directory(file: &Store, file_len: u64) -> Result<Vec<u8>, ReadError> {
     let tail_len = file_len.min(END_LEN as u64 + MAX_COMMENT);
     let tail_start = file_len - tail_len;
     let tail = file.bytes(tail_start, tail_len as usize)?;
@@ -110,7 +90,7 @@ struct Entry {
 
 impl Entry {
     /// The first entry of `bytes` and what follows it; `None` at the end.
-    fn parse(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, Trouble> {
+    fn parse(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, ReadError> {
         if bytes.is_empty() {
             return Ok(None);
         }

@@ -9,13 +9,16 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::archive::Trouble;
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype};
+use super::entry::{Contents, Entry, ReadError};
 use super::store::Store;
 use super::{gguf, keys, safetensors, torch};
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
 use crate::nn::format::{BLOCK, BLOCK_BYTES, append_blocks};
+
+/// What messages call the file.
+const KIND: &str = "checkpoint";
 
 /// A file of weights: `.safetensors`, `.gguf`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
 ///
@@ -33,98 +36,6 @@ pub struct Checkpoint {
     path: PathBuf,
     store: Store,
     contents: Contents,
-}
-
-/// What a file holds.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    pub(super) entries: BTreeMap<String, Entry>,
-    pub(super) metadata: Map<String, Value>,
-}
-
-/// A tensor of a [`Checkpoint`]: its shape and its type of numbers.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    dtype: DType,
-    shape: Vec<usize>,
-    /// Steps between numbers, for tensors that do not lie in the file in their own order (transposed, sliced).
-    strides: Option<Vec<usize>>,
-    /// How many numbers of the file the tensor spans.
-    pub(super) span: usize,
-    /// Where in the file its first number is, in bytes.
-    pub(super) start: u64,
-    /// Whether the numbers are in `Q8_0` blocks.
-    quantized: bool,
-}
-
-impl Entry {
-    /// A tensor at the start of the file; `None` where its size overflows or shape and strides do not go together.
-    pub(super) fn strided(dtype: DType, shape: &[usize], strides: &[usize]) -> Option<Self> {
-        if shape.len() != strides.len() {
-            return None;
-        }
-        let len = len(shape)?;
-        let mut span = usize::from(len > 0);
-        if len > 0 {
-            for (&dim, &stride) in shape.iter().zip(strides) {
-                span = span.checked_add((dim - 1).checked_mul(stride)?)?;
-            }
-        }
-        let mut expected = 1;
-        let in_order = shape.iter().zip(strides).rev().all(|(&dim, &stride)| {
-            let matches = dim == 1 || stride == expected;
-            expected *= dim;
-            matches
-        });
-        let strides = (len > 0 && !in_order).then(|| strides.to_vec());
-        Some(Self { dtype, shape: shape.to_vec(), strides, span, start: 0, quantized: false })
-    }
-
-    /// A tensor whose numbers lie in order from byte `start`; `None` where its size overflows.
-    pub(super) fn contiguous(dtype: DType, shape: &[usize], start: u64) -> Option<Self> {
-        Some(Self { dtype, shape: shape.to_vec(), strides: None, span: len(shape)?, start, quantized: false })
-    }
-
-    /// A tensor in `Q8_0` blocks at the start of the file; `None` where its size overflows or is no multiple of a block.
-    pub(super) fn blocks(shape: &[usize]) -> Option<Self> {
-        shape.last().filter(|columns| columns.is_multiple_of(BLOCK))?;
-        Some(Self { quantized: true, ..Self::contiguous(DType::F32, shape, 0)? })
-    }
-
-    /// How many bytes of the file it takes; `None` where that overflows.
-    pub(super) fn bytes(&self) -> Option<u64> {
-        let bytes = match self.quantized {
-            true => (self.span / BLOCK).checked_mul(BLOCK_BYTES),
-            false => self.span.checked_mul(self.dtype.size_in_bytes()),
-        };
-        bytes.map(|bytes| bytes as u64)
-    }
-
-    /// Whether its numbers are stored in blocks of 8 bits (GGUF's `Q8_0`).
-    pub fn is_quantized(&self) -> bool {
-        self.quantized
-    }
-
-    /// The type of its numbers in the file; F32 for numbers in blocks of 8 bits, which are products with a factor.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Its shape.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// How many numbers it has.
-    pub(super) fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
-/// How many numbers a tensor of `shape` has; `None` where any of its strides would overflow, also if it has none.
-fn len(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
-    Some(shape.iter().product())
 }
 
 impl Checkpoint {
@@ -147,20 +58,22 @@ impl Checkpoint {
         Self::read_directory(name.as_ref(), Store::Memory(bytes.into()))
     }
 
+    /// Opens the safetensors file `path`, whose tensors keep the names that they have there: a file in a layout of this
+    /// crate's own, not a published one.
+    pub(crate) fn open_safetensors(path: &Path) -> Result<Self> {
+        let store = Store::open(path)?;
+        let read = || safetensors::read(&store, store.len()?);
+        let contents = read().map_err(|error| error.of(path, "a safetensors file"))?;
+        Ok(Self { path: path.to_path_buf(), store, contents })
+    }
+
     fn read_directory(path: &Path, store: Store) -> Result<Self> {
-        let mut contents = read_contents(&store).map_err(|trouble| match trouble {
-            Trouble::Io(source) => Error::io(path, "read")(source),
-            Trouble::Found(found) => Error::format(
-                path,
-                "checkpoint",
-                "a safetensors or GGUF file, or a torch.save archive of tensors",
-                found,
-            ),
-        })?;
+        let expected = "a safetensors or GGUF file, or a torch.save archive of tensors";
+        let mut contents = read_contents(&store).map_err(|error| error.of(path, expected))?;
         for (name, entry) in std::mem::take(&mut contents.entries) {
             let published = keys::published(&name);
             if contents.entries.contains_key(&published) {
-                return Err(Error::format(path, "checkpoint", format!("one tensor named `{published}`"), "two"));
+                return Err(Error::format(path, KIND, format!("one tensor named `{published}`"), "two"));
             }
             contents.entries.insert(published, entry);
         }
@@ -222,14 +135,14 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor> {
         let missing = || Error::Weights { path: self.path.clone(), problems: vec![format!("missing `{name}`")] };
         let entry = self.entries().get(name).ok_or_else(missing)?;
-        let unsupported = || Error::format(&self.path, "checkpoint", SUPPORTED, format!("`{name}`: {:?}", entry.dtype));
-        let tensor = if entry.quantized {
+        let unsupported = || Error::format(&self.path, KIND, SUPPORTED, format!("`{name}`: {:?}", entry.dtype()));
+        let tensor = if entry.is_quantized() {
             let mut numbers = Vec::with_capacity(entry.span);
             self.read_blocks(entry, |piece| append_blocks(piece, &mut numbers))?;
             Tensor::from_vec(numbers, entry.shape(), &Device::Cpu)?
         } else {
             for_dtype!(
-                entry.dtype,
+                entry.dtype(),
                 Number => Tensor::from_vec(self.numbers::<Number>(entry)?, entry.shape(), &Device::Cpu)?,
                 return Err(unsupported())
             )
@@ -239,7 +152,7 @@ impl Checkpoint {
 
     /// The rows of the matrix `entry` in `Q8_0` blocks, as they are in the file: of type U8 on the CPU.
     pub(super) fn blocks(&self, entry: &Entry) -> Result<Tensor> {
-        let (rows, columns) = (entry.shape[0], entry.shape[1]);
+        let (rows, columns) = (entry.shape()[0], entry.shape()[1]);
         let mut bytes = Vec::with_capacity(entry.span / BLOCK * BLOCK_BYTES);
         self.read_blocks(entry, |piece| bytes.extend_from_slice(piece))?;
         Ok(Tensor::from_vec(bytes, (rows, columns / BLOCK * BLOCK_BYTES), &Device::Cpu)?)
@@ -256,7 +169,7 @@ impl Checkpoint {
     fn unreadable(&self, error: std::io::Error) -> Error {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
-                Error::format(&self.path, "checkpoint", "the file as it was when opened", "a shorter one")
+                Error::format(&self.path, KIND, "the file as it was when opened", "a shorter one")
             }
             _ => Error::io(&self.path, "read")(error),
         }
@@ -267,7 +180,7 @@ impl Checkpoint {
         let numbers = self.read(entry.start, entry.span).map_err(|error| self.unreadable(error))?;
         Ok(match &entry.strides {
             None => numbers,
-            Some(strides) => gather(&numbers, &entry.shape, strides),
+            Some(strides) => gather(&numbers, entry.shape(), strides),
         })
     }
 
@@ -279,7 +192,17 @@ impl Checkpoint {
     }
 }
 
-fn read_contents(store: &Store) -> Result<Contents, Trouble> {
+impl ReadError {
+    /// The error of opening `path`, which should have been what `expected` says.
+    fn of(self, path: &Path, expected: &str) -> Error {
+        match self {
+            Self::Io(source) => Error::io(path, "read")(source),
+            Self::Found(found) => Error::format(path, KIND, expected, found),
+        }
+    }
+}
+
+fn read_contents(store: &Store) -> Result<Contents, ReadError> {
     let len = store.len()?;
     let head = store.bytes(0, len.min(64) as usize)?;
     match head[..] {
@@ -294,7 +217,7 @@ fn read_contents(store: &Store) -> Result<Contents, Trouble> {
             Err("a Git LFS pointer in place of the file itself (get it: git lfs pull)".into())
         }
         [b'<', ..] => Err("a web page".into()),
-        _ => Err(Trouble::Found(format!("a file that begins with {:?}", String::from_utf8_lossy(&head)))),
+        _ => Err(ReadError::Found(format!("a file that begins with {:?}", String::from_utf8_lossy(&head)))),
     }
 }
 

@@ -6,17 +6,20 @@ use std::path::Path;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use super::checkpoint::{Checkpoint, Entry};
+use super::checkpoint::Checkpoint;
+use super::entry::Entry;
 use super::{gguf, keys, safetensors};
 use crate::error::Result;
 use crate::nn::WeightFormat;
+use crate::nn::compressed::CompressedMatrix;
 use crate::nn::format::{BLOCK, BLOCK_BYTES};
 
 /// Fewer bits than 32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Short {
-    F16,
-    Bf16,
+    /// F16 or BF16.
+    Half(DType),
+    /// Blocks of 8 bits.
     Q8,
 }
 
@@ -31,49 +34,53 @@ impl Short {
             WeightFormat::F32 => None,
             WeightFormat::AsStored if entry.is_quantized() => Some(Self::Q8),
             WeightFormat::AsStored => match entry.dtype() {
-                DType::F16 => Some(Self::F16),
-                DType::BF16 => Some(Self::Bf16),
+                half @ (DType::F16 | DType::BF16) => Some(Self::Half(half)),
                 _ => None,
             },
-            WeightFormat::F16 => Some(Self::F16),
-            WeightFormat::Bf16 => Some(Self::Bf16),
+            WeightFormat::F16 => Some(Self::Half(DType::F16)),
+            WeightFormat::Bf16 => Some(Self::Half(DType::BF16)),
             WeightFormat::Q8_0 if columns.is_multiple_of(BLOCK) => Some(Self::Q8),
-            WeightFormat::Q8_0 => Some(Self::F16),
+            WeightFormat::Q8_0 => Some(Self::Half(DType::F16)),
         }
     }
 
-    /// The largest number that it can express.
-    fn limit(self) -> f32 {
-        match self {
-            Self::F16 => 65_504.0,
+    /// Whether it can express every one of these numbers, of type F32.
+    fn fits(self, numbers: &Tensor) -> Result<bool> {
+        let limit = match self {
+            Self::Half(DType::F16) => 65_504.0,
             // The largest bf16.
-            Self::Bf16 => f32::from_bits(0x7f7f_0000),
+            Self::Half(_) => f32::from_bits(0x7f7f_0000),
             Self::Q8 => 127.0 * 65_504.0,
-        }
+        };
+        Ok(numbers.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.abs() <= limit))
     }
 }
 
 impl Checkpoint {
-    /// The matrix `name` on the CPU as `short`: of type F16 or BF16, or rows of `Q8_0` blocks of type U8. It stays in F32
-    /// where numbers are too large for that.
-    pub(super) fn compressed(&self, name: &str, entry: &Entry, short: Short) -> Result<Tensor> {
+    /// The matrix `name` on the CPU as `short`; `None` where it has numbers that are too large for that.
+    pub(super) fn compressed(&self, name: &str, entry: &Entry, short: Short) -> Result<Option<CompressedMatrix>> {
         if short == Short::Q8 && entry.is_quantized() {
-            return self.blocks(entry);
+            return Ok(Some(CompressedMatrix::blocks(self.blocks(entry)?)?));
         }
         let numbers = self.tensor(name, &Device::Cpu, DType::F32)?;
-        let fits = |x: &f32| x.abs() <= short.limit();
-        if !numbers.flatten_all()?.to_vec1::<f32>()?.iter().all(fits) {
-            return Ok(numbers);
+        if !short.fits(&numbers)? {
+            return Ok(None);
         }
-        Ok(match short {
-            Short::F16 => numbers.to_dtype(DType::F16)?,
-            Short::Bf16 => numbers.to_dtype(DType::BF16)?,
+        Ok(Some(match short {
+            Short::Half(dtype) => CompressedMatrix::half(numbers.to_dtype(dtype)?)?,
             Short::Q8 => {
                 let (rows, columns) = numbers.dims2()?;
                 let blocks = QTensor::quantize(&numbers, GgmlDType::Q8_0)?.data()?.into_owned();
-                Tensor::from_vec(blocks, (rows, columns / BLOCK * BLOCK_BYTES), &Device::Cpu)?
+                let width = columns / BLOCK * BLOCK_BYTES;
+                CompressedMatrix::blocks(Tensor::from_vec(blocks, (rows, width), &Device::Cpu)?)?
             }
-        })
+        }))
+    }
+
+    /// The tensor `name` as F16 or BF16, or as F32 where it has numbers that are too large for that.
+    fn half(&self, name: &str, dtype: DType) -> Result<Tensor> {
+        let numbers = self.tensor(name, &Device::Cpu, DType::F32)?;
+        Ok(if Short::Half(dtype).fits(&numbers)? { numbers.to_dtype(dtype)? } else { numbers })
     }
 }
 
@@ -92,7 +99,7 @@ pub fn save_as(checkpoint: &Checkpoint, path: impl AsRef<Path>, format: WeightFo
     let mut tensors = BTreeMap::new();
     for (name, entry) in checkpoint.entries() {
         let tensor = match Short::of(name, entry, format) {
-            Some(short @ (Short::F16 | Short::Bf16)) => checkpoint.compressed(name, entry, short)?,
+            Some(Short::Half(dtype)) => checkpoint.half(name, dtype)?,
             _ if format == WeightFormat::F32 && entry.dtype().is_float() => {
                 checkpoint.tensor(name, &Device::Cpu, DType::F32)?
             }
@@ -111,13 +118,10 @@ fn save_gguf(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
         let tensor = match short {
             // Blocks are made from numbers once more: dividing them by their own factor gives the same.
             Some(Short::Q8) | None => checkpoint.tensor(name, &Device::Cpu, entry.dtype())?,
-            Some(short) => checkpoint.compressed(name, entry, short)?,
+            Some(Short::Half(dtype)) => checkpoint.half(name, dtype)?,
         };
-        let fits = short != Some(Short::Q8) || {
-            let largest = tensor.to_dtype(DType::F32)?.abs()?.flatten_all()?;
-            largest.to_vec1::<f32>()?.iter().all(|x| *x <= Short::Q8.limit())
-        };
-        let kind = if short == Some(Short::Q8) && fits { GgmlDType::Q8_0 } else { gguf::dtype(tensor.dtype()) };
+        let in_blocks = short == Some(Short::Q8) && Short::Q8.fits(&tensor.to_dtype(DType::F32)?)?;
+        let kind = if in_blocks { GgmlDType::Q8_0 } else { gguf::dtype(tensor.dtype()) };
         // A tensor without dimensions is unknown to the format.
         let tensor = if tensor.rank() == 0 { tensor.reshape(1)? } else { tensor };
         tensors.insert(name.clone(), QTensor::quantize(&tensor, kind)?);

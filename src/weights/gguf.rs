@@ -9,8 +9,7 @@ use std::path::Path;
 use candle_core::DType;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 
-use super::archive::Trouble;
-use super::checkpoint::{Contents, Entry};
+use super::entry::{Contents, Entry, ReadError};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -26,11 +25,11 @@ const ALIGNMENT: u64 = 32;
 const PIECE: usize = 64 << 10;
 
 /// What the GGUF `file` of `file_len` bytes holds.
-pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
+pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let mut directory = Directory { file, file_len, next: MAGIC.len() as u64, piece: Vec::new(), at: 0 };
     let version = directory.u32()?;
     if !matches!(version, 2 | 3) {
-        return Err(Trouble::Found(format!("GGUF of version {version}, not 2 or 3")));
+        return Err(ReadError::Found(format!("GGUF of version {version}, not 2 or 3")));
     }
     let (tensors, values) = (directory.u64()?, directory.u64()?);
     let mut contents = Contents::default();
@@ -54,12 +53,12 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
         }
     }
     if !alignment.is_power_of_two() {
-        return Err(Trouble::Found(format!("tensors aligned to {alignment} bytes")));
+        return Err(ReadError::Found(format!("tensors aligned to {alignment} bytes")));
     }
     let mut offsets = Vec::new();
     for _ in 0..tensors {
         let name = directory.string()?;
-        let damaged = |what: String| Trouble::Found(format!("`{name}` {what}"));
+        let damaged = |what: String| ReadError::Found(format!("`{name}` {what}"));
         let dims = directory.u32()?;
         if dims > MAX_DIMS {
             return Err(damaged(format!("of {dims} dimensions")));
@@ -91,7 +90,7 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
         let end = start.zip(entry.bytes()).and_then(|(start, bytes)| start.checked_add(bytes));
         match (start, end) {
             (Some(start), Some(end)) if end <= file_len => entry.start = start,
-            _ => return Err(Trouble::Found(format!("`{name}` beyond the end of the file"))),
+            _ => return Err(ReadError::Found(format!("`{name}` beyond the end of the file"))),
         }
     }
     Ok(contents)
@@ -103,13 +102,13 @@ const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
 /// Bytes of a value of a type that always takes the same.
-fn fixed_size(kind: u32) -> Result<u64, Trouble> {
+fn fixed_size(kind: u32) -> Result<u64, ReadError> {
     match kind {
         0 | 1 | 7 => Ok(1),
         2 | 3 => Ok(2),
         4..=6 => Ok(4),
         10..=12 => Ok(8),
-        _ => Err(Trouble::Found(format!("metadata of type {kind}"))),
+        _ => Err(ReadError::Found(format!("metadata of type {kind}"))),
     }
 }
 
@@ -129,29 +128,29 @@ impl Directory<'_> {
         self.next - (self.piece.len() - self.at) as u64
     }
 
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Trouble> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let bytes = self.take(N as u64)?;
         bytes.try_into().map_err(|_| "a file that ends too early".into())
     }
 
-    fn u32(&mut self) -> Result<u32, Trouble> {
+    fn u32(&mut self) -> Result<u32, ReadError> {
         self.bytes().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Trouble> {
+    fn u64(&mut self) -> Result<u64, ReadError> {
         self.bytes().map(u64::from_le_bytes)
     }
 
-    fn string(&mut self) -> Result<String, Trouble> {
+    fn string(&mut self) -> Result<String, ReadError> {
         let len = self.u64()?;
         if len > MAX_STRING {
-            return Err(Trouble::Found(format!("a name or text of {len} bytes")));
+            return Err(ReadError::Found(format!("a name or text of {len} bytes")));
         }
         String::from_utf8(self.take(len)?).map_err(|_| "a name or text that is not UTF-8".into())
     }
 
     /// The next `len` bytes, which are in the file.
-    fn take(&mut self, len: u64) -> Result<Vec<u8>, Trouble> {
+    fn take(&mut self, len: u64) -> Result<Vec<u8>, ReadError> {
         if len > self.file_len - self.position() {
             return Err("a file that ends too early".into());
         }
@@ -170,7 +169,7 @@ impl Directory<'_> {
     }
 
     /// Passes over `len` bytes without reading them.
-    fn skip(&mut self, len: u64) -> Result<(), Trouble> {
+    fn skip(&mut self, len: u64) -> Result<(), ReadError> {
         let position = self.position();
         if len > self.file_len - position {
             return Err("a file that ends too early".into());
@@ -181,7 +180,7 @@ impl Directory<'_> {
     }
 
     /// Passes over a value `depth` arrays deep (a file needs no more than one).
-    fn skip_value(&mut self, kind: u32, depth: u32) -> Result<(), Trouble> {
+    fn skip_value(&mut self, kind: u32, depth: u32) -> Result<(), ReadError> {
         match kind {
             STRING => {
                 let len = self.u64()?;

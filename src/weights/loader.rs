@@ -7,12 +7,13 @@ use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
-use super::checkpoint::{Checkpoint, Entry};
+use super::checkpoint::Checkpoint;
 use super::compress::Short;
 use super::keys;
 use crate::error::{Error, Result};
-use crate::nn::WeightFormat;
-use crate::nn::format::COMPRESSED;
+use crate::nn::compressed::CompressedMatrix;
+use crate::nn::weights::CompressedMatrices;
+use crate::nn::{WeightFormat, Weights};
 
 /// After this many problems a file is the wrong one, and naming more helps nobody.
 const MAX_PROBLEMS: usize = 50;
@@ -41,12 +42,13 @@ impl Checkpoint {
         ignored: &[&str],
         build: impl FnOnce(VarBuilder<'_>) -> Result<M>,
     ) -> Result<M> {
+        let build = |weights: Weights<'_>| build(weights.var_builder().clone());
         self.load_with_format(device, dtype, WeightFormat::F32, ignored, build)
     }
 
-    /// As [`Checkpoint::load`], but layers that know how to ([`Linear`](crate::nn::Linear),
-    /// [`Embedding`](crate::nn::Embedding)) keep their matrices as `weights` says. That is for `f32` on the CPU; on other
-    /// devices and in other precisions weights are kept in the precision of computing.
+    /// As [`Checkpoint::load`], but `build` gets [`Weights`], from which the layers that know how to
+    /// ([`Linear`](crate::nn::Linear), tables of token embeddings) keep their matrices as `format` says. That is
+    /// for `f32` on the CPU; on other devices and in other precisions weights are kept in the precision of computing.
     ///
     /// # Errors
     /// As [`Checkpoint::load`]; [`Error::Config`] for a format that device and `dtype` cannot have.
@@ -54,19 +56,20 @@ impl Checkpoint {
         &self,
         device: &Device,
         dtype: DType,
-        weights: WeightFormat,
+        format: WeightFormat,
         ignored: &[&str],
-        build: impl FnOnce(VarBuilder<'_>) -> Result<M>,
+        build: impl FnOnce(Weights<'_>) -> Result<M>,
     ) -> Result<M> {
         let packs = device.is_cpu() && dtype == DType::F32;
-        if !packs && matches!(weights, WeightFormat::F16 | WeightFormat::Bf16 | WeightFormat::Q8_0) {
-            let found = format!("{weights:?} for computing in {} on {:?}", dtype.as_str(), device.location());
+        if !packs && matches!(format, WeightFormat::F16 | WeightFormat::Bf16 | WeightFormat::Q8_0) {
+            let found = format!("{format:?} for computing in {} on {:?}", dtype.as_str(), device.location());
             return Err(Error::config("format of weights", "AsStored or F32, or to compute in f32 on the CPU", found));
         }
         let audit = Mutex::default();
-        let weights = if packs { weights } else { WeightFormat::F32 };
-        let reader = Reader { checkpoint: self, weights, audit: &audit };
-        let built = build(VarBuilder::from_backend(Box::new(reader), dtype, device.clone()));
+        let format = if packs { format } else { WeightFormat::F32 };
+        let reader = Reader { checkpoint: self, format, audit: &audit };
+        let tensors = VarBuilder::from_backend(Box::new(reader), dtype, device.clone());
+        let built = build(Weights::with_compressed(tensors, &reader));
         let mut audit: Audit = audit.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = audit.failure {
             return Err(failure);
@@ -103,9 +106,10 @@ struct Audit {
     failure: Option<Error>,
 }
 
+#[derive(Clone, Copy)]
 struct Reader<'a> {
     checkpoint: &'a Checkpoint,
-    weights: WeightFormat,
+    format: WeightFormat,
     audit: &'a Mutex<Audit>,
 }
 
@@ -114,21 +118,14 @@ impl Reader<'_> {
         self.audit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tensor whose compressed form the model knows as `name`, where it is to be kept so.
-    fn compressed<'b>(&self, name: &'b str) -> Option<(&'b str, &Entry, Short)> {
-        let name = name.strip_suffix(COMPRESSED)?;
-        let entry = self.checkpoint.entries().get(name)?;
-        Some((name, entry, Short::of(name, entry, self.weights)?))
-    }
-
     fn read(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
         self.noted(name, self.checkpoint.tensor(name, device, dtype))
     }
 
     /// Notes that the tensor `name` was read, or could not be.
-    fn noted(&self, name: &str, tensor: Result<Tensor>) -> CandleResult<Tensor> {
+    fn noted<T>(&self, name: &str, result: Result<T>) -> CandleResult<T> {
         self.audit().read.insert(name.to_owned());
-        tensor.or_else(|error| {
+        result.or_else(|error| {
             let message = error.to_string();
             self.audit().failure.get_or_insert(error);
             bail!("{message}")
@@ -161,14 +158,19 @@ impl Reader<'_> {
     }
 }
 
+impl CompressedMatrices for Reader<'_> {
+    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
+        let found = self.checkpoint.entries().get(name).filter(|entry| entry.shape() == [rows, columns]);
+        match found.and_then(|entry| Some((entry, Short::of(name, entry, self.format)?))) {
+            Some((entry, short)) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, short))?),
+            // The layer asks for the whole tensor next, and hears what is wrong with it.
+            None => Ok(None),
+        }
+    }
+}
+
 impl SimpleBackend for Reader<'_> {
     fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> CandleResult<Tensor> {
-        if let Some((name, entry, short)) = self.compressed(name) {
-            if entry.shape() == shape.dims() {
-                return self.noted(name, self.checkpoint.compressed(name, entry, short));
-            }
-            return self.get(shape, name, candle_nn::init::ZERO, DType::F32, device);
-        }
         let Some(entry) = self.checkpoint.entries().get(name) else {
             let problem = format!("missing `{name}` {:?}", shape.dims());
             return self.stand_in(name, problem, shape, dtype, device);
@@ -190,9 +192,6 @@ impl SimpleBackend for Reader<'_> {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match name.ends_with(COMPRESSED) {
-            true => self.compressed(name).is_some(),
-            false => self.checkpoint.entries().contains_key(name),
-        }
+        self.checkpoint.entries().contains_key(name)
     }
 }

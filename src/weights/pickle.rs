@@ -1,17 +1,13 @@
-//! A reader for the part of Python's pickle format that checkpoints use.
+//! The values that a pickle of tensors may hold, and the names that it may refer to.
 //!
-//! A pickle is a program for a stack machine (`unpickle`), and Python runs whatever functions it names. This reader runs
-//! nothing: it knows by name the few classes and functions that `torch.save` writes for tensors, builds plain values for
-//! them, and refuses every other name. Values live in one arena and refer to each other by index, so that shared objects
-//! cost nothing and cycles cannot leak; what is allocated stays in proportion to the bytes read.
+//! Values live in one arena and refer to each other by index, so that shared objects cost nothing and cycles cannot
+//! leak.
 
 use std::sync::Arc;
 
 use candle_core::DType;
 
-use super::unpickle::Machine;
-
-/// The position of a value in [`Pickle::values`].
+/// The position of a value among all the values of a pickle.
 pub(super) type Id = usize;
 
 /// What went wrong, in words; the caller knows the file.
@@ -61,27 +57,6 @@ pub(super) struct TensorView {
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
-}
-
-/// A decoded pickle.
-pub(super) struct Pickle {
-    values: Vec<Value>,
-    /// The outermost value.
-    pub(super) root: Id,
-}
-
-impl Pickle {
-    /// Decodes `bytes`.
-    pub(super) fn decode(bytes: &[u8]) -> Parsed<Self> {
-        let (values, root) = Machine::new(bytes).run()?;
-        Ok(Self { values, root })
-    }
-
-    /// The value at `id`.
-    pub(super) fn value(&self, id: Id) -> &Value {
-        // Ids are only ever made by `Machine::push` and values are never removed; `None` stands in all the same.
-        self.values.get(id).unwrap_or(&Value::None)
-    }
 }
 
 /// The class or function `module.name`, if a checkpoint may name it.

@@ -8,9 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 use serde_json::json;
 
-use super::archive::Trouble;
-use super::checkpoint::{Contents, Entry};
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype, from_safetensors, to_safetensors};
+use super::entry::{Contents, Entry, ReadError};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -23,19 +22,23 @@ const METADATA: &str = "__metadata__";
 const MAX_HEADER: u64 = 100_000_000;
 
 /// What the safetensors `file` of `file_len` bytes holds.
-pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
+pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
+    if file_len < PREFIX {
+        return Err(ReadError::Found(format!("{file_len} bytes")));
+    }
     let len: [u8; 8] = file.bytes(0, PREFIX as usize)?.try_into().map_err(|_| "a file that ends too early")?;
     let len = u64::from_le_bytes(len);
-    if len > MAX_HEADER || len > file_len.saturating_sub(PREFIX) {
-        return Err(Trouble::Found(format!("a header of {len} bytes in a file of {file_len}")));
+    if len > MAX_HEADER || len > file_len - PREFIX {
+        let found = format!("no safetensors header in {file_len} bytes (they announce a header of {len} bytes)");
+        return Err(ReadError::Found(found));
     }
     let header = file.bytes(PREFIX, len as usize)?;
     // Checks the shapes and that the tensors follow each other without gap or overlap.
     let header: Metadata =
-        serde_json::from_slice(&header).map_err(|error| Trouble::Found(format!("a damaged header: {error}")))?;
+        serde_json::from_slice(&header).map_err(|error| ReadError::Found(format!("a damaged header: {error}")))?;
     let numbers = PREFIX + len;
     if numbers.checked_add(header.data_len() as u64) != Some(file_len) {
-        return Err(Trouble::Found(format!(
+        return Err(ReadError::Found(format!(
             "{} bytes of numbers where the header announces {}",
             file_len - numbers,
             header.data_len()
@@ -44,9 +47,9 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
     let mut contents = Contents::default();
     for (name, info) in header.tensors() {
         let dtype = from_safetensors(info.dtype)
-            .ok_or_else(|| Trouble::Found(format!("`{name}` of type {:?}, not {SUPPORTED}", info.dtype)))?;
+            .ok_or_else(|| ReadError::Found(format!("`{name}` of type {:?}, not {SUPPORTED}", info.dtype)))?;
         let entry = Entry::contiguous(dtype, &info.shape, numbers + info.data_offsets.0 as u64);
-        let entry = entry.ok_or_else(|| Trouble::Found(format!("`{name}` of shape {:?}", info.shape)))?;
+        let entry = entry.ok_or_else(|| ReadError::Found(format!("`{name}` of shape {:?}", info.shape)))?;
         contents.entries.insert(name, entry);
     }
     let strings = header.metadata().iter().flatten();
@@ -55,7 +58,7 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
 }
 
 /// Writes `tensors` and `metadata` to the safetensors file `path`, all of it or nothing
-/// ([`write_atomically`]).
+/// (a temporary file is written and renamed).
 ///
 /// Every tensor keeps its type of numbers. The same tensors make the same bytes: they are written in the order of
 /// decreasing width of number, then by name, so that every one of them is aligned. One tensor at a time is copied.
@@ -66,6 +69,17 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
 /// read from its device.
 pub fn save_safetensors(
     path: impl AsRef<Path>,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let path = path.as_ref();
+    write_atomically(path, |writer| write(writer, path, tensors, metadata))
+}
+
+/// Writes a safetensors file, as [`save_safetensors`] does, to `writer`; `path` stands for it in messages.
+pub(crate) fn write(
+    writer: &mut impl Write,
+    path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
@@ -93,21 +107,18 @@ pub fn save_safetensors(
     // Spaces, so that the numbers begin at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(PREFIX as usize), b' ');
 
-    let path = path.as_ref();
-    write_atomically(path, |writer| {
-        writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path, "write"))?;
-        writer.write_all(&header).map_err(Error::io(path, "write"))?;
-        for (name, tensor) in &ordered {
-            for_dtype!(
-                tensor.dtype(),
-                Number => for chunk in numbers::<Number>(tensor)?.chunks(CHUNK) {
-                    writer.write_all(&Element::to_bytes(chunk)).map_err(Error::io(path, "write"))?;
-                },
-                return Err(unsupported(name, tensor.dtype()))
-            );
-        }
-        Ok(())
-    })
+    writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path, "write"))?;
+    writer.write_all(&header).map_err(Error::io(path, "write"))?;
+    for (name, tensor) in &ordered {
+        for_dtype!(
+            tensor.dtype(),
+            Number => for chunk in numbers::<Number>(tensor)?.chunks(CHUNK) {
+                writer.write_all(&Element::to_bytes(chunk)).map_err(Error::io(path, "write"))?;
+            },
+            return Err(unsupported(name, tensor.dtype()))
+        );
+    }
+    Ok(())
 }
 
 /// All numbers of `tensor`, in order.

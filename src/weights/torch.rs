@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Number};
 
-use super::archive::{self, Member, Trouble};
-use super::checkpoint::{Contents, Entry};
-use super::pickle::{Id, Parsed, Pickle, TensorView, Value};
+use super::archive::{self, Member};
+use super::entry::{Contents, Entry, ReadError};
+use super::pickle::{Id, Parsed, TensorView, Value};
 use super::store::Store;
+use super::unpickle::Pickle;
 
 /// A checkpoint of ten thousand tensors has a pickle of a megabyte or two; decoding takes forty times its length.
 const MAX_PICKLE: u64 = 16 << 20;
@@ -16,7 +17,7 @@ const MAX_DEPTH: usize = 16;
 const MAX_VALUES: usize = 1 << 18;
 
 /// What the checkpoint `file` of `file_len` bytes holds.
-pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
+pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let members = archive::members(file, file_len)?;
     let folders = members.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let mut pickles = folders.filter(|folder| folder.is_empty() || folder.ends_with('/'));
@@ -27,16 +28,16 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, Trouble> {
     };
     let text = |name: &str, limit: u64| match members.get(&format!("{root}{name}")) {
         Some(member) if member.len <= limit => Ok(Some(file.bytes(member.start, member.len as usize)?)),
-        Some(member) => Err(Trouble::Found(format!("`{name}` of {} bytes", member.len))),
+        Some(member) => Err(ReadError::Found(format!("`{name}` of {} bytes", member.len))),
         None => Ok(None),
     };
     if text("byteorder", 16)?.is_some_and(|order| order != b"little") {
         return Err("numbers in big-endian byte order".into());
     }
     let pickle = text("data.pkl", MAX_PICKLE)?.unwrap_or_default();
-    let pickle = Pickle::decode(&pickle).map_err(Trouble::Found)?;
+    let pickle = Pickle::decode(&pickle).map_err(ReadError::Found)?;
     let mut reader = Reader { pickle: &pickle, members: &members, root, left: MAX_VALUES };
-    reader.contents().map_err(Trouble::Found)
+    reader.contents().map_err(ReadError::Found)
 }
 
 struct Reader<'a> {

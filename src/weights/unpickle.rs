@@ -1,4 +1,8 @@
-//! The stack machine that a pickle is written for.
+//! A reader for the part of Python's pickle format that checkpoints use.
+//!
+//! A pickle is a program for a stack machine, and Python runs whatever functions it names. This reader runs nothing: it
+//! knows by name the few classes and functions that `torch.save` writes for tensors ([`known_global`]), builds plain
+//! values for them, and refuses every other name. What it allocates stays in proportion to the bytes read.
 //!
 //! Format: the opcodes of CPython's `pickletools`, protocols 2 to 5.
 
@@ -10,8 +14,29 @@ use super::pickle::{Global, Id, Parsed, Storage, TensorView, Value, known_global
 /// More dimensions than any weight has.
 const MAX_RANK: usize = 16;
 
+/// A decoded pickle.
+pub(super) struct Pickle {
+    values: Vec<Value>,
+    /// The outermost value.
+    pub(super) root: Id,
+}
+
+impl Pickle {
+    /// Decodes `bytes`.
+    pub(super) fn decode(bytes: &[u8]) -> Parsed<Self> {
+        let (values, root) = Machine::new(bytes).run()?;
+        Ok(Self { values, root })
+    }
+
+    /// The value at `id`.
+    pub(super) fn value(&self, id: Id) -> &Value {
+        // Ids are only ever made by `Machine::push` and values are never removed; `None` stands in all the same.
+        self.values.get(id).unwrap_or(&Value::None)
+    }
+}
+
 /// The stack machine in the middle of a pickle.
-pub(super) struct Machine<'a> {
+struct Machine<'a> {
     input: &'a [u8],
     values: Vec<Value>,
     stack: Vec<Id>,
@@ -22,12 +47,12 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// The machine before the first instruction of the pickle `input`.
-    pub(super) fn new(input: &'a [u8]) -> Self {
+    fn new(input: &'a [u8]) -> Self {
         Self { input, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
     /// All values of the pickle, and which of them is the outermost.
-    pub(super) fn run(mut self) -> Parsed<(Vec<Value>, Id)> {
+    fn run(mut self) -> Parsed<(Vec<Value>, Id)> {
         loop {
             match self.byte()? {
                 // Framing: the protocol number and the frame lengths say nothing that reading on does not.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,9 +10,8 @@ use candle_core::{Device, Tensor, Var};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use soundsight::data::{BadPairs, Dataset, EpochSampler, Loader, Shard, random};
-use soundsight::train::{
-    BestMetric, Goal, Length, Objective, OptimizerConfig, StepOutput, TrainConfig, Validation, save_tensors,
-};
+use soundsight::train::{BestMetric, Goal, Length, Objective, OptimizerConfig, StepOutput, TrainConfig, Validation};
+use soundsight::weights::save_safetensors;
 use soundsight::{Error, Picture, Result};
 
 pub const NUM_SAMPLES: usize = 61;
@@ -123,9 +123,8 @@ impl Objective for Line {
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
-        let tensors: Vec<_> =
-            self.trainable().into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
-        save_tensors(&folder.join("line.safetensors"), &tensors)
+        let tensors = self.trainable().into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
+        save_safetensors(folder.join("line.safetensors"), &tensors, &BTreeMap::new())
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::{Epilogue, MatrixRef, NR, PackedMatrix};
+use super::operands::{Epilogue, MatrixRef, PackedMatrix};
+use super::panels::NR;
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;
@@ -13,10 +14,17 @@ pub(super) const MR: usize = 6;
 pub(super) const KC: usize = 384;
 /// The most rows of a block: few, so that their part of a wide result stays in the second-level cache from one depth to
 /// the next, beside the packed rows (72 KiB).
-pub(super) const MC: usize = 48;
+const MC: usize = 48;
 /// The same where the right-hand side is compressed: its panels are expanded for every block of rows, and twice as many
 /// rows halve the cost of that.
-pub(super) const MC_COMPRESSED: usize = 96;
+const MC_COMPRESSED: usize = 96;
+
+impl PackedMatrix {
+    /// How many rows of the left-hand side make a block.
+    pub(super) fn block_rows(&self) -> usize {
+        if self.panels.is_compressed() { MC_COMPRESSED } else { MC }
+    }
+}
 
 /// Work in tiles of `P` panels that are `V` vectors wide each: known per instruction set, and constants in the tile.
 pub(super) trait InTiles: Sized {

@@ -4,160 +4,25 @@
 //! innermost loop reads it. The loop keeps a tile of the result in registers, 6 × 16 with AVX2 and 6 × 32 with AVX-512
 //! (twelve vectors: enough to hide the latency of their additions), the left-hand side is packed per block of rows and
 //! stays in the second-level cache, and bias and activation are applied while the tile is still in registers. The scheme
-//! is Goto and van de Geijn's ("Anatomy of High-Performance Matrix Multiplication", 2008). Operands and the sharing out
-//! are here, the loops in [`block`](mod@block); what has rows enough goes through [`strassen`].
+//! is Goto and van de Geijn's ("Anatomy of High-Performance Matrix Multiplication", 2008). The sharing
+//! out is here, the loops are in [`block`](mod@block); what has rows enough goes through [`strassen`].
 //!
 //! A row's result depends on the cut into blocks by its rounding errors, and so on the number of rows and of threads; for
 //! the same of both it is the same, bit for bit.
 
 mod block;
+mod operands;
+mod panels;
 mod strassen;
 
-use std::ops::Range;
-
-use candle_core::Tensor;
-use pulp::{Arch, Scalar};
+use pulp::Arch;
 use rayon::prelude::*;
 
 pub(crate) use block::Block;
-use block::{MC, MC_COMPRESSED, MR};
+use block::MR;
+pub(crate) use operands::{Epilogue, MatrixRef, PackedMatrix};
+pub(crate) use panels::NR;
 use strassen::StrassenBlock;
-
-use super::activation::Activation;
-use super::panels::Panels;
-
-/// The width of a packed panel.
-pub(crate) const NR: usize = 16;
-
-/// A read-only matrix inside a slice: element (i, j) is `data[i·row_stride + j·column_stride]`.
-///
-/// Rows may overlap (a sliding window is a matrix whose row stride is smaller than its width).
-#[derive(Clone, Copy)]
-pub(crate) struct MatrixRef<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) row_stride: usize,
-    pub(crate) column_stride: usize,
-}
-
-impl<'a> MatrixRef<'a> {
-    /// A row-major matrix without gaps.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
-    }
-
-    /// The rows of `range`.
-    fn slice_rows(self, range: Range<usize>) -> Self {
-        let start = (range.start * self.row_stride).min(self.data.len());
-        Self { data: &self.data[start..], rows: range.len(), ..self }
-    }
-
-    /// The same elements with rows and columns exchanged.
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
-
-/// The right-hand side `[K, N]` of a product, in panels of [`NR`] columns: `panel[p][k][j] = B[k, p·NR + j]`, the last
-/// panel padded with zeros.
-#[derive(Clone, Default)]
-pub(crate) struct PackedMatrix {
-    rows: usize,
-    columns: usize,
-    panels: Panels,
-}
-
-impl PackedMatrix {
-    /// Packs `b` [K, N].
-    pub(crate) fn new(b: MatrixRef<'_>) -> Self {
-        let mut packed = Self::default();
-        packed.pack(b);
-        packed
-    }
-
-    /// Packs `b` [K, N] into the memory of `self`.
-    pub(crate) fn pack(&mut self, b: MatrixRef<'_>) {
-        (self.rows, self.columns) = (b.rows, b.columns);
-        let panels = b.columns.div_ceil(NR);
-        let mut data = match std::mem::take(&mut self.panels) {
-            Panels::F32(data) => data,
-            _ => Vec::new(),
-        };
-        data.clear();
-        data.resize(panels * b.rows * NR, 0.0);
-        for (p, panel) in data.chunks_exact_mut((b.rows * NR).max(1)).enumerate() {
-            let first = p * NR;
-            let width = NR.min(b.columns - first);
-            if b.column_stride == 1 {
-                for (k, row) in panel.chunks_exact_mut(NR).enumerate() {
-                    let start = k * b.row_stride + first;
-                    row[..width].copy_from_slice(&b.data[start..start + width]);
-                }
-            } else {
-                for j in 0..width {
-                    let column = &b.data[(first + j) * b.column_stride..];
-                    for (row, x) in panel.chunks_exact_mut(NR).zip(column.iter().step_by(b.row_stride)) {
-                        row[j] = *x;
-                    }
-                }
-            }
-        }
-        self.panels = Panels::F32(data);
-    }
-
-    /// Packs the transpose of a compressed matrix: `n` rows of `k` numbers, of type F16 or BF16, or in `Q8_0` blocks of type
-    /// U8.
-    pub(crate) fn compressed(rows: &Tensor, n: usize, k: usize) -> candle_core::Result<Self> {
-        Ok(Self { rows: k, columns: n, panels: Panels::compressed(rows, n, k)? })
-    }
-
-    /// How many rows of the left-hand side make a block.
-    fn block_rows(&self) -> usize {
-        if self.panels.is_compressed() { MC_COMPRESSED } else { MC }
-    }
-
-    /// K, the number of rows.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// N, the number of columns.
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// The matrix back as `[N, K]` row-major: each column of B is a row.
-    pub(crate) fn unpack_transposed(&self) -> Vec<f32> {
-        let k = self.rows.max(1);
-        let mut out = vec![0.0; self.rows * self.columns];
-        let mut scratch = vec![0.0; if self.panels.is_compressed() { k.next_multiple_of(2) * NR } else { 0 }];
-        for (p, rows) in out.chunks_mut(k * NR).enumerate() {
-            let panel = self.panels.rows(Scalar::new(), p, self.rows, 0, self.rows, &mut scratch);
-            for (j, row) in rows.chunks_exact_mut(k).enumerate() {
-                for (x, source) in row.iter_mut().zip(panel.chunks_exact(NR)) {
-                    *x = source[j];
-                }
-            }
-        }
-        out
-    }
-}
-
-/// What becomes of a finished element of a product.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Epilogue<'a> {
-    /// Added to every row; `[N]`.
-    pub(crate) bias: Option<&'a [f32]>,
-    /// Applied last.
-    pub(crate) activation: Option<Activation>,
-}
 
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
 pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
@@ -225,9 +90,10 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
 #[cfg(test)]
 mod tests {
     use candle_core::quantized::{GgmlDType, QTensor};
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Tensor};
     use half::f16;
 
+    use super::super::compressed::CompressedMatrix;
     use super::*;
 
     /// Small numbers without a pattern, the same in every run.
@@ -292,17 +158,18 @@ mod tests {
             let rows = Tensor::from_vec(rows, (n, k), &Device::Cpu).unwrap();
             let half = |dtype| {
                 let half = rows.to_dtype(dtype).unwrap();
-                (half.clone(), half.to_dtype(DType::F32).unwrap())
+                (CompressedMatrix::half(half.clone()).unwrap(), half.to_dtype(DType::F32).unwrap())
             };
             let mut formats = vec![half(DType::F16), half(DType::BF16)];
             if k.is_multiple_of(32) {
                 let blocks = QTensor::quantize(&rows, GgmlDType::Q8_0).unwrap();
                 let bytes = blocks.data().unwrap().into_owned();
                 let bytes = Tensor::from_vec(bytes, (n, k / 32 * 34), &Device::Cpu).unwrap();
-                formats.push((bytes, blocks.dequantize(&Device::Cpu).unwrap()));
+                let compressed = CompressedMatrix::blocks(bytes).unwrap();
+                formats.push((compressed, blocks.dequantize(&Device::Cpu).unwrap()));
             }
             for (compressed, expanded) in formats {
-                let packed = PackedMatrix::compressed(&compressed, n, k).unwrap();
+                let packed = PackedMatrix::compressed(&compressed).unwrap();
                 assert!(packed.panels.is_compressed());
                 let expanded = expanded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(packed.unpack_transposed(), expanded);
@@ -312,7 +179,7 @@ mod tests {
                     matmul(MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
                     out
                 };
-                assert_eq!(product(&packed), product(&full), "{m} {k} {n} {:?}", compressed.dtype());
+                assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
             }
         }
     }
@@ -320,18 +187,18 @@ mod tests {
     #[test]
     fn infinite_weights_stay_infinite() {
         let half = Tensor::from_vec(vec![f16::INFINITY, f16::NAN, f16::ONE, f16::ZERO], (2, 2), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&half, 2, 2).unwrap();
+        let packed = PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap()).unwrap();
         let unpacked = packed.unpack_transposed();
         assert!(unpacked[0] == f32::INFINITY && unpacked[1].is_nan() && unpacked[2..] == [1.0, 0.0]);
         let mut block = vec![1u8; 34];
         block[..2].copy_from_slice(&f16::INFINITY.to_le_bytes());
         let block = Tensor::from_vec(block, (1, 34), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&block, 1, 32).unwrap();
+        let packed = PackedMatrix::compressed(&CompressedMatrix::blocks(block).unwrap()).unwrap();
         assert_eq!(packed.unpack_transposed(), [f32::INFINITY; 32]);
         // Not a kind that anything makes.
         let odd = Tensor::zeros((1, 32), DType::U8, &Device::Cpu).unwrap();
-        assert!(PackedMatrix::compressed(&odd, 1, 31).is_err());
-        assert!(PackedMatrix::compressed(&odd, 1, 32).is_err());
+        assert!(CompressedMatrix::half(odd.clone()).is_err());
+        assert!(CompressedMatrix::blocks(odd).is_err());
     }
 
     #[test]

@@ -20,7 +20,8 @@ use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
 use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, store};
-use super::{Epilogue, MatrixRef, NR, PackedMatrix};
+use super::operands::{Epilogue, MatrixRef, PackedMatrix};
+use super::panels::NR;
 
 /// The most rows of a block: the sums of the right-hand side are formed once for each.
 pub(super) const MC: usize = 252;
@@ -333,6 +334,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
     use pulp::{Arch, Scalar};
 
+    use super::super::super::compressed::CompressedMatrix;
     use super::super::tests::numbers;
     use super::*;
 
@@ -403,6 +405,6 @@ mod tests {
             out
         };
         let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
-        assert_eq!(product(&PackedMatrix::compressed(&half, n, k).unwrap()), product(&full));
+        assert_eq!(product(&PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap()).unwrap()), product(&full));
     }
 }

@@ -1,10 +1,13 @@
 //! The panels of a packed matrix, in full or compressed.
 
-use candle_core::{CpuStorage, Tensor};
+use candle_core::CpuStorage;
 use pulp::Simd;
 
-use super::format::{BLOCK, BLOCK_BYTES, row_width, split_block};
-use super::matrix::NR;
+use super::super::compressed::CompressedMatrix;
+use super::super::format::{BLOCK, BLOCK_BYTES, split_block};
+
+/// The width of a packed panel.
+pub(crate) const NR: usize = 16;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
 ///
@@ -37,16 +40,11 @@ impl Default for Panels {
 }
 
 impl Panels {
-    /// The panels of `rows` `[N, K]` of type F16 or BF16, or rows of `Q8_0` blocks of type U8, for products `x·rowsᵀ`.
-    pub(super) fn compressed(rows: &Tensor, n: usize, k: usize) -> candle_core::Result<Self> {
+    /// The panels of `matrix` `[N, K]`, for products `x·matrixᵀ`.
+    pub(super) fn compressed(matrix: &CompressedMatrix) -> candle_core::Result<Self> {
         let unusable = || candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt();
-        let width = row_width(rows.dtype(), k).ok_or_else(unusable)?;
-        if rows.dims2()? != (n, width) {
-            let found = rows.dims();
-            return Err(candle_core::Error::Msg(format!("a compressed weight {found:?} for [{n}, {k}]")).bt());
-        }
-        let rows = rows.contiguous()?;
-        let (storage, layout) = rows.storage_and_layout();
+        let (n, k) = matrix.dims();
+        let (storage, layout) = matrix.rows().storage_and_layout();
         let (start, end) = layout.contiguous_offsets().unwrap_or_default();
         let candle_core::Storage::Cpu(storage) = &*storage else { return Err(unusable()) };
         match storage {

@@ -1,4 +1,4 @@
-//! Activation checkpointing: memory for time.
+//! Recomputing activations in the backward pass ("activation checkpointing"), which saves memory for more time.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Whatever `f` returns.
-pub(crate) fn checkpoint<F>(x: &Tensor, f: F) -> Result<Tensor>
+pub(crate) fn recompute<F>(x: &Tensor, f: F) -> Result<Tensor>
 where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {
@@ -49,7 +49,7 @@ impl Recomputed {
 
 impl CustomOp1 for Recomputed {
     fn name(&self) -> &'static str {
-        "checkpoint"
+        "recompute"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -96,7 +96,7 @@ mod tests {
             let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
             grads.get(&x).unwrap().to_vec2::<f32>().unwrap()
         };
-        let (recomputed, direct) = (checkpoint(&x, f).unwrap(), f(&x).unwrap());
+        let (recomputed, direct) = (recompute(&x, f).unwrap(), f(&x).unwrap());
         assert_eq!(recomputed.to_vec2::<f32>().unwrap(), direct.to_vec2::<f32>().unwrap());
         for (a, b) in gradient(&recomputed).iter().flatten().zip(gradient(&direct).iter().flatten()) {
             assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a}, expected {b}");

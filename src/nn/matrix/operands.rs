@@ -1,0 +1,134 @@
+//! What goes into a product: a matrix on the left, a packed one on the right, and what is done to the result.
+
+use std::ops::Range;
+
+use pulp::Scalar;
+
+use super::super::activation::Activation;
+use super::super::compressed::CompressedMatrix;
+use super::panels::{NR, Panels};
+
+/// A read-only matrix inside a slice: element (i, j) is `data[i·row_stride + j·column_stride]`.
+///
+/// Rows may overlap (a sliding window is a matrix whose row stride is smaller than its width).
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixRef<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl<'a> MatrixRef<'a> {
+    /// A row-major matrix without gaps.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The rows of `range`.
+    pub(super) fn slice_rows(self, range: Range<usize>) -> Self {
+        let start = (range.start * self.row_stride).min(self.data.len());
+        Self { data: &self.data[start..], rows: range.len(), ..self }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// The right-hand side `[K, N]` of a product, in panels of [`NR`] columns: `panel[p][k][j] = B[k, p·NR + j]`, the last
+/// panel padded with zeros.
+#[derive(Clone, Default)]
+pub(crate) struct PackedMatrix {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) panels: Panels,
+}
+
+impl PackedMatrix {
+    /// Packs `b` [K, N].
+    pub(crate) fn new(b: MatrixRef<'_>) -> Self {
+        let mut packed = Self::default();
+        packed.pack(b);
+        packed
+    }
+
+    /// Packs `b` [K, N] into the memory of `self`.
+    pub(crate) fn pack(&mut self, b: MatrixRef<'_>) {
+        (self.rows, self.columns) = (b.rows, b.columns);
+        let panels = b.columns.div_ceil(NR);
+        let mut data = match std::mem::take(&mut self.panels) {
+            Panels::F32(data) => data,
+            _ => Vec::new(),
+        };
+        data.clear();
+        data.resize(panels * b.rows * NR, 0.0);
+        for (p, panel) in data.chunks_exact_mut((b.rows * NR).max(1)).enumerate() {
+            let first = p * NR;
+            let width = NR.min(b.columns - first);
+            if b.column_stride == 1 {
+                for (k, row) in panel.chunks_exact_mut(NR).enumerate() {
+                    let start = k * b.row_stride + first;
+                    row[..width].copy_from_slice(&b.data[start..start + width]);
+                }
+            } else {
+                for j in 0..width {
+                    let column = &b.data[(first + j) * b.column_stride..];
+                    for (row, x) in panel.chunks_exact_mut(NR).zip(column.iter().step_by(b.row_stride)) {
+                        row[j] = *x;
+                    }
+                }
+            }
+        }
+        self.panels = Panels::F32(data);
+    }
+
+    /// Packs the transpose of a compressed matrix `[N, K]`.
+    pub(crate) fn compressed(matrix: &CompressedMatrix) -> candle_core::Result<Self> {
+        let (columns, rows) = matrix.dims();
+        Ok(Self { rows, columns, panels: Panels::compressed(matrix)? })
+    }
+
+    /// K, the number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// N, the number of columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The matrix back as `[N, K]` row-major: each column of B is a row.
+    pub(crate) fn unpack_transposed(&self) -> Vec<f32> {
+        let k = self.rows.max(1);
+        let mut out = vec![0.0; self.rows * self.columns];
+        let mut scratch = vec![0.0; if self.panels.is_compressed() { k.next_multiple_of(2) * NR } else { 0 }];
+        for (p, rows) in out.chunks_mut(k * NR).enumerate() {
+            let panel = self.panels.rows(Scalar::new(), p, self.rows, 0, self.rows, &mut scratch);
+            for (j, row) in rows.chunks_exact_mut(k).enumerate() {
+                for (x, source) in row.iter_mut().zip(panel.chunks_exact(NR)) {
+                    *x = source[j];
+                }
+            }
+        }
+        out
+    }
+}
+
+/// What becomes of a finished element of a product.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Epilogue<'a> {
+    /// Added to every row; `[N]`.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub(crate) activation: Option<Activation>,
+}
