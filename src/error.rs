@@ -193,3 +193,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_the_error_and_its_causes_in_one_line() {
+        let error = Error::io("model.pt", "read")(std::io::Error::other("the disk is on fire"));
+        assert_eq!(chain(&error), "model.pt: cannot read: the disk is on fire");
+        assert_eq!(chain(&Error::config("steps", "at least 1", 0)), "steps: expected at least 1, found 0");
+    }
+}

@@ -1,6 +1,6 @@
 //! Where layers take their weights from.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use super::compressed::CompressedMatrix;
@@ -62,10 +62,5 @@ impl<'a> Weights<'a> {
     /// The precision of computing.
     pub fn dtype(&self) -> DType {
         self.tensors.dtype()
-    }
-
-    /// Where the tensors are put.
-    pub fn device(&self) -> &Device {
-        self.tensors.device()
     }
 }

@@ -22,10 +22,10 @@ const KIND: &str = "checkpoint";
 
 /// A file of weights: `.safetensors`, `.gguf`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
 ///
-/// Opening reads the directory of the file only. Each tensor is then read straight into its final place, so that
-/// loading a model takes the memory of the model and no more. (Mapping the file into memory would save nothing: weights
-/// are laid out anew for the products that they are for, and a mapped file that changes is undefined behaviour.) Pickles are decoded, never executed: anything in them
-/// that is not part of a checkpoint of tensors is an error.
+/// Opening the file reads only its directory. Each tensor is then read straight into its final place, so that loading a
+/// model takes the memory of the model and no more. (Mapping the file into memory would save nothing: the weights are laid
+/// out anew for the products that they are used in, and it is undefined behaviour if a mapped file changes.) Pickles are
+/// decoded, never executed: anything in them that is not part of a checkpoint of tensors is an error.
 ///
 /// Nested dictionaries become dotted names, `{"masker_i": {"w": …}}` the tensor `masker_i.w`. Entries of the top level
 /// that hold no tensor become [`Checkpoint::metadata`]; where one of them is `cfg`, the tensors under `model` lose that

@@ -14,17 +14,17 @@ use crate::nn::WeightFormat;
 use crate::nn::compressed::CompressedMatrix;
 use crate::nn::format::{BLOCK, BLOCK_BYTES};
 
-/// Fewer bits than 32.
+/// How a matrix is kept in fewer than 32 bits per number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Short {
+pub(super) enum Compression {
     /// F16 or BF16.
     Half(DType),
     /// Blocks of 8 bits.
     Q8,
 }
 
-impl Short {
-    /// In what form `format` keeps the tensor `name`; `None` for `f32`, or whatever else the file has.
+impl Compression {
+    /// How `format` compresses the tensor `name`; `None` where it leaves it as it is.
     pub(super) fn of(name: &str, entry: &Entry, format: WeightFormat) -> Option<Self> {
         let &[_, columns] = entry.shape() else { return None };
         if !keys::is_matrix(name) {
@@ -44,7 +44,7 @@ impl Short {
         }
     }
 
-    /// Whether it can express every one of these numbers, of type F32.
+    /// Whether none of `numbers`, of type F32, is too large for it.
     fn fits(self, numbers: &Tensor) -> Result<bool> {
         let limit = match self {
             Self::Half(DType::F16) => 65_504.0,
@@ -57,18 +57,23 @@ impl Short {
 }
 
 impl Checkpoint {
-    /// The matrix `name` on the CPU as `short`; `None` where it has numbers that are too large for that.
-    pub(super) fn compressed(&self, name: &str, entry: &Entry, short: Short) -> Result<Option<CompressedMatrix>> {
-        if short == Short::Q8 && entry.is_quantized() {
+    /// The matrix `name`, compressed, on the CPU; `None` where some of its numbers are too large for that.
+    pub(super) fn compressed(
+        &self,
+        name: &str,
+        entry: &Entry,
+        compression: Compression,
+    ) -> Result<Option<CompressedMatrix>> {
+        if compression == Compression::Q8 && entry.is_quantized() {
             return Ok(Some(CompressedMatrix::blocks(self.blocks(entry)?)?));
         }
         let numbers = self.tensor(name, &Device::Cpu, DType::F32)?;
-        if !short.fits(&numbers)? {
+        if !compression.fits(&numbers)? {
             return Ok(None);
         }
-        Ok(Some(match short {
-            Short::Half(dtype) => CompressedMatrix::half(numbers.to_dtype(dtype)?)?,
-            Short::Q8 => {
+        Ok(Some(match compression {
+            Compression::Half(dtype) => CompressedMatrix::half(numbers.to_dtype(dtype)?)?,
+            Compression::Q8 => {
                 let (rows, columns) = numbers.dims2()?;
                 let blocks = QTensor::quantize(&numbers, GgmlDType::Q8_0)?.data()?.into_owned();
                 let width = columns / BLOCK * BLOCK_BYTES;
@@ -77,10 +82,10 @@ impl Checkpoint {
         }))
     }
 
-    /// The tensor `name` as F16 or BF16, or as F32 where it has numbers that are too large for that.
+    /// The tensor `name` in `dtype`, F16 or BF16, or in F32 where some of its numbers are too large for that.
     fn half(&self, name: &str, dtype: DType) -> Result<Tensor> {
         let numbers = self.tensor(name, &Device::Cpu, DType::F32)?;
-        Ok(if Short::Half(dtype).fits(&numbers)? { numbers.to_dtype(dtype)? } else { numbers })
+        Ok(if Compression::Half(dtype).fits(&numbers)? { numbers.to_dtype(dtype)? } else { numbers })
     }
 }
 
@@ -98,8 +103,8 @@ pub fn save_as(checkpoint: &Checkpoint, path: impl AsRef<Path>, format: WeightFo
     }
     let mut tensors = BTreeMap::new();
     for (name, entry) in checkpoint.entries() {
-        let tensor = match Short::of(name, entry, format) {
-            Some(Short::Half(dtype)) => checkpoint.half(name, dtype)?,
+        let tensor = match Compression::of(name, entry, format) {
+            Some(Compression::Half(dtype)) => checkpoint.half(name, dtype)?,
             _ if format == WeightFormat::F32 && entry.dtype().is_float() => {
                 checkpoint.tensor(name, &Device::Cpu, DType::F32)?
             }
@@ -114,13 +119,13 @@ fn save_gguf(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let mut tensors = BTreeMap::new();
     let read = |(name, _): &(&String, &Entry)| !keys::IGNORABLE.iter().any(|pattern| keys::matches(pattern, name));
     for (name, entry) in checkpoint.entries().iter().filter(read) {
-        let short = Short::of(name, entry, WeightFormat::Q8_0);
-        let tensor = match short {
-            // Blocks are made from numbers once more: dividing them by their own factor gives the same.
-            Some(Short::Q8) | None => checkpoint.tensor(name, &Device::Cpu, entry.dtype())?,
-            Some(Short::Half(dtype)) => checkpoint.half(name, dtype)?,
+        let compression = Compression::of(name, entry, WeightFormat::Q8_0);
+        let tensor = match compression {
+            // Numbers that were in blocks before are put into blocks again, which gives the same bytes.
+            Some(Compression::Q8) | None => checkpoint.tensor(name, &Device::Cpu, entry.dtype())?,
+            Some(Compression::Half(dtype)) => checkpoint.half(name, dtype)?,
         };
-        let in_blocks = short == Some(Short::Q8) && Short::Q8.fits(&tensor.to_dtype(DType::F32)?)?;
+        let in_blocks = compression == Some(Compression::Q8) && Compression::Q8.fits(&tensor.to_dtype(DType::F32)?)?;
         let kind = if in_blocks { GgmlDType::Q8_0 } else { gguf::dtype(tensor.dtype()) };
         // A tensor without dimensions is unknown to the format.
         let tensor = if tensor.rank() == 0 { tensor.reshape(1)? } else { tensor };

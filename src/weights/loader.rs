@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
 use super::checkpoint::Checkpoint;
-use super::compress::Short;
+use super::compress::Compression;
 use super::keys;
 use crate::error::{Error, Result};
 use crate::nn::compressed::CompressedMatrix;
@@ -161,8 +161,8 @@ impl Reader<'_> {
 impl CompressedMatrices for Reader<'_> {
     fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
         let found = self.checkpoint.entries().get(name).filter(|entry| entry.shape() == [rows, columns]);
-        match found.and_then(|entry| Some((entry, Short::of(name, entry, self.format)?))) {
-            Some((entry, short)) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, short))?),
+        match found.and_then(|entry| Some((entry, Compression::of(name, entry, self.format)?))) {
+            Some((entry, compression)) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, compression))?),
             // The layer asks for the whole tensor next, and hears what is wrong with it.
             None => Ok(None),
         }
