@@ -79,7 +79,10 @@ fn every_term(activations: Activations) {
         let found = found.reshape(wanted.shape()).unwrap();
         let largest: f32 = wanted.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
         let difference = max_difference(&found, wanted);
-        assert!(difference <= allowed((1e-3 * largest).max(1e-6)), "gradient of {name}: off by {difference}, largest {largest}");
+        assert!(
+            difference <= allowed((1e-3 * largest).max(1e-6)),
+            "gradient of {name}: off by {difference}, largest {largest}"
+        );
     }
 }
 
