@@ -4,6 +4,9 @@
 //! shape/stage/batch. An "element" of the throughput is a floating-point operation ([`common::flop`] has the formulas), so
 //! "Gelem/s" are GFLOP/s; for the filterbank, which counts as none, it is a sound. Pairs per second are the batch over
 //! the time. With PyTorch and ONNX Runtime compares `benches/peers/compare`.
+//!
+//! `SOUNDSIGHT_BENCH_DEVICE` (cpu, cuda, metal) and `SOUNDSIGHT_BENCH_DTYPE` (f32, bf16, f16) choose where and in what
+//! precision the models compute.
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 
 mod common;
@@ -22,10 +25,26 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 
-type Build = fn() -> Acl;
+type Build = fn(&Place) -> Acl;
 /// The models that are measured, by name.
 const SHAPES: [(&str, Build); 2] = [("full", full), ("small", small)];
 const BATCHES: [usize; 2] = [1, 4];
+
+/// Where a model computes, and in what precision.
+struct Place {
+    device: Device,
+    dtype: DType,
+}
+
+impl Place {
+    fn from_env() -> Self {
+        let variable = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_string());
+        Self {
+            device: soundsight::localizer::select_device(&variable("SOUNDSIGHT_BENCH_DEVICE", "cpu")).unwrap(),
+            dtype: variable("SOUNDSIGHT_BENCH_DTYPE", "f32").parse().unwrap(),
+        }
+    }
+}
 
 /// Small random numbers for whatever tensor is asked for: speed does not depend on the values.
 struct Random;
@@ -44,48 +63,50 @@ impl SimpleBackend for Random {
     }
 }
 
-fn random(config: &ModelConfig) -> Acl {
-    let weights = || VarBuilder::from_backend(Box::new(Random), DType::F32, Device::Cpu);
+fn random(config: &ModelConfig, place: &Place) -> Acl {
+    let weights = || VarBuilder::from_backend(Box::new(Random), place.dtype, place.device.clone());
     let prompt = config.acl.known_prompt_ids().unwrap();
     Acl::new(config, &prompt, weights(), weights(), weights()).unwrap()
 }
 
 /// The published sizes.
-fn full() -> Acl {
-    random(&ModelConfig::acl_vit16())
+fn full(place: &Place) -> Acl {
+    random(&ModelConfig::acl_vit16(), place)
 }
 
 /// The embedded model.
 #[cfg(feature = "embedded")]
-fn small() -> Acl {
-    soundsight::Localizer::load("embedded").unwrap().acl().clone()
+fn small(place: &Place) -> Acl {
+    let builder = soundsight::Localizer::builder("embedded").device(place.device.clone()).dtype(place.dtype);
+    builder.load().unwrap().acl().clone()
 }
 
 /// The sizes that the miniature is trained at.
 #[cfg(not(feature = "embedded"))]
-fn small() -> Acl {
+fn small(place: &Place) -> Acl {
     let classes = ["class"; 40];
-    random(&miniature::config(&miniature::Vocabulary::new(&classes), classes.len(), (0.0, 1.0)))
+    random(&miniature::config(&miniature::Vocabulary::new(&classes), classes.len(), (0.0, 1.0)), place)
 }
 
 /// Chirps of ten seconds and random pixels.
-fn inputs(acl: &Acl, batch: usize) -> Inputs {
+fn inputs(acl: &Acl, batch: usize, place: &Place) -> Inputs {
     let config = &acl.config().acl;
     let sample = |i: u32| (1e-6 * f64::from(i) * f64::from(i)).sin() as f32 * 0.5;
     let sound = Waveform::from_samples((0..160_000).map(sample).collect(), 16_000).unwrap();
     let shape = (batch, 3, config.image_size, config.image_size);
-    let pixels = Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    let pixels = Tensor::randn(0f32, 1.0, shape, &place.device).unwrap().to_dtype(place.dtype).unwrap();
     Inputs { waveforms: vec![sound; batch], seconds: config.audio_seconds, pixels }
 }
 
 fn stages(c: &mut Criterion) {
+    let place = Place::from_env();
     for (shape, model) in SHAPES {
-        let acl = model();
+        let acl = model(&place);
         let mut group = c.benchmark_group(shape);
         group.sample_size(10).sampling_mode(SamplingMode::Flat);
         group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
         for batch in BATCHES {
-            let inputs = inputs(&acl, batch);
+            let inputs = inputs(&acl, batch, &place);
             for stage in Stage::ALL {
                 let flop = flop::of(acl.config(), stage, inputs.tokens(&acl).unwrap());
                 group.throughput(Throughput::Elements(batch as u64 * flop.max(1)));

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Type-checks everything with the CUDA backend, from a bare machine and without a GPU: the compiler comes from PyPI.
-# Takes a quarter of an hour and more on two cores, nearly all of it Candle's kernels; so it is not part of CI.
+# Type-checks everything with the CUDA backend and links one test program, from a bare machine and without a GPU: compiler
+# and libraries come from PyPI. Takes half an hour and more on two cores, nearly all of it Candle's kernels; so it is not
+# part of CI. scripts/gpu-tests.sh runs the tests where there is a GPU.
+#
+# CUDA_TOOLS is where the compiler is installed, CUDA_COMPUTE_CAP the GPUs' compute capability (80).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="${CUDA_TOOLS:-target/cuda-tools}"
@@ -9,7 +12,23 @@ if [ ! -x "$tools/bin/python" ]; then
 fi
 # cudarc refuses toolkits newer than 13.0.
 "$tools/bin/pip" install --quiet 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' \
-  'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'
+  'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cublas==13.0.*' \
+  'nvidia-curand==10.4.*'
 CUDA_HOME="$("$tools/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13"
 export CUDA_HOME CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-80}" PATH="$CUDA_HOME/bin:$PATH"
-exec cargo check --features cuda --all-targets "$@"
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
+
+# The linker looks for names without versions, which the wheels leave out.
+for library in "$CUDA_HOME"/lib/lib{cublas,cublasLt,cudart,curand,nvrtc}.so.*; do
+  ln -sf "$(basename "$library")" "${library%.so.*}.so"
+done
+# The driver comes with a GPU. To link against it, its functions' names are enough.
+mkdir -p "$CUDA_HOME/lib/stubs"
+grep -oE '\bcu[A-Z][A-Za-z0-9_]*' "$CUDA_HOME/include/cuda.h" | sort -u | sed 's/.*/void &(void) {}/' |
+  cc -x c - -shared -fno-builtin -Wl,-soname,libcuda.so.1 -o "$CUDA_HOME/lib/stubs/libcuda.so"
+
+cargo test --features cuda --test parity --no-run "$@"
+program="$(ls -t "${CARGO_TARGET_DIR:-target}"/debug/deps/parity-* | grep -v '\.d$' | head -1)"
+echo "linked with CUDA: $program, $(stat -c %s "$program") bytes; it asks for"
+readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/  \1/p'
+cargo check --features cuda --all-targets "$@"

@@ -7,8 +7,8 @@ mod common;
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
-use common::{assert_close, builder, fixture, tensors};
+use candle_core::{DType, Tensor};
+use common::{assert_close, builder, device, fixture, tensors};
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::nn::{Interpolation, resize};
 
@@ -185,7 +185,7 @@ fn half_precision_agrees_to_its_precision() {
     let config = f.acl.config().clone();
     let weights = |part: &str| {
         let tensors = tensors(&format!("mini/{part}.safetensors"));
-        candle_nn::VarBuilder::from_tensors(tensors, DType::BF16, &Device::Cpu)
+        candle_nn::VarBuilder::from_tensors(tensors, DType::BF16, device())
     };
     let prompt = config.acl.known_prompt_ids().unwrap();
     let acl = Acl::new(&config, &prompt, weights("beats"), weights("clipseg"), weights("acl")).unwrap();

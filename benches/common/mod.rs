@@ -80,10 +80,12 @@ impl Inputs {
 /// One execution of a stage.
 pub type Job = Box<dyn FnMut() -> Result<()>>;
 
-fn job<T>(f: impl Fn() -> soundsight::Result<T> + 'static) -> Job {
+/// A job is done when the device has computed what it was given.
+fn job<T>(device: &Device, f: impl Fn() -> soundsight::Result<T> + 'static) -> Job {
+    let device = device.clone();
     Box::new(move || {
         black_box(f()?);
-        Ok(())
+        Ok(device.synchronize()?)
     })
 }
 
@@ -91,8 +93,8 @@ fn job<T>(f: impl Fn() -> soundsight::Result<T> + 'static) -> Job {
 pub fn stage_job(acl: &Acl, stage: Stage, inputs: &Inputs) -> Result<Job> {
     let (config, tokens, frontend) = (acl.config().clone(), inputs.tokens(acl)?, inputs.frontend(acl)?);
     let (acl, Inputs { waveforms, pixels, .. }) = (acl.clone(), inputs.clone());
-    let batch = pixels.dim(0)?;
-    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu);
+    let (batch, device, dtype) = (pixels.dim(0)?, pixels.device().clone(), pixels.dtype());
+    let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &device)?.to_dtype(dtype);
     let features = |width| random(&[batch, 1 + tokens.grid * tokens.grid, width]);
     let image = || -> Result<ImageFeatures> {
         let reduced = config.clipseg.extract_layers.iter().map(|_| features(config.clipseg.reduce_dim));
@@ -100,31 +102,31 @@ pub fn stage_job(acl: &Acl, stage: Stage, inputs: &Inputs) -> Result<Job> {
         Ok(ImageFeatures { reduced: reduced.collect::<candle_core::Result<_>>()?, deepest })
     };
     Ok(match stage {
-        Stage::Fbank => job(move || frontend.forward_batch(&waveforms, &Device::Cpu)),
+        Stage::Fbank => job(&Device::Cpu, move || frontend.forward_batch(&waveforms, &Device::Cpu)),
         Stage::Beats => {
-            let fbank = frontend.forward_batch(&waveforms, &Device::Cpu)?;
-            job(move || acl.audio_features(&fbank))
+            let fbank = frontend.forward_batch(&waveforms, &device)?.to_dtype(dtype)?;
+            job(&device, move || acl.audio_features(&fbank))
         }
         Stage::Tokenizer => {
             let width = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
             let features = random(&[batch, tokens.audio, width])?;
-            job(move || acl.audio_token(&features))
+            job(&device, move || acl.audio_token(&features))
         }
         Stage::Text => {
             let token = random(&[batch, config.clipseg.text_config.hidden_size])?;
-            job(move || acl.audio_embedding(&token))
+            job(&device, move || acl.audio_embedding(&token))
         }
-        Stage::Vision => job(move || acl.image_features(&pixels)),
-        Stage::VisionAll => job(move || acl.clipseg.clip.vision_model.forward(&pixels)),
+        Stage::Vision => job(&device, move || acl.image_features(&pixels)),
+        Stage::VisionAll => job(&device, move || acl.clipseg.clip.vision_model.forward(&pixels)),
         Stage::Dense => {
             let image = image()?;
-            job(move || acl.dense_features(&image))
+            job(&device, move || acl.dense_features(&image))
         }
         Stage::Decoder => {
             let (image, condition) = (image()?, random(&[batch, config.clipseg.projection_dim])?);
-            job(move || acl.logits(&image, &condition))
+            job(&device, move || acl.logits(&image, &condition))
         }
-        Stage::Localize => job(move || localize(&acl, &frontend, &waveforms, &pixels)),
+        Stage::Localize => job(&device, move || localize(&acl, &frontend, &waveforms, &pixels)),
     })
 }
 
@@ -136,7 +138,8 @@ pub fn localize(
     pixels: &Tensor,
 ) -> soundsight::Result<Tensor> {
     let hear = || {
-        let features = acl.audio_features(&frontend.forward_batch(waveforms, &Device::Cpu)?)?;
+        let fbank = frontend.forward_batch(waveforms, pixels.device())?.to_dtype(pixels.dtype())?;
+        let features = acl.audio_features(&fbank)?;
         acl.audio_embedding(&acl.audio_token(&features)?)
     };
     let (embedding, image) = rayon::join(hear, || acl.image_features(pixels));

@@ -128,7 +128,7 @@ mod tests {
     /// What an accelerator does with its samples; the calls for many share out single ones on a CPU.
     #[test]
     fn samples_together_are_what_they_are_alone() {
-        let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mini")).unwrap();
+        let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alt")).unwrap();
         let tone = |i: usize| (0..8000).map(|t| (t as f32 * 0.02 * (i + 1) as f32).sin() * 0.3).collect();
         let sounds: Vec<Waveform> = (0..3).map(|i| Waveform::from_samples(tone(i), 16_000).unwrap()).collect();
         let shade = |i: usize| (0..48 * 32 * 3).map(|p| (p * (i + 3) % 251) as u8).collect();

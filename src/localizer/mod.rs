@@ -4,9 +4,9 @@
 //! use soundsight::{Localizer, Picture, Waveform};
 //!
 //! # fn main() -> soundsight::Result<()> {
-//! let localizer = Localizer::load("tests/fixtures/mini")?; // a model of random weights
-//! let whistle = localizer.embed_audio(&Waveform::open("tests/fixtures/mini/clip.wav")?)?;
-//! let picture = localizer.encode_image(&Picture::open("tests/fixtures/mini/frame.png")?)?;
+//! let localizer = Localizer::load("tests/fixtures/alt")?; // a model of random weights
+//! let whistle = localizer.embed_audio(&Waveform::open("tests/fixtures/alt/clip.wav")?)?;
+//! let picture = localizer.encode_image(&Picture::open("tests/fixtures/alt/frame.png")?)?;
 //! let found = localizer.localize(&whistle, &picture)?;
 //! assert_eq!(found.scores.len(), found.size * found.size);
 //!

@@ -5,6 +5,7 @@ pub mod program;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -14,14 +15,29 @@ pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
+/// Where the parity tests compute: on the CPU, or on the device that `SOUNDSIGHT_TEST_DEVICE` names (`cuda`, `metal`).
+pub fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("SOUNDSIGHT_TEST_DEVICE") {
+        Ok(name) => soundsight::localizer::select_device(&name).unwrap(),
+        Err(_) => Device::Cpu,
+    })
+}
+
+/// What is allowed where the CPU is allowed `tolerance`: the same on the CPU, ten times that on other devices, which add
+/// up in another order and have less exact functions.
+pub fn allowed(tolerance: f32) -> f32 {
+    if device().is_cpu() { tolerance } else { 10.0 * tolerance }
+}
+
 /// All tensors of a safetensors fixture.
 pub fn tensors(name: &str) -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(fixture(name), &Device::Cpu).unwrap()
+    candle_core::safetensors::load(fixture(name), device()).unwrap()
 }
 
 /// A builder over a safetensors fixture.
 pub fn builder(name: &str) -> VarBuilder<'static> {
-    VarBuilder::from_tensors(tensors(name), DType::F32, &Device::Cpu)
+    VarBuilder::from_tensors(tensors(name), DType::F32, device())
 }
 
 /// The largest absolute difference.
@@ -30,8 +46,9 @@ pub fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
-/// Asserts that two tensors agree to `tolerance`, and that the expected one says something at all.
+/// Asserts that two tensors agree to `tolerance`, see [`allowed`], and that the expected one says something at all.
 pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
+    let tolerance = allowed(tolerance);
     let difference = max_difference(found, expected);
     assert!(difference <= tolerance, "{what}: off by {difference:e}, allowed {tolerance:e}");
     let values = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();

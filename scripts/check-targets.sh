@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Type-checks the library for the targets that the documentation names, on any Linux machine.
+#
+#   scripts/check-targets.sh [TARGET…]     all of them by default
+#
+# TARGETS_DIR is where the build's output goes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/cross.sh
+
+all=(aarch64-apple-darwin wasm32-unknown-unknown x86_64-pc-windows-gnu aarch64-linux-android aarch64-unknown-linux-gnu)
+export CARGO_TARGET_DIR="${TARGETS_DIR:-$PWD/target/targets}" CARGO_INCREMENTAL=0
+
+# The features that a program for this target would choose.
+features() {
+  case "$1" in
+    aarch64-apple-darwin) echo embedded,metal ;;
+    wasm32-unknown-unknown) echo embedded,wasm-js ;;
+    *) echo embedded ;;
+  esac
+}
+
+if [ $# -eq 0 ]; then
+  set -- "${all[@]}"
+fi
+failed=()
+for target in "$@"; do
+  printf '\n== %s with %s\n' "$target" "$(features "$target")"
+  cross_cargo "$target" check --lib --no-default-features --features "$(features "$target")" || failed+=("$target")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "check-targets: does not compile for ${failed[*]}" >&2
+  exit 1
+fi
+printf '\nThe library compiles for %s.\n' "$*"

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Makes the package as it would be published, and tests it as a stranger has it: unpacked, away from the repository.
+#
+# Dependencies are shared with `cargo test --release`. The crate itself is compiled with fewer optimisations, which is
+# quicker on the whole: what is fast is measured elsewhere.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+repository="$PWD"
+limit=9500000 # bytes; the registry's limit is 10 MB
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$repository/target}" CARGO_INCREMENTAL=0
+unpacked="$(mktemp -d)"
+trap 'rm -rf "$unpacked"' EXIT
+
+fail() {
+  echo "package-tests: $*" >&2
+  exit 1
+}
+
+rm -f "$CARGO_TARGET_DIR"/package/soundsight-*.crate
+cargo package --no-verify --allow-dirty --quiet
+archive="$(ls "$CARGO_TARGET_DIR"/package/soundsight-*.crate)"
+tar -xzf "$archive" -C "$unpacked" --strip-components=1
+size="$(stat -c %s "$archive")"
+echo "$(basename "$archive"): $size bytes, $(find "$unpacked" -type f | wc -l) files"
+[ "$size" -le "$limit" ] || fail "the package has more than $limit bytes"
+
+# Media under the GPL, wherever they may have been copied to.
+gpl=(examples/media/*.wav examples/media/*.jpg docs/sounds.png
+  tests/fixtures/audio/{crow,cello,horse}.wav tests/fixtures/audio/washing_machine.ogg)
+sums="$(sha256sum "${gpl[@]}" | cut -d' ' -f1)"
+found="$(find "$unpacked" -type f -exec sha256sum {} + | grep -F "$sums" || true)"
+[ -z "$found" ] || fail "media under the GPL are in the package: $found"
+# Any other picture or recording lies where LICENSE says what it is under, or is made by a program of ours.
+media='.*\.\(wav\|aiff\|caf\|flac\|mp3\|mp4\|m4a\|mka\|ogg\|aac\|png\|jpe?g\|webp\|gif\|svg\)'
+found="$(cd "$unpacked" && find . -type f -iregex "$media" ! -path './tests/fixtures/*' ! -path './target/*')"
+[ -z "$found" ] || fail "unexpected media in the package: $found"
+
+# docs.rs is asked for every feature but those that need a vendor's libraries.
+python3 - "$repository/Cargo.toml" <<'PYTHON'
+import sys, tomllib
+manifest = tomllib.load(open(sys.argv[1], "rb"))
+documented = set(manifest["package"]["metadata"]["docs"]["rs"]["features"])
+expected = set(manifest["features"]) - {"default", "cuda", "cudnn", "metal", "accelerate", "mkl"}
+if documented != expected:
+    sys.exit(f"package-tests: features for docs.rs: {sorted(documented)}, not {sorted(expected)}")
+PYTHON
+
+cd "$unpacked"
+quick=(--release --locked --config profile.release.package.soundsight.opt-level=1)
+cargo test "${quick[@]}"
+cargo run "${quick[@]}" --example localize -- \
+  "$repository/examples/media/elephant.wav" "$repository/examples/media/savanna.jpg"
+for name in overlay heatmap mask; do
+  [ -s "out/savanna.$name.png" ] || fail "the example did not write out/savanna.$name.png"
+done
+echo "The package passes its tests and runs its example."
