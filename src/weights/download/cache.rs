@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
-use crate::weights::hub::{Hub, REVISION, Source};
+use crate::weights::hub::{Hub, HubFile, REVISION};
 
 /// Where one file of one commit lies.
 pub(super) struct Place<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(hub: &'a Hub, source: &Source, etag: &'a str, commit: &'a str) -> Self {
+    pub(super) fn new(hub: &'a Hub, source: &HubFile, etag: &'a str, commit: &'a str) -> Self {
         Self { hub, folder: hub.repo_folder(source.repo), name: source.file, etag, commit }
     }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Body, ResponseExt, Timeout};
 
 use crate::error::Error;
-use crate::weights::hub::{Hub, REVISION, RepoKind, Source};
+use crate::weights::hub::{Hub, HubFile, REVISION, RepoKind};
 
 /// How often an attempt that brought nothing new is repeated.
 pub(super) const MAX_FAILURES: u32 = 4;
@@ -102,36 +102,41 @@ impl<'a> Client<'a> {
     ///
     /// For large files the Hub answers with a redirect to its storage, and the headers wanted are those of the redirect
     /// itself; repositories that were renamed answer with a redirect that has no such headers, and which is followed.
-    pub(super) fn about(&self, source: &Source) -> Result<About, Refusal> {
-        self.follow(source, |url| self.head(url), |response| About::from_response(&response).ok_or(response))
+    pub(super) fn about(&self, source: &HubFile) -> Result<About, Refusal> {
+        let response = self.follow(source, |url| self.head(url), |answer| About::from_response(answer).is_some())?;
+        About::from_response(&response).ok_or_else(|| {
+            let (url, status) = (response.get_uri(), response.status());
+            self.failed(format!("no Hub: {url} answers {status} without ETag and X-Repo-Commit"))
+        })
     }
 
     /// Asks for the contents of `source`, all of them or a range. A server may send all of them (status 200) in any case.
-    pub(super) fn get(&self, source: &Source, range: Option<Range<u64>>) -> Result<Response<Body>, Refusal> {
-        let send = |url: &Uri| self.send(Method::GET, url, range.clone());
-        self.follow(source, send, |response| if response.status().is_success() { Ok(response) } else { Err(response) })
+    pub(super) fn get(&self, source: &HubFile, range: Option<Range<u64>>) -> Result<Response<Body>, Refusal> {
+        self.follow(source, |url| self.send(Method::GET, url, range.clone()), |_| false)
     }
 
-    /// Sends requests for `source` along redirects, until `take` takes an answer.
-    fn follow<T>(
+    /// Sends requests for `source`, following redirects until an answer is a success, or is `enough`.
+    fn follow(
         &self,
-        source: &Source,
+        source: &HubFile,
         send: impl Fn(&Uri) -> Result<Response<Body>, ureq::Error>,
-        take: impl Fn(Response<Body>) -> Result<T, Response<Body>>,
-    ) -> Result<T, Refusal> {
-        let failed = |why: String| Refusal::Failed(format!("{}: {why}", self.hub.endpoint));
+        enough: impl Fn(&Response<Body>) -> bool,
+    ) -> Result<Response<Body>, Refusal> {
         let prefix = match source.repo.kind {
             RepoKind::Model => "",
             RepoKind::Space => "spaces/",
         };
         let url = format!("{}/{prefix}{}/resolve/{REVISION}/{}", self.hub.endpoint, source.repo.id, source.file);
-        let mut url: Uri = url.parse().map_err(|error| failed(format!("{url}: {error}")))?;
+        let mut url: Uri = url.parse().map_err(|error| self.failed(format!("{url}: {error}")))?;
         for _ in 0..MAX_REDIRECTS {
-            let response = send(&url).map_err(|error| failed(self.describe(error)))?;
+            let response = send(&url).map_err(|error| self.failed(self.describe(error)))?;
             let status = response.status();
             let refusal = || {
                 let message = text(response.headers(), "x-error-message").map(|message| format!(": {message}"));
-                format!("{url} answers {status}{}", message.unwrap_or_default())
+                // The query of a storage's address holds a signature, which belongs in nobody's log.
+                let url = url.to_string();
+                let page = url.split('?').next().unwrap_or_default();
+                format!("{page} answers {status}{}", message.unwrap_or_default())
             };
             match status {
                 StatusCode::NOT_FOUND => return Err(Refusal::Absent(refusal())),
@@ -139,17 +144,18 @@ impl<'a> Client<'a> {
                 _ if !status.is_success() && !status.is_redirection() => return Err(Refusal::Failed(refusal())),
                 _ => {}
             }
-            let response = match take(response) {
-                Ok(taken) => return Ok(taken),
-                Err(response) => response,
-            };
-            if status.is_success() {
-                return Err(failed(format!("no Hub: {url} answers {status} without ETag and X-Repo-Commit")));
+            if status.is_success() || enough(&response) {
+                return Ok(response);
             }
             let next = text(response.headers(), "location").and_then(|location| join(&url, location));
-            url = next.ok_or_else(|| failed(format!("no Hub: {url} answers {status} without a usable Location")))?;
+            url =
+                next.ok_or_else(|| self.failed(format!("no Hub: {url} answers {status} without a usable Location")))?;
         }
-        Err(failed(format!("more than {MAX_REDIRECTS} redirects")))
+        Err(self.failed(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    fn failed(&self, why: String) -> Refusal {
+        Refusal::Failed(format!("{}: {why}", self.hub.endpoint))
     }
 
     /// One HEAD request, repeated while the server or the line fails for a moment.
@@ -161,9 +167,7 @@ impl<'a> Client<'a> {
                 Ok(response) => {
                     response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS
                 }
-                Err(error) => {
-                    !matches!(error, ureq::Error::Timeout(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_))
-                }
+                Err(error) => !matches!(error, ureq::Error::Timeout(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_)),
             };
             if !repeat || failures == MAX_FAILURES {
                 return answer;

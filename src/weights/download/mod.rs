@@ -13,19 +13,16 @@ use std::time::Duration;
 
 use cache::Place;
 use client::{Client, Refusal};
-use transfer::Transfer;
+use transfer::{OnProgress, Transfer};
 
-use super::hub::{Hub, Progress, Source};
+use super::hub::{Hub, HubFile};
 use crate::error::{Error, Result};
 
 /// A connection that delivers nothing for this long counts as cut.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Called with the state of each download.
-type OnProgress<'a> = dyn FnMut(Progress<'_>) + 'a;
-
 /// Fetches the first of `sources` that exists; the inner error says in words why there is none.
-pub(super) fn first(hub: &Hub, sources: &[Source], progress: &mut OnProgress<'_>) -> Result<Result<PathBuf, String>> {
+pub(super) fn first(hub: &Hub, sources: &[HubFile], progress: &mut OnProgress<'_>) -> Result<Result<PathBuf, String>> {
     let client = match Client::new(hub, SILENCE) {
         Ok(client) => client,
         Err(why) => return Ok(Err(why)),
@@ -46,7 +43,7 @@ pub(super) fn first(hub: &Hub, sources: &[Source], progress: &mut OnProgress<'_>
     Ok(Err(reasons.join("; ")))
 }
 
-fn fetch(client: &Client<'_>, source: &Source, progress: &mut OnProgress<'_>) -> Result<PathBuf, Refusal> {
+fn fetch(client: &Client<'_>, source: &HubFile, progress: &mut OnProgress<'_>) -> Result<PathBuf, Refusal> {
     let about = client.about(source)?;
     let place = Place::new(client.hub(), source, &about.etag, &about.commit);
     // Held until the file is in place; released with the file handle, also when the process dies.

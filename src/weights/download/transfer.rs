@@ -6,10 +6,12 @@ use std::path::Path;
 
 use ureq::http::StatusCode;
 
-use super::OnProgress;
 use super::client::{Client, MAX_FAILURES, Refusal, pause};
 use crate::error::Error;
-use crate::weights::hub::{Progress, Source};
+use crate::weights::hub::{HubFile, Progress};
+
+/// Called with the state of each download.
+pub(super) type OnProgress<'a> = dyn FnMut(Progress<'_>) + 'a;
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 17;
@@ -17,7 +19,7 @@ const PIECE: usize = 1 << 17;
 /// One file on its way into `file`.
 pub(super) struct Transfer<'a, 'p> {
     pub(super) client: &'a Client<'a>,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a HubFile,
     /// The bytes of the whole file, where the Hub says.
     pub(super) len: Option<u64>,
     pub(super) file: &'a Path,
@@ -138,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hub = Hub { cache: folder.path().into(), endpoint, token: None, offline: false };
         let client = Client::new(&hub, Duration::from_millis(300)).unwrap();
-        let source = Source { repo: Repo { kind: RepoKind::Model, id: "owner/name" }, file: "file" };
+        let source = HubFile { repo: Repo { kind: RepoKind::Model, id: "owner/name" }, file: "file" };
         let file = folder.path().join("file");
         let started = Instant::now();
         let mut transfer =
