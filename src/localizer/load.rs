@@ -32,25 +32,26 @@ impl LocalizerBuilder {
         }
     }
 
-    /// Where the model computes; the CPU at first. [`select_device`] knows devices by name.
+    /// Where the model computes; the CPU by default. [`select_device`] knows devices by name.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
-    /// The precision that the model computes in, `F32`, `F16` or `BF16`; `F32` at first.
+    /// The precision that the model computes in: `F32`, the default, `F16` or `BF16`.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
     }
 
-    /// How matrices are kept in memory; as the files have them at first. Anything less is for computing in `f32` on the CPU.
+    /// How matrices are kept in memory; by default as the files have them. Other formats are for computing in `f32` on the
+    /// CPU.
     pub fn weights(mut self, weights: WeightFormat) -> Self {
         self.weights = weights;
         self
     }
 
-    /// The Hub and its cache; those of the environment at first.
+    /// The Hub and its cache; by default as the environment says ([`Hub::from_env`]).
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = hub;
         self

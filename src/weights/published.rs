@@ -35,7 +35,7 @@ pub(super) fn files(hub: &Hub, mut download: Download<'_>) -> Result<ModelFiles>
     let acl = get(ACL_WEIGHTS)?;
     let beats = Checkpoint::open(get(BEATS_WEIGHTS)?)?;
     let clipseg = get(CLIPSEG_WEIGHTS)?;
-    // Without it everything but text prompts works, as it does from a cache that never had it.
+    // Optional: without a tokenizer everything but text prompts works.
     let vocab_merges = get(VOCAB).and_then(|vocab| Ok(TokenizerFiles::VocabMerges { vocab, merges: get(MERGES)? }));
     let beats_config = beats.config().cloned().ok_or_else(|| {
         Error::format(beats.path(), "BEATs checkpoint", "its configuration (`cfg`) beside the tensors", "none")
@@ -75,9 +75,10 @@ fn get(hub: &Hub, sources: &[HubFile], download: &mut Download<'_>) -> Result<Pa
     // What happened, then three ways out.
     let reason = format!(
         "model `{name}`: {} is not in the cache {cache}: {why}\n\
-         - With a network: ask for `{name}` by name and let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, HF_TOKEN opens what is closed.\n\
-         - From another machine: there, `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'`; \
-         copy its cache here (HF_HUB_CACHE).\n\
+         - With a network: ask for `{name}` by name and let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, \
+         HF_TOKEN gives access to closed repositories.\n\
+         - From another machine: run `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'` there, \
+         and copy its cache here (HF_HUB_CACHE).\n\
          - From files: `cargo run --release --example convert -- --beats F --clipseg F --acl F --out DIR`, then DIR is \
          the model.",
         wanted.join(" or "),

@@ -72,8 +72,8 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// A client of `hub` that gives a connection up when nothing arrives for as long as `silence`; the error says why the
-    /// Hub's address is none.
+    /// A client of `hub` that gives up a connection on which nothing arrives for as long as `silence`; the error says
+    /// what is wrong with the Hub's address.
     pub(super) fn new(hub: &'a Hub, silence: Duration) -> Result<Self, String> {
         let endpoint: Uri = hub.endpoint.parse().map_err(|error| format!("{}: {error}", hub.endpoint))?;
         if !matches!(endpoint.scheme_str(), Some("http" | "https")) {
@@ -189,7 +189,7 @@ impl<'a> Client<'a> {
         self.agent.run(request.body(())?)
     }
 
-    /// An error in the words of these messages.
+    /// What went wrong, for a message.
     pub(super) fn describe(&self, error: ureq::Error) -> String {
         match error {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
