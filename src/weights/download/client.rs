@@ -1,9 +1,12 @@
 //! Requests to the Hub: redirects followed by hand, the token sent to the Hub alone.
 
+use std::ffi::OsString;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, ResponseExt, Timeout};
 
 use crate::error::Error;
@@ -81,6 +84,7 @@ impl<'a> Client<'a> {
         }
         // Proxies are those of the environment, ureq's default.
         let agent = Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots(std::env::var_os("SSL_CERT_FILE"))?).build())
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -206,6 +210,22 @@ pub(super) fn pause(failures: u32) {
     std::thread::sleep(PAUSE * 2u32.pow(failures));
 }
 
+/// The certificates to trust: those in `file`, the value of `SSL_CERT_FILE`, as with the Hub's own clients (a proxy that
+/// inspects traffic needs one), or Mozilla's where it is not set.
+fn roots(file: Option<OsString>) -> Result<RootCerts, String> {
+    let Some(path) = file.filter(|path| !path.is_empty()).map(PathBuf::from) else {
+        return Ok(RootCerts::WebPki);
+    };
+    let failed = |why: &dyn std::fmt::Display| format!("SSL_CERT_FILE: {}: {why}", path.display());
+    let pem = std::fs::read(&path).map_err(|error| failed(&error))?;
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let certificates: Vec<_> = parse_pem(&pem).filter_map(certificate).collect();
+    if certificates.is_empty() { Err(failed(&"no certificate in it")) } else { Ok(certificates.into()) }
+}
+
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
@@ -250,6 +270,16 @@ mod tests {
             assert_eq!(join(&base, location).unwrap(), expected, "{location}");
         }
         assert_eq!(join(&base, "/a b"), None);
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let why = roots(Some(file.path().into())).unwrap_err();
+        assert!(why.contains(file.path().to_str().unwrap()) && why.contains("no certificate"), "{why}");
+        let why = roots(Some("/nonexistent".into())).unwrap_err();
+        assert!(why.contains("SSL_CERT_FILE: /nonexistent"), "{why}");
+        assert!(matches!(roots(Some("".into())), Ok(RootCerts::WebPki)));
     }
 
     #[test]
