@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 /// Where the Hub's files are kept, and how the Hub is reached.
 ///
+/// Downloads also honour `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and trust the certificates in
+/// `SSL_CERT_FILE` where it is set (Mozilla's otherwise).
+///
 /// ```
 /// use soundsight::weights::{Download, Hub, ModelFiles};
 ///
