@@ -14,9 +14,9 @@ use candle_core::{DType, Device};
 use clap::Parser;
 use common::WeightsChoice;
 use serde_json::Value;
-use soundsight::Localizer;
 use soundsight::clipseg::ClipSegConfig;
 use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, WeightFormat, save_as};
+use soundsight::{Localizer, ModelSource};
 
 /// Writes a model directory (config.json and three files of weights) from published files or from another model, after
 /// checking that every tensor is there and fits.
@@ -37,7 +37,7 @@ struct Options {
     acl: Option<PathBuf>,
     /// In place of these files: a model directory, or the name of a model on this machine.
     #[arg(long, value_name = "DIR|NAME", conflicts_with = "beats")]
-    model: Option<String>,
+    model: Option<ModelSource>,
     /// How matrices are written: q8 as GGUF files, everything else as safetensors.
     #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
     weights: WeightsChoice,
@@ -93,6 +93,7 @@ fn published(options: &Options, beats: &Path, clipseg: &Path, acl: &Path) -> Res
         None => serde_json::to_value(ClipSegConfig::rd64_refined())?,
     };
     Ok(ModelFiles {
+        source: options.out.clone().into(),
         name: options.out.display().to_string(),
         beats,
         clipseg: Checkpoint::open(clipseg)?,

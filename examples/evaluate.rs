@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
+use soundsight::ModelSource;
 use soundsight::eval::{
     Benchmark, Media, Options, PredictionsFile, Predictor, Sample, Split, evaluate, locate_media, read_samples,
     write_csv, write_page,
@@ -42,7 +43,7 @@ struct Args {
     predictions: Option<PathBuf>,
     /// The model that makes the heatmaps: a directory, acl-vit16 for the published weights, embedded, or auto.
     #[arg(long, requires = "data")]
-    model: Option<String>,
+    model: Option<ModelSource>,
     /// Where the model computes [default: auto].
     #[arg(long, value_enum, requires = "model")]
     device: Option<common::DeviceChoice>,

@@ -31,3 +31,4 @@ pub use audio::Waveform;
 pub use error::{Error, Result};
 pub use image::Picture;
 pub use localizer::{Embedding, EncodedImage, Heatmap, Localizer};
+pub use weights::ModelSource;

@@ -13,7 +13,7 @@ use common::fixture;
 use common::program::{example, names_in, stdout};
 use serde_json::{Value, json};
 use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
-use soundsight::{Localizer, Picture, Waveform};
+use soundsight::{Localizer, ModelSource, Picture, Waveform};
 
 /// The published weights are not on this machine, and cannot be fetched.
 fn nowhere() -> Hub {
@@ -32,6 +32,7 @@ fn files() -> ModelFiles {
 fn it_loads_by_name_says_what_it_knows_and_localizes() {
     let localizer = Localizer::builder("auto").hub(nowhere()).load().unwrap();
     assert_eq!(localizer.name(), "embedded");
+    assert_eq!(localizer.source(), Some(&ModelSource::Embedded));
     let (sound, picture) = media();
     let found = localizer.localize_pair(&sound, &picture).unwrap();
     assert_eq!(found.scores.len(), found.size * found.size);
@@ -86,6 +87,9 @@ fn the_programs_fall_back_on_it_with_one_line() {
     let mut named = example("localize");
     named.args(["--model", "embedded", "--out"]).arg(out.path()).args(&inputs);
     assert!(named.output().unwrap().stderr.is_empty());
+    // A folder of the same name does not hide the model.
+    std::fs::create_dir(out.path().join("embedded")).unwrap();
+    assert!(named.current_dir(out.path()).status().unwrap().success());
 }
 
 #[test]

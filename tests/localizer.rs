@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use common::fixture;
 use soundsight::weights::{ModelFiles, save_safetensors};
-use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture, Waveform};
+use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, ModelSource, Picture, Waveform};
 
 fn mini() -> Localizer {
     Localizer::load(fixture("mini").to_str().unwrap()).unwrap()
@@ -159,7 +159,8 @@ fn a_text_takes_the_place_of_a_sound() {
     let vocab: serde_json::Map<_, _> = vocab.collect();
     std::fs::write(folder.path().join("vocab.json"), serde_json::to_vec(&vocab).unwrap()).unwrap();
     std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nd o\ndo g</w>\n").unwrap();
-    let localizer = Localizer::load(folder.path().to_str().unwrap()).unwrap();
+    let localizer = Localizer::load(folder.path()).unwrap();
+    assert_eq!(localizer.source(), Some(&ModelSource::Directory(folder.path().into())));
     // The ids 50 3 11 51 are those of the fixture's text.
     let embedding = localizer.embed_text("A dog").unwrap();
     let expected = &common::tensors("alt/hidden.safetensors")["text.embedding"];

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use soundsight::ModelSource;
 use soundsight::error::{Error, Result};
 use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, TokenizerFiles, save_safetensors};
 use weights_support::{assert_format, fixture, floats, open, read, tensors};
@@ -164,6 +165,7 @@ fn a_directory_of_safetensors() {
     let name = folder.path().to_str().unwrap();
     let files = ModelFiles::resolve(name, &Hub::from_env(), Download::Never).unwrap();
     assert_eq!(files.name, name);
+    assert_eq!(files.source, ModelSource::Directory(folder.path().into()));
     assert_eq!(files.beats_config["embed_dim"], 1);
     assert_eq!(files.clipseg_config["reduce_dim"], 2);
     assert_eq!(files.acl_config.as_ref().unwrap()["image_size"], 96);
@@ -244,7 +246,7 @@ fn bad_weights_in_a_directory() {
     assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("beats.safetensors")), "{error:?}");
 }
 
-fn unavailable(model: &str, hub: &Hub) -> String {
+fn unavailable(model: impl Into<ModelSource>, hub: &Hub) -> String {
     match ModelFiles::resolve(model, hub, Download::Never).unwrap_err() {
         Error::ModelUnavailable { reason } => reason,
         error => panic!("{error:?}"),
@@ -265,6 +267,9 @@ fn neither_a_directory_nor_a_name() {
     assert!(reason.contains("acl-vit16"), "{reason}");
     let reason = unavailable(fixture("beats.pt").to_str().unwrap(), &hub);
     assert!(reason.contains("a file, not a directory"), "{reason}");
+    // A path is a path, whatever it is called.
+    let reason = unavailable(Path::new("auto"), &hub);
+    assert!(reason.contains("`auto`: not a directory"), "{reason}");
 }
 
 /// A cache of the published files as the Hub's own clients lay it out.
@@ -315,7 +320,8 @@ fn auto_takes_the_published_weights_where_they_are_and_never_downloads() {
     let mut calls = 0;
     let cold = ModelFiles::resolve("auto", &hub, Download::IfMissing(&mut |_| calls += 1));
     if cfg!(feature = "embedded") {
-        assert_eq!(cold.unwrap().name, "embedded");
+        let cold = cold.unwrap();
+        assert_eq!((&*cold.name, &cold.source), ("embedded", &ModelSource::Embedded));
     } else {
         let Err(Error::ModelUnavailable { reason }) = cold else { panic!("{cold:?}") };
         assert!(reason.contains("not asked for") && reason.contains("ask for `acl-vit16` by name"), "{reason}");
@@ -324,7 +330,8 @@ fn auto_takes_the_published_weights_where_they_are_and_never_downloads() {
     }
     assert_eq!(calls, 0);
     fill_cache(cache.path());
-    assert_eq!(ModelFiles::resolve("auto", &hub, Download::Never).unwrap().name, "acl-vit16");
+    let warm = ModelFiles::resolve("auto", &hub, Download::Never).unwrap();
+    assert_eq!((&*warm.name, &warm.source), ("acl-vit16", &ModelSource::Published));
 
     // Half of the weights are none; but a file that is there and broken is not passed over in silence.
     let acl = cache.path().join("spaces--swimmiing--ACL-SSL-zeroshot-demo/snapshots/0123abcd/pretrain/Param_best.pth");

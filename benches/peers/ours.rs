@@ -74,7 +74,7 @@ impl Ours {
     fn load(model: &Path) -> Result<Self> {
         let files = ModelFiles::from_directory(model)?;
         Ok(Self {
-            localizer: Localizer::load(&model.to_string_lossy())?,
+            localizer: Localizer::load(model)?,
             files,
             sound: Waveform::open(model.join("clip.wav"))?,
             picture: Picture::open(model.join("frame.png"))?,

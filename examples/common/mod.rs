@@ -12,9 +12,9 @@ use candle_core::{DType, Device};
 use clap::{Args, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
-use soundsight::Localizer;
 use soundsight::localizer::select_device;
 use soundsight::weights::{Download, Hub, ModelFiles, WeightFormat};
+use soundsight::{Localizer, ModelSource};
 
 /// A program's frame: reads the command line and runs `work`; exit status 0, or 1 with one message on standard error.
 pub fn run<O: Parser>(work: impl FnOnce(O) -> Result<()>) -> ExitCode {
@@ -41,7 +41,7 @@ pub struct ModelOptions {
     /// A model directory; acl-vit16: the published weights, downloaded where they are not in the Hub's cache; embedded: the
     /// small model in this program; or auto: acl-vit16 if it is in the cache, else embedded, without any download.
     #[arg(long, value_name = "DIR|NAME", default_value = "auto")]
-    pub model: String,
+    pub model: ModelSource,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
@@ -115,7 +115,7 @@ impl ModelOptions {
 
     /// Loads the chosen model from its files.
     pub fn load(&self, files: &ModelFiles) -> Result<Localizer> {
-        let builder = Localizer::builder(&files.name).device(self.device()?).dtype(self.dtype());
+        let builder = Localizer::builder(&files.source).device(self.device()?).dtype(self.dtype());
         Ok(builder.weights(self.weights.format()).load_files(files)?)
     }
 
@@ -137,7 +137,7 @@ impl ModelOptions {
             }
         };
         let files = ModelFiles::resolve(&self.model, &Hub::from_env(), Download::IfMissing(&mut progress))?;
-        if self.model == "auto" && files.name == "embedded" {
+        if self.model == ModelSource::Auto && files.source == ModelSource::Embedded {
             let knows = files
                 .classes
                 .as_ref()

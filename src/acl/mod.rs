@@ -7,6 +7,7 @@
 
 mod audio_tokenizer;
 mod config;
+mod load;
 mod masker;
 mod model;
 mod prompt;

@@ -1,26 +1,19 @@
 //! Loading a localizer.
 
 use candle_core::{DType, Device};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::Localizer;
-use crate::acl::{Acl, AclConfig, ModelConfig, PromptIds, TrainedHead};
-use crate::beats::Beats;
+use crate::acl::{Acl, AclConfig, ModelConfig, PromptIds};
 use crate::clip::tokenizer::ClipTokenizer;
-use crate::clipseg::ClipSeg;
 use crate::error::{Error, Result};
-use crate::weights::{Download, Hub, ModelFiles, Progress, TokenizerFiles, WeightFormat};
-
-/// BEATs stores the shared relative position bias once per block; only block 0's is read.
-const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
+use crate::weights::{Download, Hub, ModelFiles, ModelSource, Progress, TokenizerFiles, WeightFormat};
 
 type OnProgress = Box<dyn FnMut(Progress<'_>) + Send>;
 
-/// Where a model comes from and where it runs; [`LocalizerBuilder::load`] ends the choosing.
+/// Where a model comes from and where it runs; [`LocalizerBuilder::load`] loads it.
 #[must_use = "a builder does nothing until `load` is called"]
 pub struct LocalizerBuilder {
-    model: String,
+    source: ModelSource,
     device: Device,
     dtype: DType,
     weights: WeightFormat,
@@ -29,9 +22,9 @@ pub struct LocalizerBuilder {
 }
 
 impl LocalizerBuilder {
-    pub(super) fn new(model: &str) -> Self {
+    pub(super) fn new(source: ModelSource) -> Self {
         Self {
-            model: model.to_string(),
+            source,
             device: Device::Cpu,
             dtype: DType::F32,
             weights: WeightFormat::AsStored,
@@ -40,25 +33,26 @@ impl LocalizerBuilder {
         }
     }
 
-    /// Where the model computes; the CPU at first. [`select_device`] knows devices by name.
+    /// Where the model computes; the CPU by default. [`select_device`] knows devices by name.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
-    /// The precision that the model computes in, `F32`, `F16` or `BF16`; `F32` at first.
+    /// The precision that the model computes in: `F32`, the default, `F16` or `BF16`.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
     }
 
-    /// How matrices are kept in memory; as the files have them at first. Anything less is for computing in `f32` on the CPU.
+    /// How matrices are kept in memory; by default as the files have them. Other formats are for computing in `f32` on the
+    /// CPU.
     pub fn weights(mut self, weights: WeightFormat) -> Self {
         self.weights = weights;
         self
     }
 
-    /// The Hub and its cache; those of the environment at first.
+    /// The Hub and its cache; by default as the environment says ([`Hub::from_env`]).
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = hub;
         self
@@ -82,11 +76,11 @@ impl LocalizerBuilder {
             Some(progress) => Download::IfMissing(progress.as_mut()),
             None => Download::Never,
         };
-        let files = ModelFiles::resolve(&self.model, &self.hub, download)?;
+        let files = ModelFiles::resolve(&self.source, &self.hub, download)?;
         self.load_files(&files)
     }
 
-    /// Loads files that were found before, whatever the model's name.
+    /// Loads files that were found before, whatever the source given to [`Localizer::builder`].
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load`], but for finding the files.
@@ -99,7 +93,8 @@ impl LocalizerBuilder {
         let tokenizer = files.tokenizer.as_ref().map(open_tokenizer).transpose()?;
         let prompt = prompt_ids(&config.acl, tokenizer.as_ref())?;
         let acl = Acl::load(&config, &prompt, files, &device, dtype, weights)?;
-        Localizer::from_parts(files.name.clone(), acl, tokenizer, device, dtype)
+        let localizer = Localizer::from_parts(files.name.clone(), acl, tokenizer, device, dtype)?;
+        Ok(Localizer { source: Some(files.source.clone()), ..localizer })
     }
 }
 
@@ -109,54 +104,8 @@ impl Localizer {
     /// # Errors
     /// As [`LocalizerBuilder::load_files`].
     pub fn from_files(files: &ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        Self::builder(&files.name).device(device).dtype(dtype).load_files(files)
+        Self::builder(&files.source).device(device).dtype(dtype).load_files(files)
     }
-}
-
-impl Acl {
-    /// Loads the three parts strictly: a missing, extra or misshaped tensor is an error that names it.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings.
-    pub fn load(
-        config: &ModelConfig,
-        prompt: &PromptIds,
-        files: &ModelFiles,
-        device: &Device,
-        dtype: DType,
-        weights: WeightFormat,
-    ) -> Result<Self> {
-        config.validate()?;
-        let (beats, clipseg) = (&config.beats, &config.clipseg);
-        let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
-        let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
-        let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
-        Self::from_parts(config, prompt, beats, clipseg, head)
-    }
-}
-
-impl ModelConfig {
-    /// The configuration of a model directory or of published files.
-    ///
-    /// # Errors
-    /// [`Error::Format`] naming the part that cannot be read, [`Error::Config`] for impossible settings.
-    pub fn from_files(files: &ModelFiles) -> Result<Self> {
-        let config = Self {
-            beats: part(files, "beats", &files.beats_config)?,
-            clipseg: part(files, "clipseg", &files.clipseg_config)?,
-            acl: match &files.acl_config {
-                Some(config) => part(files, "acl", config)?,
-                None => AclConfig::default(),
-            },
-        };
-        config.validate()?;
-        Ok(config)
-    }
-}
-
-fn part<T: DeserializeOwned>(files: &ModelFiles, name: &str, config: &Value) -> Result<T> {
-    T::deserialize(config)
-        .map_err(|error| Error::format(&files.name, "configuration", format!("valid settings in \"{name}\""), error))
 }
 
 fn open_tokenizer(files: &TokenizerFiles) -> Result<ClipTokenizer> {

@@ -36,11 +36,13 @@ use crate::clip::tokenizer::ClipTokenizer;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
+use crate::weights::ModelSource;
 
 /// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
 #[derive(Debug)]
 pub struct Localizer {
     name: String,
+    source: Option<ModelSource>,
     acl: Acl,
     frontend: AudioFrontend,
     normalize: NormalizeOptions,
@@ -104,19 +106,19 @@ impl EncodedImage {
 }
 
 impl Localizer {
-    /// Loads a model that is on this machine, in `f32` on the CPU: a model directory, `acl-vit16` (the published weights, in
-    /// the Hub's cache), `embedded`, or `auto`, the first of these two that is there.
-    /// [`Localizer::builder`] has the choices, downloading among them.
+    /// Loads a model that is on this machine, in `f32` on the CPU: a model directory, `"acl-vit16"` (the published weights,
+    /// in the Hub's cache), `"embedded"`, or `"auto"`, the first of these two that exists. [`Localizer::builder`] offers the
+    /// other choices, downloading among them.
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load`].
-    pub fn load(model: &str) -> Result<Self> {
-        Self::builder(model).load()
+    pub fn load(source: impl Into<ModelSource>) -> Result<Self> {
+        Self::builder(source).load()
     }
 
-    /// Choices before loading `model`, a model directory or one of [`KNOWN_MODELS`](crate::weights::KNOWN_MODELS).
-    pub fn builder(model: &str) -> LocalizerBuilder {
-        LocalizerBuilder::new(model)
+    /// Choices before loading a model.
+    pub fn builder(source: impl Into<ModelSource>) -> LocalizerBuilder {
+        LocalizerBuilder::new(source.into())
     }
 
     /// A localizer from parts: any model, and its tokenizer where there is one.
@@ -135,12 +137,19 @@ impl Localizer {
         let normalize = config.normalize();
         normalize.validate()?;
         let offset = acl.masker.offset()?;
-        Ok(Self { name: name.into(), frontend, normalize, tokenizer, offset, device, dtype, acl })
+        Ok(Self { name: name.into(), source: None, frontend, normalize, tokenizer, offset, device, dtype, acl })
     }
 
-    /// The directory or the name that the model was loaded from.
+    /// What the model is called: the directory or the name that it was loaded from, or the name given to
+    /// [`Localizer::from_parts`].
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the model was loaded from: never [`ModelSource::Auto`], but the one that it chose. `None` for a model made
+    /// [from parts](Localizer::from_parts).
+    pub fn source(&self) -> Option<&ModelSource> {
+        self.source.as_ref()
     }
 
     /// The model behind, for work on single stages.

@@ -5,15 +5,13 @@ use super::model_files::ModelFiles;
 use crate::error::Error;
 use crate::error::Result;
 
-/// The name of the embedded model.
-pub(super) const EMBEDDED: &str = "embedded";
-
 #[cfg(feature = "embedded")]
 pub(super) fn files() -> Result<ModelFiles> {
     use std::path::Path;
 
     use super::checkpoint::Checkpoint;
     use super::model_files::{TokenizerFiles, parse_config};
+    use super::source::ModelSource;
 
     macro_rules! file {
         ($name:literal) => {
@@ -21,11 +19,11 @@ pub(super) fn files() -> Result<ModelFiles> {
         };
     }
 
-    let folder = Path::new(EMBEDDED);
+    let folder = Path::new("embedded");
     let open = |name: &str, bytes: &'static [u8]| Checkpoint::from_bytes(folder.join(name), bytes);
     let tokenizer = TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: file!("tokenizer.json") };
     ModelFiles::new(
-        EMBEDDED.to_owned(),
+        ModelSource::Embedded,
         parse_config(&folder.join("config.json"), file!("config.json"))?,
         &folder.join("config.json"),
         open("beats.safetensors", file!("beats.safetensors"))?,
@@ -37,9 +35,7 @@ pub(super) fn files() -> Result<ModelFiles> {
 
 #[cfg(not(feature = "embedded"))]
 pub(super) fn files() -> Result<ModelFiles> {
-    let reason = format!(
-        "model `{EMBEDDED}`: this program was built without the feature `embedded`, which compiles it in; \
-         `acl-vit16` or a model directory will do instead"
-    );
-    Err(Error::ModelUnavailable { reason })
+    let reason = "model `embedded`: this program was built without the feature `embedded`, which compiles it in; \
+                  `acl-vit16` or a model directory will do instead";
+    Err(Error::ModelUnavailable { reason: reason.to_owned() })
 }

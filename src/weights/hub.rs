@@ -6,6 +6,20 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Where the Hub's files are kept, and how the Hub is reached.
+///
+/// Downloads also honour `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and trust the certificates in
+/// `SSL_CERT_FILE` where it is set (Mozilla's otherwise).
+///
+/// ```
+/// use soundsight::weights::{Download, Hub, ModelFiles};
+///
+/// // The user's settings, but never the network.
+/// let hub = Hub { offline: true, ..Hub::from_env() };
+/// match ModelFiles::resolve("acl-vit16", &hub, Download::IfMissing(&mut |_| ())) {
+///     Ok(files) => println!("{} is in the cache", files.name),
+///     Err(error) => println!("{error}"), // what is missing, and how to get it
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Hub {
     /// The folder of the cache, with one folder for each repository in it.
@@ -34,8 +48,8 @@ impl fmt::Debug for Hub {
 pub enum Download<'a> {
     /// Never: what is not on this machine is an error.
     Never,
-    /// If they are missing, telling the function how it goes: at the start of each file, then several times a second.
-    IfMissing(&'a mut (dyn FnMut(Progress<'_>) + Send)),
+    /// If they are missing. The function is told about the progress: at the start of each file, then several times a second.
+    IfMissing(&'a mut dyn FnMut(Progress<'_>)),
 }
 
 /// How far the download of one file is.
@@ -66,7 +80,7 @@ pub(super) enum RepoKind {
 
 /// A file on the Hub.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
+pub(super) struct HubFile {
     pub(super) repo: Repo,
     pub(super) file: &'static str,
 }
@@ -79,21 +93,21 @@ impl Hub {
     /// `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` for the cache, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, and
     /// `HF_TOKEN`, `HF_TOKEN_PATH` or the token that was stored at login (none of the three where
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set).
+    ///
+    /// Where there is no home folder either (as on WebAssembly) the cache is `.cache/huggingface/hub` in the current
+    /// folder.
     pub fn from_env() -> Self {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>, user_home: Option<PathBuf>) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let on = |name: &str| {
             set(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };
         let path = |name: &str| set(name).map(PathBuf::from);
-        let user_cache = || {
-            path("XDG_CACHE_HOME")
-                .unwrap_or_else(|| std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache"))
-        };
-        let home = path("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
+        let user_cache = path("XDG_CACHE_HOME").unwrap_or_else(|| user_home.unwrap_or_default().join(".cache"));
+        let home = path("HF_HOME").unwrap_or_else(|| user_cache.join("huggingface"));
         let token = || {
             let stored = || std::fs::read_to_string(path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"))).ok();
             let token = set("HF_TOKEN").or_else(stored)?;
@@ -118,7 +132,7 @@ impl Hub {
     }
 
     /// The file `source` as the cache has it.
-    pub(super) fn cached(&self, source: &Source) -> Option<PathBuf> {
+    pub(super) fn cached(&self, source: &HubFile) -> Option<PathBuf> {
         let folder = self.repo_folder(source.repo);
         let commit = std::fs::read_to_string(folder.join("refs").join(REVISION)).ok()?;
         let file = folder.join("snapshots").join(commit.trim()).join(source.file);
@@ -132,9 +146,8 @@ mod tests {
     use super::*;
 
     fn hub(variables: &[(&str, &str)]) -> Hub {
-        Hub::from_variables(|name| {
-            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
-        })
+        let value = |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| *value);
+        Hub::from_variables(|name| value(name).map(str::to_owned), value("HOME").map(PathBuf::from))
     }
 
     #[test]
@@ -144,6 +157,8 @@ mod tests {
         assert_eq!(cache(&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")]), PathBuf::from("/old"));
         assert_eq!(cache(&[("HF_HUB_CACHE", "/c"), ("HUGGINGFACE_HUB_CACHE", "/old")]), PathBuf::from("/c"));
         assert_eq!(cache(&[("HF_HOME", ""), ("XDG_CACHE_HOME", "/x")]), PathBuf::from("/x/huggingface/hub"));
+        assert_eq!(cache(&[("HOME", "/home/me")]), PathBuf::from("/home/me/.cache/huggingface/hub"));
+        assert_eq!(cache(&[]), PathBuf::from(".cache/huggingface/hub"));
         assert_eq!(hub(&[]).endpoint, "https://huggingface.co");
         assert_eq!(hub(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
         for (value, offline) in [("1", true), ("true", true), ("Yes", true), ("0", false), ("", false), ("off", false)]

@@ -1,8 +1,8 @@
 //! Weights: the files they are stored in, and the places those files are found in.
 //!
 //! [`Checkpoint`] opens a file, `.safetensors`, `.gguf` or a pickle of PyTorch's, and [`Checkpoint::load`] builds a model from it
-//! with every tensor accounted for. [`ModelFiles`] finds the three files of a model: in a directory, in the cache of the
-//! Hugging Face Hub, or, when asked to download, on the Hub. [`save_safetensors`] writes, [`save_as`] in fewer
+//! with every tensor accounted for. [`ModelFiles`] finds the three files of a model ([`ModelSource`]): in a directory, in the
+//! cache of the Hugging Face Hub ([`Hub`]), or, when asked to download, on the Hub. [`save_safetensors`] writes, [`save_as`] in fewer
 //! bits ([`WeightFormat`]).
 
 mod archive;
@@ -19,7 +19,10 @@ pub mod keys;
 mod loader;
 mod model_files;
 mod pickle;
+mod published;
+mod resolve;
 mod safetensors;
+mod source;
 mod store;
 mod torch;
 mod unpickle;
@@ -29,6 +32,7 @@ pub use checkpoint::Checkpoint;
 pub use compress::save_as;
 pub use entry::Entry;
 pub use hub::{Download, Hub, Progress};
-pub use model_files::{KNOWN_MODELS, ModelFiles, TokenizerFiles};
+pub use model_files::{ModelFiles, TokenizerFiles};
 pub use safetensors::save_safetensors;
 pub(crate) use safetensors::write as write_safetensors;
+pub use source::ModelSource;

@@ -1,4 +1,4 @@
-//! The files of a model: found in a directory, in the Hub's cache, or on the Hub.
+//! The files of a model, and model directories: reading and writing them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,37 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
-use super::embedded::{self, EMBEDDED};
-use super::hub::{Download, Hub, Repo, RepoKind, Source};
+use super::source::ModelSource;
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
-
-/// The models that [`ModelFiles::resolve`] knows by name.
-///
-/// `acl-vit16`: the published ACL with BEATs (iter3+, AS2M fine-tuned, cpt2) and CLIPSeg (rd64-refined, ViT-B/16).
-/// `embedded`: the small model that the feature `embedded` compiles into the program.
-/// `auto`: `acl-vit16` where the cache has its weights, else `embedded`; it never asks the network.
-pub const KNOWN_MODELS: &[&str] = &[PUBLISHED, EMBEDDED, AUTO];
-
-const PUBLISHED: &str = "acl-vit16";
-const AUTO: &str = "auto";
-
-const CLIPSEG: Repo = Repo { kind: RepoKind::Model, id: "CIDAS/clipseg-rd64-refined" };
-const ACL: Repo = Repo { kind: RepoKind::Space, id: "swimmiing/ACL-SSL-zeroshot-demo" };
-const BEATS_MIRROR: Repo =
-    Repo { kind: RepoKind::Model, id: "WeiChihChen/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2" };
-
-// What makes up `acl-vit16`; of several sources for one file, the first that has it counts.
-const CLIPSEG_CONFIG: &[Source] = &[Source { repo: CLIPSEG, file: "config.json" }];
-const CLIPSEG_WEIGHTS: &[Source] =
-    &[Source { repo: CLIPSEG, file: "model.safetensors" }, Source { repo: CLIPSEG, file: "pytorch_model.bin" }];
-const BEATS_WEIGHTS: &[Source] = &[
-    Source { repo: ACL, file: "pretrain/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt" },
-    Source { repo: BEATS_MIRROR, file: "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt" },
-];
-const ACL_WEIGHTS: &[Source] = &[Source { repo: ACL, file: "pretrain/Param_best.pth" }];
-const VOCAB: &[Source] = &[Source { repo: CLIPSEG, file: "vocab.json" }];
-const MERGES: &[Source] = &[Source { repo: CLIPSEG, file: "merges.txt" }];
 
 /// The parts of a model directory, each under the names it may have, the preferred one first.
 const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
@@ -47,7 +19,9 @@ const CONFIG_NAME: &str = "config.json";
 /// The files of a model, opened, and its configuration as it was written.
 #[derive(Debug)]
 pub struct ModelFiles {
-    /// The directory, or the name of the published or the embedded model.
+    /// Where they were found; never [`ModelSource::Auto`].
+    pub source: ModelSource,
+    /// The same as text: the directory, or the name of the published or the embedded model.
     pub name: String,
     /// The weights of the audio encoder.
     pub beats: Checkpoint,
@@ -90,38 +64,6 @@ pub enum TokenizerFiles {
 }
 
 impl ModelFiles {
-    /// Finds the files of `model`: a directory ([`ModelFiles::from_directory`]), or one of [`KNOWN_MODELS`], whose
-    /// published files are looked for in the cache of `hub` and, if `download` says so, fetched into it. The name `auto`
-    /// never downloads.
-    ///
-    /// What is in the cache is used as it is: the network is asked for nothing but missing files. An interrupted
-    /// download goes on where it stopped.
-    ///
-    /// # Errors
-    /// [`Error::ModelUnavailable`] when `model` is neither a directory nor a known name, or when files are missing and
-    /// could not be fetched, saying why and how to get them; [`Error::Io`] when the cache cannot be written; what
-    /// [`ModelFiles::from_directory`] fails with.
-    pub fn resolve(model: &str, hub: &Hub, download: Download<'_>) -> Result<Self> {
-        let path = Path::new(model);
-        if path.is_dir() {
-            return Self::from_directory(path);
-        }
-        match model {
-            PUBLISHED => return Self::published(model, hub, download),
-            EMBEDDED => return embedded::files(),
-            AUTO => {
-                return match Self::published(PUBLISHED, hub, Download::Never) {
-                    Err(Error::ModelUnavailable { .. }) if cfg!(feature = "embedded") => embedded::files(),
-                    published => published,
-                };
-            }
-            _ => {}
-        }
-        let found = if path.exists() { "a file, not a directory" } else { "not a directory" };
-        let reason = format!("model `{model}`: {found}, and not a known name ({})", KNOWN_MODELS.join(", "));
-        Err(Error::ModelUnavailable { reason })
-    }
-
     /// The files of the model directory `folder`.
     ///
     /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "classes": […]}, the weights as `beats.safetensors`,
@@ -154,7 +96,7 @@ impl ModelFiles {
         let vocab_merges =
             || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
         Self::new(
-            folder.display().to_string(),
+            folder.into(),
             read_config(&config)?,
             &config,
             Checkpoint::open(beats)?,
@@ -166,7 +108,7 @@ impl ModelFiles {
 
     /// A model of opened files and the content of its `config.json`; the path is for the errors.
     pub(super) fn new(
-        name: String,
+        source: ModelSource,
         mut parts: Map<String, Value>,
         config: &Path,
         beats: Checkpoint,
@@ -186,7 +128,18 @@ impl ModelFiles {
         })?;
         let classes = parts.remove("classes").map(serde_json::from_value).transpose();
         let classes = classes.map_err(|error| wrong_config(config, "a list of names as \"classes\"", error))?;
-        Ok(Self { name, beats, clipseg, acl, beats_config, clipseg_config, acl_config, classes, tokenizer })
+        Ok(Self {
+            name: source.to_string(),
+            source,
+            beats,
+            clipseg,
+            acl,
+            beats_config,
+            clipseg_config,
+            acl_config,
+            classes,
+            tokenizer,
+        })
     }
 
     /// Makes the existing `folder` a model directory with everything of this model but ACL's own weights: the frozen
@@ -251,36 +204,10 @@ impl ModelFiles {
         }
         Ok(())
     }
-
-    /// The published files of `acl-vit16`.
-    fn published(name: &str, hub: &Hub, mut download: Download<'_>) -> Result<Self> {
-        let mut get = |sources: &[Source]| get(name, hub, sources, &mut download);
-        // The small file first: a Hub that cannot be reached shows before a gigabyte is on its way.
-        let config = get(CLIPSEG_CONFIG)?;
-        let acl = get(ACL_WEIGHTS)?;
-        let beats = Checkpoint::open(get(BEATS_WEIGHTS)?)?;
-        let clipseg = get(CLIPSEG_WEIGHTS)?;
-        // Without it everything but text prompts works, as it does from a cache that never had it.
-        let vocab_merges = get(VOCAB).and_then(|vocab| Ok(TokenizerFiles::VocabMerges { vocab, merges: get(MERGES)? }));
-        let beats_config = beats.config().cloned().ok_or_else(|| {
-            Error::format(beats.path(), "BEATs checkpoint", "its configuration (`cfg`) beside the tensors", "none")
-        })?;
-        Ok(Self {
-            name: name.to_owned(),
-            beats,
-            clipseg: Checkpoint::open(clipseg)?,
-            acl: Checkpoint::open(acl)?,
-            beats_config,
-            clipseg_config: Value::Object(read_config(&config)?),
-            acl_config: None,
-            classes: None,
-            tokenizer: vocab_merges.ok(),
-        })
-    }
 }
 
 /// A JSON object from a file.
-fn read_config(path: &Path) -> Result<Map<String, Value>> {
+pub(super) fn read_config(path: &Path) -> Result<Map<String, Value>> {
     parse_config(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
 }
 
@@ -295,37 +222,4 @@ pub(super) fn parse_config(path: &Path, text: &[u8]) -> Result<Map<String, Value
 
 fn wrong_config(path: &Path, expected: &str, found: impl ToString) -> Error {
     Error::format(path, "configuration", expected, found)
-}
-
-/// One file of the model `name` out of the cache, or else from the network.
-fn get(name: &str, hub: &Hub, sources: &[Source], download: &mut Download<'_>) -> Result<PathBuf> {
-    if let Some(path) = sources.iter().find_map(|source| hub.cached(source)) {
-        return Ok(path);
-    }
-    let why = match download {
-        Download::Never => "downloading it was not asked for".to_owned(),
-        Download::IfMissing(_) if hub.offline => "HF_HUB_OFFLINE keeps it from being downloaded".to_owned(),
-        #[cfg(not(feature = "hub"))]
-        Download::IfMissing(_) => "this program was built without the feature `hub`, which downloads".to_owned(),
-        #[cfg(feature = "hub")]
-        Download::IfMissing(progress) => match super::download::first(hub, sources, &mut **progress)? {
-            Ok(path) => return Ok(path),
-            Err(why) => why,
-        },
-    };
-    let wanted: Vec<String> = sources.iter().map(|source| format!("{} ({})", source.file, source.repo.id)).collect();
-    let cache = hub.cache.display();
-    // What happened, then three ways out.
-    let reason = format!(
-        "model `{name}`: {} is not in the cache {cache}: {why}\n\
-         - With a network: ask for `{PUBLISHED}` by name and let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, HF_TOKEN opens what is closed.\n\
-         - From another machine: there, `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'`; \
-         copy its cache here (HF_HUB_CACHE).\n\
-         - From files: `cargo run --release --example convert -- --beats F --clipseg F --acl F --out DIR`, then DIR is \
-         the model.",
-        wanted.join(" or "),
-        CLIPSEG.id,
-        ACL.id,
-    );
-    Err(Error::ModelUnavailable { reason })
 }

@@ -1,0 +1,61 @@
+//! Loading the model from its files.
+
+use candle_core::{DType, Device};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::config::{AclConfig, ModelConfig, PromptIds};
+use super::model::{Acl, TrainedHead};
+use crate::beats::Beats;
+use crate::clipseg::ClipSeg;
+use crate::error::{Error, Result};
+use crate::weights::{ModelFiles, WeightFormat};
+
+/// BEATs stores the shared relative position bias once per block; only block 0's is read.
+const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
+
+impl Acl {
+    /// Loads the three parts strictly: a missing, extra or misshaped tensor is an error that names it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings.
+    pub fn load(
+        config: &ModelConfig,
+        prompt: &PromptIds,
+        files: &ModelFiles,
+        device: &Device,
+        dtype: DType,
+        weights: WeightFormat,
+    ) -> Result<Self> {
+        config.validate()?;
+        let (beats, clipseg) = (&config.beats, &config.clipseg);
+        let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
+        let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
+        let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
+        Self::from_parts(config, prompt, beats, clipseg, head)
+    }
+}
+
+impl ModelConfig {
+    /// The configuration of a model directory or of published files.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the part that cannot be read, [`Error::Config`] for impossible settings.
+    pub fn from_files(files: &ModelFiles) -> Result<Self> {
+        let config = Self {
+            beats: part(files, "beats", &files.beats_config)?,
+            clipseg: part(files, "clipseg", &files.clipseg_config)?,
+            acl: match &files.acl_config {
+                Some(config) => part(files, "acl", config)?,
+                None => AclConfig::default(),
+            },
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn part<T: DeserializeOwned>(files: &ModelFiles, name: &str, config: &Value) -> Result<T> {
+    T::deserialize(config)
+        .map_err(|error| Error::format(&files.name, "configuration", format!("valid settings in \"{name}\""), error))
+}
