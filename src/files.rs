@@ -24,19 +24,16 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>
         _ => Path::new("."),
     };
     // A temporary file in the same folder: a rename is atomic only within one file system.
-    let mut beside =
-        tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder).map_err(Error::io(path, "write"))?;
+    let mut options = tempfile::Builder::new();
+    options.prefix(TEMPORARY_PREFIX);
+    // Temporary files are private (0600) by default; this one is to become an ordinary file, as the umask wants it.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut beside = options.tempfile_in(folder).map_err(Error::io(path, "write"))?;
     {
         let mut writer = BufWriter::new(beside.as_file_mut());
         fill(&mut writer)?;
         writer.flush().map_err(Error::io(path, "write"))?;
-    }
-    // Temporary files are private (0600) by default; results should carry the permissions of an ordinary new file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let permissions = std::fs::Permissions::from_mode(0o644);
-        beside.as_file().set_permissions(permissions).map_err(Error::io(path, "write"))?;
     }
     beside.as_file().sync_all().map_err(Error::io(path, "write"))?;
     beside.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "write", source: e.error })?;
@@ -84,11 +81,17 @@ pub fn link_or_copy(source: &Path, target: &Path) -> Result<()> {
 /// [`Error::Io`] when it cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
+    hash_contents(&mut hash, path)?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Adds the contents of a file to `hash`, piece by piece: films do not fit the memory.
+pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path, "read"))?);
     loop {
         let chunk = reader.fill_buf().map_err(Error::io(path, "read"))?;
         if chunk.is_empty() {
-            return Ok(hex(&hash.finalize()));
+            return Ok(());
         }
         hash.update(chunk);
         let len = chunk.len();
