@@ -6,19 +6,10 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{Picture, formats, jpeg, plausible};
+use super::limits::{MAX_DECODED_BYTES, check_size};
+use super::picture::Picture;
+use super::{formats, jpeg, plausible};
 use crate::error::{Error, Result};
-
-/// The longest side of a picture, in pixels.
-pub const MAX_SIDE: usize = 1 << 15;
-
-/// The most pixels of a picture: a square of 16,384.
-///
-/// A file of some kilobytes can claim to unfold to any number of them; this one still fits an ordinary machine.
-pub const MAX_PIXELS: usize = 1 << 28;
-
-/// The most bytes that a decoder may set aside for one picture: 1 GiB.
-pub const MAX_DECODED_BYTES: u64 = 1 << 30;
 
 impl Picture {
     /// Reads a picture from a file: JPEG or PNG; with the feature `image-formats` (on by default) BMP, GIF, ICO, PNM, TGA
@@ -50,32 +41,11 @@ impl Picture {
     ///
     /// # Errors
     /// [`Error::Image`] for content that is empty, of no known format, truncated or damaged; of a format that this build
-    /// does not read (the error names the feature that does); for more than [`MAX_SIDE`], [`MAX_PIXELS`] or
+    /// does not read (the error names the feature that does); for more than [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or
     /// [`MAX_DECODED_BYTES`], or more pixels than a file of this length can hold (a decompression bomb).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         decode(bytes, None, "bytes")
     }
-}
-
-/// What [`fits_limits`] asks for, for messages.
-pub(crate) const SIZE_LIMITS: &str = "sides of 1 to 32768 pixels and at most 268435456 pixels in all";
-
-/// Whether 1 ≤ `width`, `height` ≤ [`MAX_SIDE`] and `width · height` ≤ [`MAX_PIXELS`].
-pub(crate) fn fits_limits(width: usize, height: usize) -> bool {
-    // The sides first: once they are bounded, their product cannot overflow.
-    (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) && width * height <= MAX_PIXELS
-}
-
-/// [`Error::Image`] unless the size [`fits_limits`].
-pub(super) fn check_size(origin: &str, width: usize, height: usize) -> Result<()> {
-    if fits_limits(width, height) {
-        return Ok(());
-    }
-    Err(Error::Image {
-        origin: origin.into(),
-        expected: SIZE_LIMITS.into(),
-        found: format!("{width} × {height} pixels"),
-    })
 }
 
 /// Decodes `bytes`, the content of `origin`; `fallback` is the format where the content does not tell.
