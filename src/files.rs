@@ -103,3 +103,35 @@ pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// The file that the child process of the test is to write.
+    const CHILD: &str = "SOUNDSIGHT_TEST_UMASK_FILE";
+
+    #[test]
+    fn written_files_respect_the_umask() {
+        if let Some(path) = std::env::var_os(CHILD) {
+            return write_atomically(path.as_ref(), |_| Ok(())).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for (umask, mode) in [("002", 0o664), ("022", 0o644), ("027", 0o640), ("077", 0o600)] {
+            // A umask belongs to its process: this test again, in a process of its own.
+            let path = folder.path().join(umask);
+            let output = Command::new("sh")
+                .args(["-c", "umask \"$0\" && exec \"$@\"", umask])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "files::tests::written_files_respect_the_umask"])
+                .env(CHILD, &path)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode, "umask {umask}");
+        }
+    }
+}
