@@ -80,16 +80,11 @@ fn a_gif_of_a_kilobyte() {
     // The whole picture, then its first frame alone: in either, two bytes for each side.
     let bytes = fixture("palette.gif");
     let frame = find(&bytes, &[0x2C, 0, 0, 0, 0, 29, 0, 21, 0]);
-    for (place, width, height) in [(6, 16_000_u16, 16_000_u16), (frame + 5, 16_000, 16_000), (frame + 5, 29, 60_000)] {
+    for place in [6, frame + 5] {
         let mut bytes = bytes.clone();
-        bytes[place..place + 2].copy_from_slice(&width.to_le_bytes());
-        bytes[place + 2..place + 4].copy_from_slice(&height.to_le_bytes());
-        if usize::from(width) * usize::from(height) > 1 << 22 {
-            assert_implausible(&bytes, "GIF", width.into(), height.into());
-        } else {
-            let error = Picture::from_bytes(&bytes).unwrap_err();
-            assert!(matches!(error, Error::Image { .. }), "{error}");
-        }
+        bytes[place..place + 2].copy_from_slice(&16_000_u16.to_le_bytes());
+        bytes[place + 2..place + 4].copy_from_slice(&16_000_u16.to_le_bytes());
+        assert_implausible(&bytes, "GIF", 16_000, 16_000);
     }
 }
 

@@ -33,18 +33,19 @@ pub(super) fn decode(path: &Path, span: Span) -> Result<Clip> {
     decode_other(path, file, container, span)
 }
 
-/// Without the feature `audio-formats`: what to compile in.
+/// Names the feature that reads the file.
 #[cfg(not(feature = "audio-formats"))]
 fn decode_other(path: &Path, _: File, container: Container, _: Span) -> Result<Clip> {
-    let found = match container {
-        Container::Wav => "a WAV file of another encoding, or damaged",
+    let kind = match container {
+        Container::Wav => "a WAV file that is not plain PCM or 32-bit float",
         Container::Ogg => "an Ogg file",
         Container::Flac => "a FLAC file",
         Container::Mp4 => "an MP4 file",
         Container::Other => "an AIFF, CAF or Matroska file",
-        Container::Unframed => "contents of no such format",
+        Container::Unframed => {
+            let expected = "a sound in WAV (MP3 and raw AAC need the feature `audio-formats`)";
+            return Err(unusable(path.display(), expected, "contents of no such format"));
+        }
     };
-    let expected =
-        "a WAV file with PCM or 32-bit float samples (other formats: compile with the feature `audio-formats`)";
-    Err(unusable(path.display(), expected, found))
+    Err(Error::MissingFeature { what: format!("{}: {kind}", path.display()), feature: "audio-formats" })
 }

@@ -25,13 +25,15 @@ pub struct Waveform {
 impl Waveform {
     /// Decodes a whole sound file and mixes its channels to mono by their mean.
     ///
-    /// WAV (integer PCM of 8 to 32 bit, float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A,
-    /// raw AAC, AIFF, CAF, MKV/WebM; of a video the default sound track. The format is told from the contents; the
-    /// file's name does not matter.
+    /// WAV with integer PCM of 8 to 32 bit or 32-bit float samples; with the feature `audio-formats` (on by default) also
+    /// WAV of other kinds (64-bit float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A, raw AAC,
+    /// AIFF, CAF, MKV/WebM; of a video the default sound track. The format is told from the contents; the file's name does
+    /// not matter.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read or is a directory; [`Error::Audio`] when it is empty, of no known
-    /// format, without a sound track, truncated, damaged, without samples, or holds NaN or infinite samples.
+    /// format, without a sound track, truncated, damaged, without samples, or holds NaN or infinite samples;
+    /// [`Error::MissingFeature`] when this build does not read its format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::decode(path.as_ref(), Span::WHOLE)
     }

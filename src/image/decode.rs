@@ -19,8 +19,8 @@ impl Picture {
     /// extension). See [`Picture::from_bytes`] for what becomes of the pixels.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read (missing, a directory, no permission); [`Error::Image`] as
-    /// [`Picture::from_bytes`].
+    /// [`Error::Io`] when the file cannot be read (missing, a directory, no permission); [`Error::Image`] and
+    /// [`Error::MissingFeature`] as [`Picture::from_bytes`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
@@ -40,9 +40,10 @@ impl Picture {
     /// - Colour profiles are ignored, as Pillow ignores them.
     ///
     /// # Errors
-    /// [`Error::Image`] for content that is empty, of no known format, truncated or damaged; of a format that this build
-    /// does not read (the error names the feature that does); for more than [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or
-    /// [`MAX_DECODED_BYTES`], or more pixels than a file of this length can hold (a decompression bomb).
+    /// - [`Error::Image`] for content that is empty, of no known format, truncated or damaged, for more than
+    ///   [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or [`MAX_DECODED_BYTES`], or more pixels than a
+    ///   file of this length can hold (a decompression bomb).
+    /// - [`Error::MissingFeature`] for a format that this build does not read.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         decode(bytes, None, "bytes")
     }
@@ -56,8 +57,7 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
         return Err(unusable(&formats::expected(), describe(bytes)));
     };
     if let Some(feature) = formats::missing_feature(format) {
-        let found = format!("a {} file, which needs the feature `{feature}`", formats::name(format));
-        return Err(unusable(&formats::expected(), found));
+        return Err(Error::MissingFeature { what: format!("{origin}: a {} file", formats::name(format)), feature });
     }
     let whole = format!("a whole, sound {} file", format.extensions_str().first().unwrap_or(&"picture"));
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
