@@ -24,19 +24,16 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>
         _ => Path::new("."),
     };
     // A temporary file in the same folder: a rename is atomic only within one file system.
-    let mut beside =
-        tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder).map_err(Error::io(path, "write"))?;
+    let mut options = tempfile::Builder::new();
+    options.prefix(TEMPORARY_PREFIX);
+    // Temporary files are private (0600) by default; this one is to become an ordinary file, as the umask wants it.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut beside = options.tempfile_in(folder).map_err(Error::io(path, "write"))?;
     {
         let mut writer = BufWriter::new(beside.as_file_mut());
         fill(&mut writer)?;
         writer.flush().map_err(Error::io(path, "write"))?;
-    }
-    // Temporary files are private (0600) by default; results should carry the permissions of an ordinary new file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let permissions = std::fs::Permissions::from_mode(0o644);
-        beside.as_file().set_permissions(permissions).map_err(Error::io(path, "write"))?;
     }
     beside.as_file().sync_all().map_err(Error::io(path, "write"))?;
     beside.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "write", source: e.error })?;
@@ -84,11 +81,17 @@ pub fn link_or_copy(source: &Path, target: &Path) -> Result<()> {
 /// [`Error::Io`] when it cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
+    hash_contents(&mut hash, path)?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Adds the contents of a file to `hash`, piece by piece: films do not fit the memory.
+pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path, "read"))?);
     loop {
         let chunk = reader.fill_buf().map_err(Error::io(path, "read"))?;
         if chunk.is_empty() {
-            return Ok(hex(&hash.finalize()));
+            return Ok(());
         }
         hash.update(chunk);
         let len = chunk.len();
@@ -99,4 +102,36 @@ pub fn sha256(path: &Path) -> Result<String> {
 /// Bytes in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// The file that the child process of the test is to write.
+    const CHILD: &str = "SOUNDSIGHT_TEST_UMASK_FILE";
+
+    #[test]
+    fn written_files_respect_the_umask() {
+        if let Some(path) = std::env::var_os(CHILD) {
+            return write_atomically(path.as_ref(), |_| Ok(())).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for (umask, mode) in [("002", 0o664), ("022", 0o644), ("027", 0o640), ("077", 0o600)] {
+            // A umask belongs to its process: this test again, in a process of its own.
+            let path = folder.path().join(umask);
+            let output = Command::new("sh")
+                .args(["-c", "umask \"$0\" && exec \"$@\"", umask])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "files::tests::written_files_respect_the_umask"])
+                .env(CHILD, &path)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode, "umask {umask}");
+        }
+    }
 }

@@ -3,6 +3,9 @@
 //! `benches/peers/fixtures_audio.py` makes the fixtures.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "common/audio_formats.rs"]
+mod audio_formats;
+
 use std::collections::HashMap;
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
@@ -44,6 +47,7 @@ fn mean_difference(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / a.len() as f64
 }
 
+#[cfg(feature = "audio-formats")]
 fn rms_difference(a: &[f32], b: &[f32]) -> f64 {
     let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     (squares / a.len().min(b.len()) as f64).sqrt()
@@ -71,6 +75,9 @@ fn lossless_formats_are_decoded_exactly() {
         ("alaw.wav", 0.2, 8_000, 1, 0.5 / 64.0 + bits(13)),
         ("mulaw.wav", 0.2, 8_000, 2, 0.5 / 64.0 + bits(14)),
     ] {
+        if !audio_formats::is_readable(name) {
+            continue;
+        }
         let waveform = Waveform::open(fixture(name)).unwrap();
         assert_eq!((waveform.sample_rate(), waveform.channels()), (rate, channels), "{name}");
         let difference = max_difference(waveform.samples(), &signal(seconds, rate, channels));
@@ -82,6 +89,7 @@ fn lossless_formats_are_decoded_exactly() {
 
 /// Lossy formats give the signal nearly, at its place: encoder delay and padding are removed where the file tells them.
 #[test]
+#[cfg(feature = "audio-formats")]
 fn lossy_formats_are_decoded_at_their_place() {
     // Name, seconds, rate, channels, frames before the signal and after it, greatest RMS error.
     for (name, seconds, rate, channels, delay, padding, tolerance) in [
@@ -115,6 +123,9 @@ fn lossy_formats_are_decoded_at_their_place() {
 fn names_do_not_matter() {
     let folder = tempfile::tempdir().unwrap();
     for (name, alias) in [("vorbis.ogg", "a.wav"), ("s16.wav", "b.mp3"), ("cbr.mp3", "c"), ("fast.mp4", "d.flac")] {
+        if !audio_formats::is_readable(name) {
+            continue;
+        }
         let alias = folder.path().join(alias);
         std::fs::copy(fixture(name), &alias).unwrap();
         assert_eq!(Waveform::open(alias).unwrap(), Waveform::open(fixture(name)).unwrap(), "{name}");
@@ -138,7 +149,10 @@ fn windows_are_parts_of_the_whole() {
         "pipe.wav",
         "s16.aiff",
         "video.mp4",
-    ] {
+    ]
+    .into_iter()
+    .filter(|name| audio_formats::is_readable(name))
+    {
         let whole = Waveform::open(fixture(name)).unwrap();
         for (start, seconds) in [(0.0, 0.4), (0.1, 0.25), (0.5, 0.3), (0.7, 10.0)] {
             let (start, seconds) = (start * whole.seconds(), seconds * whole.seconds());
@@ -220,6 +234,7 @@ fn resampling_agrees_with_torchaudio() {
 
 /// A real stereo recording at 44.1 kHz through decoder, resampler and filterbank.
 #[test]
+#[cfg(feature = "audio-formats")]
 fn a_recording_agrees_with_torchaudio_after_resampling() {
     let expected = expected();
     let waveform = Waveform::open(fixture("washing_machine.ogg")).unwrap();
@@ -337,6 +352,7 @@ fn frontend_pads_and_cuts() {
 
 /// A batch is its members, one by one; threads that share a front end see the same values.
 #[test]
+#[cfg(feature = "audio-formats")]
 fn batches_and_threads_change_nothing() {
     let frontend = AudioFrontend::new(AudioFrontendConfig { seconds: 1.0, ..Default::default() }).unwrap();
     let names = ["crow.wav", "s16.wav", "vorbis.ogg", "long.mp3"];
@@ -357,6 +373,7 @@ fn batches_and_threads_change_nothing() {
 
 /// Every sound that Debian's tuxpaint-stamps-default brings (spoken descriptions apart) can be read.
 #[test]
+#[cfg(feature = "audio-formats")]
 fn real_recordings_open() {
     let stamps = Path::new("/usr/share/tuxpaint/stamps");
     if !stamps.is_dir() {

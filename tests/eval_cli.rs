@@ -25,6 +25,9 @@ const NAMES: [&str; 6] = [
 
 /// The stamps; without them (anywhere but where they are compulsory, in CI) tests say so and pass.
 fn stamps() -> Option<Vec<PathBuf>> {
+    if cfg!(not(feature = "audio-formats")) {
+        return None; // their sounds are Ogg files
+    }
     let stamps: Vec<PathBuf> = NAMES.iter().map(|name| Path::new(STAMPS).join(name)).collect();
     let complete = stamps.iter().all(|s| s.with_extension("png").is_file() && s.with_extension("ogg").is_file());
     if !complete {

@@ -6,7 +6,8 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::audio::fbank::{Fbank, FbankOptions};
+use crate::audio::fbank::Fbank;
+use crate::audio::fbank_options::FbankOptions;
 use crate::audio::waveform::Waveform;
 use crate::error::{Error, Result};
 

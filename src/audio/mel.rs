@@ -6,7 +6,7 @@
 
 use std::f64::consts::PI;
 
-use crate::audio::fbank::{FbankOptions, WindowFunction};
+use crate::audio::fbank_options::{FbankOptions, WindowFunction};
 
 /// One triangular filter: weights for the spectrum's bins `first ..`.
 pub(super) struct MelFilter {

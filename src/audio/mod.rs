@@ -23,15 +23,22 @@
 //! # Ok::<(), soundsight::Error>(())
 //! ```
 
+mod bytes;
+mod clip;
 mod container;
 mod decode;
+mod errors;
 mod fbank;
+mod fbank_options;
+#[cfg(feature = "audio-formats")]
+mod formats;
 mod frontend;
 mod mel;
 mod resample;
-mod stream;
+mod wav;
 mod waveform;
 
-pub use fbank::{Fbank, FbankOptions, WindowFunction};
+pub use fbank::Fbank;
+pub use fbank_options::{FbankOptions, WindowFunction};
 pub use frontend::{AudioFrontend, AudioFrontendConfig};
 pub use waveform::{MAX_SAMPLE_RATE, Waveform};

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::audio::decode::{self, Span};
-use crate::audio::resample;
+use crate::audio::clip::{Span, mix_to_mono};
+use crate::audio::errors::{check_finite, start_beyond_end, unusable};
+use crate::audio::{decode, resample};
 use crate::error::{Error, Result};
 
 /// The highest sample rate that is accepted, in Hz: four times the highest in use, and low enough that a lying header
@@ -24,13 +25,15 @@ pub struct Waveform {
 impl Waveform {
     /// Decodes a whole sound file and mixes its channels to mono by their mean.
     ///
-    /// WAV (integer PCM of 8 to 32 bit, float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A,
-    /// raw AAC, AIFF, CAF, MKV/WebM; of a video the default sound track. The format is told from the contents; the
-    /// file's name does not matter.
+    /// WAV with integer PCM of 8 to 32 bit or 32-bit float samples; with the feature `audio-formats` (on by default) also
+    /// WAV of other kinds (64-bit float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A, raw AAC,
+    /// AIFF, CAF, MKV/WebM; of a video the default sound track. The format is told from the contents; the file's name does
+    /// not matter.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read or is a directory; [`Error::Audio`] when it is empty, of no known
-    /// format, without a sound track, truncated, damaged, without samples, or holds NaN or infinite samples.
+    /// format, without a sound track, truncated, damaged, without samples, or holds NaN or infinite samples;
+    /// [`Error::MissingFeature`] when this build does not read its format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::decode(path.as_ref(), Span::WHOLE)
     }
@@ -117,7 +120,7 @@ impl Waveform {
         let (start, end) = span.frames(self.sample_rate);
         let total = self.samples.len() as u64;
         if start >= total {
-            return Err(decode::start_beyond_end("samples", start_seconds, self.seconds()));
+            return Err(start_beyond_end("samples", start_seconds, self.seconds()));
         }
         // Both bounds are at most `total`, which came from a `usize`.
         let samples = self.samples[start as usize..end.min(total) as usize].to_vec();
@@ -165,29 +168,5 @@ impl Waveform {
         check_finite(origin, &samples)?;
         let clip_seconds = clip_seconds.unwrap_or(samples.len() as f64 / f64::from(sample_rate));
         Ok(Self { samples, sample_rate, channels, clip_seconds })
-    }
-}
-
-/// An [`Error::Audio`].
-pub(super) fn unusable(origin: impl ToString, expected: impl Into<String>, found: impl Into<String>) -> Error {
-    Error::Audio { origin: origin.to_string(), expected: expected.into(), found: found.into() }
-}
-
-/// [`Error::Audio`] that names the first sample which is NaN or infinite.
-pub(super) fn check_finite(origin: &str, samples: &[f32]) -> Result<()> {
-    match samples.iter().position(|s| !s.is_finite()) {
-        Some(at) => Err(unusable(origin, "finite samples", format!("{} at sample {at}", samples[at]))),
-        None => Ok(()),
-    }
-}
-
-/// Appends the mean over the channels of each whole frame of `interleaved`.
-pub(super) fn mix_to_mono(interleaved: &[f32], channels: u16, mono: &mut Vec<f32>) {
-    match channels {
-        1 => mono.extend_from_slice(interleaved),
-        _ => {
-            let frames = interleaved.chunks_exact(usize::from(channels));
-            mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / f32::from(channels)));
-        }
     }
 }

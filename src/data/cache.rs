@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{hex, write_atomically};
+use crate::files::{hash_contents, hex};
 use crate::weights::{Checkpoint, write_safetensors};
 
 /// The name of one sound's features: a digest of the model, of how the sound is prepared for it, and of the sound
@@ -53,7 +53,7 @@ impl FeatureCache {
         // The length first, so that no identity can run into a file's content.
         digest.update((self.identity.len() as u64).to_le_bytes());
         digest.update(&self.identity);
-        digest.update(std::fs::read(audio).map_err(Error::io(audio, "read"))?);
+        hash_contents(&mut digest, audio)?;
         Ok(CacheKey(hex(&digest.finalize())))
     }
 

@@ -29,8 +29,8 @@ pub trait Dataset: Send + Sync + 'static {
     /// Reads sample `index`; whatever is random about it comes from `rng`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Audio`], [`Error::Image`] and [`Error::Format`] mean that the sample is unreadable: it
-    /// is recorded and left out. Any other variant ends the run.
+    /// [`Error::Io`], [`Error::Audio`], [`Error::Image`], [`Error::Format`] and [`Error::MissingFeature`] mean that the
+    /// sample is unreadable: it is recorded and left out. Any other variant ends the run.
     fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample>;
 
     /// Puts the samples of a batch together.
@@ -264,5 +264,12 @@ fn load<D: Dataset>(dataset: &D, seed: u64, epoch: usize, index: usize) -> Resul
 
 /// Whether the sample's own files are to blame.
 fn is_unreadable(error: &Error) -> bool {
-    matches!(error, Error::Io { .. } | Error::Audio { .. } | Error::Image { .. } | Error::Format { .. })
+    matches!(
+        error,
+        Error::Io { .. }
+            | Error::Audio { .. }
+            | Error::Image { .. }
+            | Error::Format { .. }
+            | Error::MissingFeature { .. }
+    )
 }

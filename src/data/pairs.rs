@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::bad::BadPairs;
 use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
+use crate::image::is_picture_extension;
 
 /// How sound files, and films with sound, usually end. The content decides what they are.
 const SOUND_EXTENSIONS: [&str; 16] =
@@ -138,7 +139,7 @@ impl PairList {
             let (Some(stem), Some(extension)) = (stem, extension) else { continue };
             let files = if SOUND_EXTENSIONS.contains(&extension.as_str()) {
                 &mut sounds
-            } else if image::ImageFormat::from_extension(&extension).is_some() {
+            } else if is_picture_extension(&extension) {
                 &mut pictures
             } else {
                 continue;

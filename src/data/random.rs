@@ -3,6 +3,16 @@
 //! Every use has its own stream, named by the run's seed, a [`Purpose`] and two counters. The order of the samples in
 //! epoch 3, or the crop of sample 17 in epoch 3, is then the same with one decoding thread or sixteen, in a run that
 //! went through or in one that was killed and resumed.
+//!
+//! ```
+//! use candle_core::Device;
+//! use soundsight::data::random::{Purpose, stream, uniform};
+//!
+//! // The numbers of sample 17 in epoch 3 of the run with seed 7 are the same whenever they are drawn.
+//! let draw = || uniform(&mut stream(7, Purpose::Augmentation, 3, 17), &[4], &Device::Cpu);
+//! assert_eq!(draw()?.to_vec1::<f32>()?, draw()?.to_vec1::<f32>()?);
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};

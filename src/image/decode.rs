@@ -6,32 +6,21 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{PIXELS, Picture, jpeg};
+use super::limits::{MAX_DECODED_BYTES, check_size};
+use super::picture::Picture;
+use super::{formats, jpeg, plausible};
 use crate::error::{Error, Result};
 
-/// The longest side of a picture, in pixels.
-pub const MAX_SIDE: usize = 1 << 15;
-
-/// The most pixels of a picture: a square of 16,384.
-///
-/// A file of some kilobytes can claim to unfold to any number of them; this one still fits an ordinary machine.
-pub const MAX_PIXELS: usize = 1 << 28;
-
-/// The most bytes that a decoder may set aside for one picture: 1 GiB.
-pub const MAX_DECODED_BYTES: u64 = 1 << 30;
-
-/// The formats, for messages.
-const EXPECTED: &str = "a picture (PNG, JPEG, WebP, GIF, BMP, TIFF, ICO, PNM, QOI, TGA, DDS, HDR, EXR or farbfeld)";
-
 impl Picture {
-    /// Reads a picture from a file in any format of the `image` crate.
+    /// Reads a picture from a file: JPEG or PNG; with the feature `image-formats` (on by default) BMP, GIF, ICO, PNM, TGA
+    /// or WebP; with `all-image-formats` DDS, farbfeld, HDR, OpenEXR, QOI or TIFF.
     ///
     /// The content decides the format, whatever the name says (only TGA, which has no signature, is known by its
     /// extension). See [`Picture::from_bytes`] for what becomes of the pixels.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read (missing, a directory, no permission); [`Error::Image`] as
-    /// [`Picture::from_bytes`].
+    /// [`Error::Io`] when the file cannot be read (missing, a directory, no permission); [`Error::Image`] and
+    /// [`Error::MissingFeature`] as [`Picture::from_bytes`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
@@ -39,7 +28,7 @@ impl Picture {
         decode(&bytes, is_tga.then_some(ImageFormat::Tga), &path.display().to_string())
     }
 
-    /// Reads a picture from the bytes of a file, in any format of the `image` crate that has a signature.
+    /// Reads a picture from the bytes of a file, in any format of [`Picture::open`] but TGA, which has no signature.
     ///
     /// - The orientation in the EXIF data (or in the TIFF directory) is applied.
     /// - Grey becomes three equal channels. Of an animation, the first frame counts.
@@ -51,41 +40,13 @@ impl Picture {
     /// - Colour profiles are ignored, as Pillow ignores them.
     ///
     /// # Errors
-    /// [`Error::Image`] for content that is empty, of no known format, truncated or damaged, for more than [`MAX_SIDE`],
-    /// [`MAX_PIXELS`] or [`MAX_DECODED_BYTES`] (a decompression bomb).
+    /// - [`Error::Image`] for content that is empty, of no known format, truncated or damaged, for more than
+    ///   [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or [`MAX_DECODED_BYTES`], or more pixels than a
+    ///   file of this length can hold (a decompression bomb).
+    /// - [`Error::MissingFeature`] for a format that this build does not read.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         decode(bytes, None, "bytes")
     }
-
-    /// Takes over a picture of the `image` crate, with the conversions of [`Picture::from_bytes`].
-    ///
-    /// # Errors
-    /// [`Error::Image`] without any pixel, or beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
-    pub fn from_dynamic(picture: DynamicImage) -> Result<Self> {
-        check_size(PIXELS, picture.width() as usize, picture.height() as usize)?;
-        Self::from_rgb8(picture.width() as usize, picture.height() as usize, to_rgb8(picture))
-    }
-}
-
-/// What [`fits_limits`] asks for, for messages.
-pub(crate) const SIZE_LIMITS: &str = "sides of 1 to 32768 pixels and at most 268435456 pixels in all";
-
-/// Whether 1 ≤ `width`, `height` ≤ [`MAX_SIDE`] and `width · height` ≤ [`MAX_PIXELS`].
-pub(crate) fn fits_limits(width: usize, height: usize) -> bool {
-    // The sides first: once they are bounded, their product cannot overflow.
-    (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) && width * height <= MAX_PIXELS
-}
-
-/// [`Error::Image`] unless the size [`fits_limits`].
-pub(super) fn check_size(origin: &str, width: usize, height: usize) -> Result<()> {
-    if fits_limits(width, height) {
-        return Ok(());
-    }
-    Err(Error::Image {
-        origin: origin.into(),
-        expected: SIZE_LIMITS.into(),
-        found: format!("{width} × {height} pixels"),
-    })
 }
 
 /// Decodes `bytes`, the content of `origin`; `fallback` is the format where the content does not tell.
@@ -93,14 +54,17 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
     let unusable =
         |expected: &str, found: String| Error::Image { origin: origin.into(), expected: expected.into(), found };
     let Some(format) = image::guess_format(bytes).ok().or(fallback) else {
-        return Err(unusable(EXPECTED, describe(bytes)));
+        return Err(unusable(&formats::expected(), describe(bytes)));
     };
+    if let Some(feature) = formats::missing_feature(format) {
+        return Err(Error::MissingFeature { what: format!("{origin}: a {} file", formats::name(format)), feature });
+    }
     let whole = format!("a whole, sound {} file", format.extensions_str().first().unwrap_or(&"picture"));
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         return Err(unusable(&whole, "a truncated one: the end-of-image marker is missing".into()));
     }
     let failed = |error: ImageError| match error {
-        ImageError::Unsupported(error) => unusable(EXPECTED, error.to_string()),
+        ImageError::Unsupported(error) => unusable(&formats::expected(), error.to_string()),
         ImageError::Limits(error) => {
             unusable(&format!("at most {MAX_DECODED_BYTES} bytes of decoded pixels"), error.to_string())
         }
@@ -114,6 +78,12 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     check_size(origin, width as usize, height as usize)?;
+    plausible::check(origin, format, bytes, width.into(), height.into())?;
+    if format == ImageFormat::Gif
+        && let Some((width, height)) = plausible::first_gif_frame(bytes)
+    {
+        plausible::check(origin, format, bytes, width.into(), height.into())?;
+    }
     limits.reserve(decoder.total_bytes()).map_err(failed)?;
 
     let orientation = match format {
@@ -124,7 +94,7 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
-    Picture::from_dynamic(picture)
+    Picture::from_rgb8(picture.width() as usize, picture.height() as usize, to_rgb8(picture))
 }
 
 /// The orientation in EXIF data; WebP files often carry them with the prefix that only JPEG calls for.
@@ -179,4 +149,17 @@ fn srgb(linear: f32) -> u8 {
     let encoded = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
     // A float cast saturates, and takes NaN to 0.
     (encoded * 255.0).round() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_light_gets_the_srgb_curve() {
+        let light = [0.0, 0.002, 0.214_041_14, 1.0, 7.0, -1.0];
+        let picture = image::Rgb32FImage::from_raw(2, 1, light.to_vec()).unwrap();
+        // 0.002 · 12.92 · 255 = 6.6; 0.21404 is the middle grey of sRGB.
+        assert_eq!(to_rgb8(picture.into()), [0, 7, 128, 255, 255, 0]);
+    }
 }

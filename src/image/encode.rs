@@ -6,7 +6,7 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError};
 
-use super::Picture;
+use super::picture::Picture;
 use crate::error::{Error, Result};
 use crate::files;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::Picture;
+use super::picture::Picture;
 use crate::error::{Error, Result};
 
 /// Mean and standard deviation per channel (red, green, blue), of pixels in 0..1.

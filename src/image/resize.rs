@@ -4,8 +4,8 @@
 
 use rayon::prelude::*;
 
-use super::Picture;
-use super::decode::{SIZE_LIMITS, fits_limits};
+use super::limits::{SIZE_LIMITS, fits_limits};
+use super::picture::Picture;
 use crate::error::{Error, Result};
 
 /// The parameter of the cubic: −1/2 (Catmull–Rom), as in Pillow; PyTorch's `interpolate` takes −3/4.

@@ -1,4 +1,4 @@
-//! Everything but plain WAV, through symphonia.
+//! One sound track of a file, packet by packet, as symphonia reads it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,51 +14,16 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Time, Timestamp};
 
-use crate::audio::container::{self, Container, Edit};
-use crate::audio::decode::{Clip, Span, start_beyond_end, truncated};
-use crate::audio::waveform::{mix_to_mono, unusable};
+use super::framing;
+use super::window::Window;
+use crate::audio::container::Container;
+use crate::audio::errors::{truncated, unusable};
 use crate::error::{Error, Result};
 
 /// How much is decoded, and thrown away, before the start of a window: block codecs need what came before.
-const PRE_ROLL_SECONDS: f64 = 0.25;
+pub(super) const PRE_ROLL_SECONDS: f64 = 0.25;
 /// The formats, for error messages.
 const FORMATS: &str = "a sound in WAV, FLAC, MP3, Ogg Vorbis, AAC or ALAC (MP4, M4A), AIFF, CAF or Matroska";
-
-/// Decodes `span` of `file`.
-pub(super) fn decode(path: &Path, mut file: File, container: Container, span: Span) -> Result<Clip> {
-    let tail = match container {
-        Container::Unframed => container::read_mpeg_tail(&mut file).map_err(Error::io(path, "read"))?,
-        _ => Vec::new(),
-    };
-    let edits = match container {
-        Container::Mp4 => container::mp4_edits(&mut file).map_err(Error::io(path, "read"))?,
-        _ => Vec::new(),
-    };
-    let mut reader = Reader::open(path, &file, container)?;
-    let edit = edits.iter().find(|(id, _)| *id == reader.track.id).map_or(Edit::NONE, |&(_, edit)| edit);
-    let announced = reader.clip_seconds().map(|seconds| edit.heard_seconds(seconds));
-    if let Some(seconds) = announced
-        && span.start > 0.0
-        && span.start >= seconds
-    {
-        return Err(start_beyond_end(path.display(), span.start, seconds));
-    }
-    // In a WAV, decoding costs nothing, and of one whose header states no length nothing else tells it exactly.
-    let decode_from = if container == Container::Wav { 0.0 } else { edit.start + span.start - PRE_ROLL_SECONDS };
-    // Frames without a container are found one after the other in any case, and symphonia does not find its way in a
-    // WAV of other kinds than hound reads.
-    if decode_from > 0.0 && !matches!(container, Container::Unframed | Container::Wav) {
-        reader = reader.sought(&file, decode_from)?;
-    }
-
-    let mut window = Window::new(span, edit);
-    let mut end = reader.fill(&mut window, decode_from)?;
-    if window.is_full() {
-        end = reader.find_end(&file, end)?;
-    }
-    reader.check_end(&end, &tail)?;
-    window.into_clip(path, announced, end.seconds)
-}
 
 /// A file as symphonia wants it.
 struct Source {
@@ -92,9 +57,9 @@ impl MediaSource for Source {
 
 /// Where, and how, the packets of a track ended.
 #[derive(Default)]
-struct End {
+pub(super) struct End {
     /// The end of the last packet; `None` when the end was not looked for.
-    seconds: Option<f64>,
+    pub(super) seconds: Option<f64>,
     /// The longest packet, in seconds.
     longest: f64,
     /// The file ended within a packet.
@@ -104,19 +69,19 @@ struct End {
 }
 
 /// One sound track of a file. Its time is counted, in seconds, from the track's beginning.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     path: &'a Path,
     container: Container,
     format: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
-    track: Track,
+    pub(super) track: Track,
     /// What the file's clock shows at the track's beginning; `None` until the first frame was decoded. Recordings cut
     /// out of a longer stream do not begin at 0.
     origin: Option<f64>,
 }
 
 impl<'a> Reader<'a> {
-    fn open(path: &'a Path, file: &File, container: Container) -> Result<Self> {
+    pub(super) fn open(path: &'a Path, file: &File, container: Container) -> Result<Self> {
         let mut file = file.try_clone().map_err(Error::io(path, "read"))?;
         file.rewind().map_err(Error::io(path, "read"))?;
         let metadata = file.metadata().map_err(Error::io(path, "read"))?;
@@ -161,7 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The length of the track, or else that of the file (Matroska states no other), where known.
-    fn clip_seconds(&self) -> Option<f64> {
+    pub(super) fn clip_seconds(&self) -> Option<f64> {
         let media = self.format.media_info();
         let of_media = || Some(media.time_base?.calc_duration(media.duration?)?.as_secs_f64());
         self.announced_seconds().or_else(of_media).filter(|&seconds| seconds > 0.0)
@@ -169,9 +134,9 @@ impl<'a> Reader<'a> {
 
     /// A reader whose next packet holds the time `seconds`, or comes before it. Always a new one: symphonia's readers
     /// do not seek dependably once packets were taken from them, nor go on after a seek that failed.
-    fn sought(&mut self, file: &File, seconds: f64) -> Result<Self> {
+    pub(super) fn sought(&mut self, file: &File, seconds: f64) -> Result<Self> {
         if self.origin.is_none() {
-            self.fill(&mut Window::new(Span::FIRST_FRAME, Edit::NONE), 0.0)?;
+            self.fill(&mut Window::of_first_frame(), 0.0)?;
         }
         let again = || Ok(Self { origin: self.origin, ..Self::open(self.path, file, self.container)? });
         let mut reader = again()?;
@@ -207,7 +172,7 @@ impl<'a> Reader<'a> {
 
     /// Decodes packets into `window` until it is full or there are no more; those that end before `decode_from` are
     /// passed over.
-    fn fill(&mut self, window: &mut Window, decode_from: f64) -> Result<End> {
+    pub(super) fn fill(&mut self, window: &mut Window, decode_from: f64) -> Result<End> {
         let mut end = End::default();
         let mut interleaved = Vec::new();
         while let Some(packet) = self.next_packet(&mut end)? {
@@ -236,11 +201,11 @@ impl<'a> Reader<'a> {
 
     /// The end of the track, for a window that did not reach it: walked to where nothing else tells whether the file is
     /// whole, or how long it is; left unknown where the container was checked already.
-    fn find_end(&mut self, file: &File, mut end: End) -> Result<End> {
+    pub(super) fn find_end(&mut self, file: &File, mut end: End) -> Result<End> {
         match (self.container, self.announced_seconds()) {
             (Container::Unframed, _) => {}
             (Container::Wav, None) => {
-                let rest = self.fill(&mut Window::new(Span::NONE, Edit::NONE), 0.0)?;
+                let rest = self.fill(&mut Window::of_nothing(), 0.0)?;
                 return Ok(if rest.seconds > end.seconds { rest } else { end });
             }
             (Container::Flac, Some(seconds)) => *self = self.sought(file, (seconds - PRE_ROLL_SECONDS).max(0.0))?,
@@ -256,7 +221,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a track that ended has ended where it should.
-    fn check_end(&self, end: &End, tail: &[u8]) -> Result<()> {
+    pub(super) fn check_end(&self, end: &End, tail: &[u8]) -> Result<()> {
         // Ogg files were found to end with a whole page; symphonia asks for an end-of-stream mark besides. A WAV of
         // unknown length ends where the file does; the length of others was checked.
         let lenient = matches!(self.container, Container::Ogg | Container::Wav);
@@ -270,80 +235,10 @@ impl<'a> Reader<'a> {
                 return Err(truncated(self.path, format!("{announced:.3} s announced, {reached:.3} s there")));
             }
         }
-        if container::ends_within_mpeg_frame(tail, &end.last) {
+        if framing::ends_within_mpeg_frame(tail, &end.last) {
             return Err(truncated(self.path, "it ends within a frame"));
         }
         Ok(())
-    }
-}
-
-/// The wanted part of what is decoded. Frames are counted from where the sound is to be heard.
-struct Window {
-    span: Span,
-    edit: Edit,
-    samples: Vec<f32>,
-    format: Option<(u32, u16)>,
-    /// The frame that the next decoded one will be; negative within the priming.
-    position: i64,
-    /// The frames wanted.
-    start: u64,
-    end: u64,
-}
-
-impl Window {
-    fn new(span: Span, edit: Edit) -> Self {
-        Self { span, edit, samples: Vec::new(), format: None, position: 0, start: 0, end: u64::MAX }
-    }
-
-    fn is_full(&self) -> bool {
-        self.position >= 0 && self.position as u64 >= self.end
-    }
-
-    /// The end of what was decoded, in the track's time.
-    fn end_seconds(&self) -> Option<f64> {
-        self.format.map(|(rate, _)| self.edit.start + self.position as f64 / f64::from(rate))
-    }
-
-    /// Takes what is wanted of one decoded packet, which begins at the track's time `begin`.
-    fn push(&mut self, path: &Path, interleaved: &[f32], rate: u32, channels: u16, begin: f64) -> Result<()> {
-        match self.format {
-            Some((known, _)) if known != rate => {
-                let (expected, found) = (format!("{known} Hz throughout"), format!("a change to {rate} Hz"));
-                return Err(unusable(path.display(), expected, found));
-            }
-            Some(_) => {}
-            None => {
-                // Only the first packet is asked for its time; from there on frames are counted.
-                self.format = Some((rate, channels));
-                self.position = ((begin - self.edit.start) * f64::from(rate)).round() as i64;
-                (self.start, self.end) = self.span.frames(rate);
-                self.end = self.end.min((self.edit.seconds * f64::from(rate)).round() as u64);
-            }
-        }
-        let frames = (interleaved.len() / usize::from(channels)) as i64;
-        // Where the wanted frames begin and end within this packet.
-        let within = |frame: u64| i64::try_from(frame).unwrap_or(i64::MAX).saturating_sub(self.position);
-        let (from, to) = (within(self.start).clamp(0, frames), within(self.end).clamp(0, frames));
-        if from < to {
-            let wanted = from as usize * usize::from(channels)..to as usize * usize::from(channels);
-            mix_to_mono(&interleaved[wanted], channels, &mut self.samples);
-        }
-        self.position += frames;
-        Ok(())
-    }
-
-    fn into_clip(self, path: &Path, announced: Option<f64>, reached: Option<f64>) -> Result<Clip> {
-        let reached = reached.map(|seconds| self.edit.heard_seconds(seconds));
-        let seconds = announced.or(reached).unwrap_or(0.0);
-        if self.samples.is_empty() && self.span.start > 0.0 {
-            return Err(start_beyond_end(path.display(), self.span.start, seconds));
-        }
-        let Some((sample_rate, channels)) = self.format else {
-            return Err(unusable(path.display(), "at least one sample", "none"));
-        };
-        // What was taken is there, whatever the header says.
-        let num_frames = ((seconds * f64::from(sample_rate)).round() as u64).max(self.samples.len() as u64);
-        Ok(Clip { samples: self.samples, sample_rate, channels, num_frames })
     }
 }
 

@@ -1,0 +1,17 @@
+//! Reading parts of a file.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+/// The first `N` bytes of a file from where it stands, or fewer when it ends; the rest zero.
+pub(super) fn read_up_to<const N: usize>(file: &mut File) -> io::Result<([u8; N], usize)> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match file.read(&mut bytes[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok((bytes, filled))
+}
