@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::super::{Evaluation, Report};
-use super::escape;
+use super::super::report::Report;
+use super::super::run::Evaluation;
+use super::html::escape;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 340.0;
