@@ -137,6 +137,7 @@ fn silence_and_a_single_pixel_are_no_trouble() {
     assert_eq!(heatmap.score_map(1, 1).unwrap().findings(0.5).unwrap().peak.x, 0);
 }
 
+#[cfg(feature = "text")]
 #[test]
 fn a_text_without_a_tokenizer_is_an_error_that_says_so() {
     let error = mini().embed_text("a photo of a dog").unwrap_err();
@@ -145,6 +146,7 @@ fn a_text_without_a_tokenizer_is_an_error_that_says_so() {
 }
 
 /// A model of 60 words with the tokenizer of the fixtures: texts go the same way as sounds.
+#[cfg(feature = "text")]
 #[test]
 fn a_text_takes_the_place_of_a_sound() {
     let folder = tempfile::tempdir().unwrap();

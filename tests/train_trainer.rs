@@ -1,4 +1,5 @@
 //! The training loop on a small problem: what it computes, what it writes, and how it ends.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod train_toy;

@@ -5,12 +5,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Localizer;
+#[cfg(feature = "text")]
+use super::text;
 use crate::acl::{Acl, AclConfig, ModelConfig, PromptIds, TrainedHead};
 use crate::beats::Beats;
-use crate::clip::tokenizer::ClipTokenizer;
 use crate::clipseg::ClipSeg;
 use crate::error::{Error, Result};
-use crate::weights::{Download, Hub, ModelFiles, Progress, TokenizerFiles, WeightFormat};
+use crate::weights::{Download, Hub, ModelFiles, Progress, WeightFormat};
 
 /// BEATs stores the shared relative position bias once per block; only block 0's is read.
 const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
@@ -96,10 +97,17 @@ impl LocalizerBuilder {
             return Err(Error::argument("dtype", "F32, F16 or BF16", dtype.as_str()));
         }
         let config = ModelConfig::from_files(files)?;
-        let tokenizer = files.tokenizer.as_ref().map(open_tokenizer).transpose()?;
-        let prompt = prompt_ids(&config.acl, tokenizer.as_ref())?;
+        #[cfg(feature = "text")]
+        let tokenizer = files.tokenizer.as_ref().map(text::open).transpose()?;
+        #[cfg(feature = "text")]
+        let prompt = text::prompt_ids(&config.acl, tokenizer.as_ref())?;
+        #[cfg(not(feature = "text"))]
+        let prompt = prompt_ids(&config.acl)?;
         let acl = Acl::load(&config, &prompt, files, &device, dtype, weights)?;
-        Localizer::from_parts(files.name.clone(), acl, tokenizer, device, dtype)
+        let localizer = Localizer::from_parts(files.name.clone(), acl, device, dtype)?;
+        #[cfg(feature = "text")]
+        let localizer = Localizer { tokenizer, ..localizer };
+        Ok(localizer)
     }
 }
 
@@ -159,30 +167,13 @@ fn part<T: DeserializeOwned>(files: &ModelFiles, name: &str, config: &Value) -> 
         .map_err(|error| Error::format(&files.name, "configuration", format!("valid settings in \"{name}\""), error))
 }
 
-fn open_tokenizer(files: &TokenizerFiles) -> Result<ClipTokenizer> {
-    match files {
-        TokenizerFiles::Json(path) => ClipTokenizer::from_file(path),
-        TokenizerFiles::VocabMerges { vocab, merges } => ClipTokenizer::from_vocab_and_merges(vocab, merges),
-        TokenizerFiles::Memory { name, json } => ClipTokenizer::from_json(name, json),
-    }
-}
-
-/// The prompt's ids: known, or from the tokenizer, word by word around the audio token.
-fn prompt_ids(config: &AclConfig, tokenizer: Option<&ClipTokenizer>) -> Result<PromptIds> {
-    if let Some(ids) = config.known_prompt_ids() {
-        return Ok(ids);
-    }
-    let Some(tokenizer) = tokenizer else {
-        return Err(Error::config(
-            "acl.prompt",
-            "a prompt with known ids, or a model with a tokenizer",
-            &config.prompt,
-        ));
-    };
-    let (before, after) = config.prompt.split_once("{}").unwrap_or((&config.prompt, ""));
-    let (mut before, after) = (tokenizer.encode(before)?, tokenizer.encode(after)?);
-    before.pop(); // the end token belongs behind the audio token,
-    Ok(PromptIds { before, after: after.into_iter().skip(1).collect() }) // the start token before it
+/// The prompt's ids, which must be known: this build has no tokenizer.
+#[cfg(not(feature = "text"))]
+fn prompt_ids(config: &AclConfig) -> Result<PromptIds> {
+    config.known_prompt_ids().ok_or_else(|| {
+        let what = format!("the prompt \"{}\" without known ids", config.prompt);
+        Error::MissingFeature { what, feature: "text" }
+    })
 }
 
 /// A device by name: `cpu`, `cuda` or `metal` (the first one, where this build and this machine have it), or `auto`,

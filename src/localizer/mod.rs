@@ -22,6 +22,8 @@
 mod batch;
 mod heatmap;
 mod load;
+#[cfg(feature = "text")]
+mod text;
 
 use std::sync::OnceLock;
 
@@ -32,6 +34,7 @@ pub use load::{LocalizerBuilder, select_device};
 
 use crate::acl::{Acl, ImageFeatures};
 use crate::audio::{AudioFrontend, Waveform};
+#[cfg(feature = "text")]
 use crate::clip::tokenizer::ClipTokenizer;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
@@ -44,6 +47,7 @@ pub struct Localizer {
     acl: Acl,
     frontend: AudioFrontend,
     normalize: NormalizeOptions,
+    #[cfg(feature = "text")]
     tokenizer: Option<ClipTokenizer>,
     /// b/w of the masker, which a heatmap adds to its logits.
     offset: f32,
@@ -119,23 +123,27 @@ impl Localizer {
         LocalizerBuilder::new(model)
     }
 
-    /// A localizer from parts: any model, and its tokenizer where there is one.
+    /// A localizer for a model that was built before.
     ///
     /// # Errors
     /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures.
-    pub fn from_parts(
-        name: impl Into<String>,
-        acl: Acl,
-        tokenizer: Option<ClipTokenizer>,
-        device: Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn from_parts(name: impl Into<String>, acl: Acl, device: Device, dtype: DType) -> Result<Self> {
         let config = &acl.config().acl;
         let frontend = AudioFrontend::new(config.frontend())?;
         let normalize = config.normalize();
         normalize.validate()?;
         let offset = acl.masker.offset()?;
-        Ok(Self { name: name.into(), frontend, normalize, tokenizer, offset, device, dtype, acl })
+        Ok(Self {
+            name: name.into(),
+            frontend,
+            normalize,
+            #[cfg(feature = "text")]
+            tokenizer: None,
+            offset,
+            device,
+            dtype,
+            acl,
+        })
     }
 
     /// The directory or the name that the model was loaded from.
@@ -191,20 +199,6 @@ impl Localizer {
     /// [`Error::Candle`] when the device has no room.
     pub fn embed_audio(&self, waveform: &Waveform) -> Result<Embedding> {
         first(self.embed_together(std::slice::from_ref(waveform))?)
-    }
-
-    /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
-    ///
-    /// # Errors
-    /// [`Error::NoTokenizer`] when the model came without one, [`Error::Argument`] for a word that its vocabulary lacks.
-    pub fn embed_text(&self, prompt: &str) -> Result<Embedding> {
-        let Some(tokenizer) = &self.tokenizer else {
-            return Err(Error::NoTokenizer { model: self.name.clone() });
-        };
-        let ids = tokenizer.encode(prompt)?;
-        let end = ids.len() - 1;
-        let ids = Tensor::from_vec(ids, (1, end + 1), &self.device)?;
-        Ok(Embedding { tensor: self.acl.clipseg.clip.embed_text(&ids, &[end])? })
     }
 
     /// Looks at a picture.
