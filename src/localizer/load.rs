@@ -77,7 +77,8 @@ impl LocalizerBuilder {
     /// # Errors
     /// [`Error::ModelUnavailable`] when there is no such model on this machine (nor, if allowed, on the Hub),
     /// [`Error::Format`] for files that are not what they should be, [`Error::Weights`] when weights and configuration
-    /// do not fit, [`Error::Config`] for impossible settings.
+    /// do not fit, [`Error::Config`] for impossible settings, [`Error::NonFinite`] for a masker that no heatmap can be
+    /// made with.
     pub fn load(mut self) -> Result<Localizer> {
         let download = match &mut self.download {
             Some(progress) => Download::IfMissing(progress.as_mut()),
@@ -125,7 +126,8 @@ impl Acl {
     /// Loads the three parts strictly: a missing, extra or misshaped tensor is an error that names it.
     ///
     /// # Errors
-    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings.
+    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings,
+    /// [`Error::NonFinite`] for a masker that no heatmap can be made with (w = 0, NaN).
     pub fn load(
         config: &ModelConfig,
         prompt: &PromptIds,
@@ -139,6 +141,12 @@ impl Acl {
         let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
         let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
         let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
+        head.masker.offset().map_err(|error| match error {
+            Error::NonFinite { what, details } => {
+                Error::NonFinite { what, details: format!("{details} in {}", files.acl.path().display()) }
+            }
+            other => other,
+        })?;
         Self::from_parts(config, prompt, beats, clipseg, head)
     }
 }

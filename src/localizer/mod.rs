@@ -40,6 +40,9 @@ use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
 
+/// Side in pixels of the heatmaps that benchmarks score.
+const BENCHMARK_SIDE: usize = 224;
+
 /// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
 #[derive(Debug)]
 pub struct Localizer {
@@ -126,7 +129,8 @@ impl Localizer {
     /// A localizer for a model that was built before.
     ///
     /// # Errors
-    /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures.
+    /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures; as
+    /// [`ImageMasker::offset`](crate::acl::ImageMasker::offset).
     pub fn from_parts(name: impl Into<String>, acl: Acl, device: Device, dtype: DType) -> Result<Self> {
         let config = &acl.config().acl;
         let frontend = AudioFrontend::new(config.frontend())?;
@@ -268,8 +272,7 @@ impl Localizer {
         let pixels = self.pixels(std::slice::from_ref(picture))?;
         let image = acl.image_features(&pixels)?;
         let logits = acl.logits(&image, &embedding)?.unsqueeze(1)?;
-        let side = acl.config().acl.heatmap_size;
-        let scored = acl.masker.heatmap(&resize(&logits, side, side, Interpolation::Bicubic)?)?;
+        let scored = acl.masker.heatmap(&resize(&logits, BENCHMARK_SIDE, BENCHMARK_SIDE, Interpolation::Bicubic)?)?;
         let dense = acl.dense_features(&image)?.transpose(1, 2)?;
         let (_, width, _) = dense.dims3()?;
         let named = [
