@@ -3,6 +3,18 @@
 //! Every use has its own stream, named by the run's seed, a [`Purpose`] and two counters. The order of the samples in
 //! epoch 3, or the crop of sample 17 in epoch 3, is then the same with one decoding thread or sixteen, in a run that
 //! went through or in one that was killed and resumed.
+//!
+//! ```
+//! use candle_core::Device;
+//! use soundsight::data::random::{Purpose, stream, uniform};
+//!
+//! # fn main() -> soundsight::Result<()> {
+//! let draw = |epoch| uniform(&mut stream(7, Purpose::Augmentation, epoch, 0), &[3], &Device::Cpu)?.to_vec1::<f32>();
+//! assert_eq!(draw(1)?, draw(1)?);
+//! assert_ne!(draw(1)?, draw(2)?);
+//! # Ok(())
+//! # }
+//! ```
 
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};

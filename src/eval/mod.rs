@@ -19,6 +19,42 @@
 //!
 //! Every quirk of the published evaluators that tables depend on is kept, and named where it is implemented and in
 //! `docs/benchmarks.md`.
+//!
+//! # Example
+//! Scoring heatmaps of one's own: here the same one for every sample.
+//! ```
+//! use soundsight::Result;
+//! use soundsight::eval::{Benchmark, GroundTruth, Options, PIXELS, Prediction, Predictor, Sample, evaluate};
+//!
+//! struct Everywhere;
+//!
+//! impl Predictor for Everywhere {
+//!     type Input = ();
+//!
+//!     fn load(&self, _: &Sample) -> Result<Option<()>> {
+//!         Ok(Some(()))
+//!     }
+//!
+//!     fn predict(&self, batch: Vec<(&Sample, ())>) -> Result<Vec<Prediction>> {
+//!         let prediction = Prediction { heatmap: vec![1.0; PIXELS], confidence: None, negatives: vec![] };
+//!         Ok(vec![prediction; batch.len()])
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let sample = Sample {
+//!     id: "dog".into(),
+//!     class: None,
+//!     picture: "dog".into(),
+//!     sound: "dog".into(),
+//!     sounding: true,
+//!     truth: GroundTruth::Union(vec![[0, 0, 224, 168]]), // the upper three quarters of the picture
+//! };
+//! let evaluation = evaluate(Benchmark::Vggss, &[sample], &Everywhere, &Options::default(), |_| ())?;
+//! assert_eq!(evaluation.report.best.row.get("mIoU"), Some(75.0));
+//! # Ok(())
+//! # }
+//! ```
 
 mod annotations;
 mod average_precision;
