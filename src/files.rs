@@ -1,10 +1,15 @@
 //! Writing files so that no reader, and no crash, ever sees half of one.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
+#[cfg(any(feature = "hub", feature = "train"))]
+mod digest;
+#[cfg(any(feature = "hub", feature = "train"))]
+pub use digest::sha256;
+#[cfg(feature = "train")]
+pub(crate) use digest::{hash_contents, hex, sha256_of};
 
-use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 
@@ -73,35 +78,6 @@ pub fn link_or_copy(source: &Path, target: &Path) -> Result<()> {
         std::io::copy(&mut file, writer).map_err(Error::io(target, "write"))?;
         Ok(())
     })
-}
-
-/// The SHA-256 of a file's contents, in hexadecimal digits.
-///
-/// # Errors
-/// [`Error::Io`] when it cannot be read.
-pub fn sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    hash_contents(&mut hash, path)?;
-    Ok(hex(&hash.finalize()))
-}
-
-/// Adds the contents of a file to `hash`, piece by piece: films do not fit the memory.
-pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path, "read"))?);
-    loop {
-        let chunk = reader.fill_buf().map_err(Error::io(path, "read"))?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        hash.update(chunk);
-        let len = chunk.len();
-        reader.consume(len);
-    }
-}
-
-/// Bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(all(test, unix))]

@@ -17,8 +17,11 @@ pub mod clipseg;
 pub mod acl;
 pub mod localizer;
 
+#[cfg(feature = "train")]
 pub mod data;
+#[cfg(feature = "eval")]
 pub mod eval;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod viz;
 

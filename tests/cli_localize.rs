@@ -1,4 +1,5 @@
 //! The programs `localize` and `convert` as a user runs them: what they write, print and refuse.
+#![cfg(all(feature = "text", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,5 @@
 //! `localize --pairs`: many pairs as a user runs them.
+#![cfg(all(feature = "text", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,5 @@
 //! The program `train` as a user runs it: what it refuses, what it survives, and that nothing is lost.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod common;

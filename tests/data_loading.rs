@@ -1,4 +1,5 @@
 //! Loading in parallel, unreadable samples in the middle of an epoch, augmentation, and the feature cache.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Lists of pairs: the published layout, CSV files, and what may be wrong with them.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};

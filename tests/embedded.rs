@@ -1,5 +1,5 @@
 //! The model that is compiled into the program.
-#![cfg(feature = "embedded")]
+#![cfg(all(feature = "embedded", feature = "eval", feature = "text", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,6 +1,6 @@
 //! The `evaluate` example, end to end, on sets made from Debian's stamps (photographs with alpha and matching sounds) in
 //! the layout of each benchmark.
-
+#![cfg(feature = "eval")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test that panics has failed, one that is skipped says so
 
 mod eval_common;

@@ -1,5 +1,5 @@
 //! Bad input: each is refused with the right variant, naming the file, what was expected and what was found.
-
+#![cfg(feature = "eval")]
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod eval_common;

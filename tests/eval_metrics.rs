@@ -1,5 +1,5 @@
 //! Every metric against `benches/peers/fixtures_eval.py` (numpy, scikit-learn, Pillow, torch).
-
+#![cfg(feature = "eval")]
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod eval_common;

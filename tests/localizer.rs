@@ -137,6 +137,7 @@ fn silence_and_a_single_pixel_are_no_trouble() {
     assert_eq!(heatmap.score_map(1, 1).unwrap().findings(0.5).unwrap().peak.x, 0);
 }
 
+#[cfg(feature = "text")]
 #[test]
 fn a_text_without_a_tokenizer_is_an_error_that_says_so() {
     let error = mini().embed_text("a photo of a dog").unwrap_err();
@@ -145,6 +146,7 @@ fn a_text_without_a_tokenizer_is_an_error_that_says_so() {
 }
 
 /// A model of 60 words with the tokenizer of the fixtures: texts go the same way as sounds.
+#[cfg(feature = "text")]
 #[test]
 fn a_text_takes_the_place_of_a_sound() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,6 +170,30 @@ fn a_text_takes_the_place_of_a_sound() {
     let image = localizer.encode_image(&Picture::open(fixture("alt/frame.png")).unwrap()).unwrap();
     let heatmap = localizer.localize(&embedding, &image).unwrap();
     assert_eq!(heatmap.size, 96);
+}
+
+/// Without this a heatmap would be NaN everywhere, or the same everywhere.
+#[test]
+fn a_masker_that_makes_no_heatmap_is_refused_by_tensor_and_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["beats.safetensors", "clipseg.safetensors", "config.json"] {
+        std::fs::copy(fixture("mini").join(file), folder.path().join(file)).unwrap();
+    }
+    let good = candle_core::safetensors::load(fixture("mini/acl.safetensors"), &candle_core::Device::Cpu).unwrap();
+    for (tensor, value, named) in [
+        ("masker_i.w", 0.0, "masker_i.b / masker_i.w"),
+        ("masker_i.w", f32::NAN, "`masker_i.w`"),
+        ("masker_i.b", f32::INFINITY, "`masker_i.b`"),
+    ] {
+        let mut tensors = good.clone();
+        let broken = candle_core::Tensor::full(value, tensors[tensor].shape(), &candle_core::Device::Cpu).unwrap();
+        tensors.insert(tensor.to_string(), broken);
+        candle_core::safetensors::save(&tensors, folder.path().join("acl.safetensors")).unwrap();
+        let error = Localizer::load(folder.path().to_str().unwrap()).unwrap_err();
+        assert!(matches!(&error, Error::NonFinite { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(named) && message.contains("acl.safetensors"), "{message}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program `miniature` as a user runs it, on some of the real stamps: what it refuses, that it learns, that it
 //! repeats itself bit for bit.
+#![cfg(all(feature = "embedded", feature = "eval", feature = "text", feature = "train"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;

@@ -1,4 +1,5 @@
 //! Parts of `examples/miniature`: its statistics, its disturbances of sounds.
+#![cfg(all(feature = "eval", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../examples/miniature/disturb.rs"]

@@ -1,4 +1,5 @@
 //! The plots of `examples/miniature`.
+#![cfg(feature = "eval")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../examples/miniature/plots.rs"]

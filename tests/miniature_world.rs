@@ -1,5 +1,5 @@
 //! The world of `examples/miniature`: what it promises about splits, masks and sounds, on stamps made here.
-
+#![cfg(all(feature = "eval", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../examples/miniature/world/mod.rs"]

@@ -1,5 +1,6 @@
 //! The training objective agrees with PyTorch: every term, the gradient of every trainable tensor, and what five steps
 //! of the optimizer make of them.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,5 @@
 //! CLIP's tokenizer against transformers' `CLIPTokenizer`: fixtures of `benches/peers/fixtures_image.py`.
+#![cfg(feature = "text")]
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};

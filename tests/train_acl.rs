@@ -1,4 +1,5 @@
 //! Training of ACL on files: what is read, what is trained and what is not, what comes out.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod common;

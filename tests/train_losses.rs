@@ -1,4 +1,5 @@
 //! The losses by hand and by finite differences, and the training step as a whole.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,5 @@
 //! The optimizers against `torch.optim` (`benches/peers/fixtures_train.py optimizer`).
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;

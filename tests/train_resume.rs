@@ -1,4 +1,6 @@
-//! A run that is killed again and again and resumed ends like one that went through, bit for bit.
+//! A run that is killed again and again and resumed ends like one that went through, bit for bit (the number of threads
+//! is the same throughout).
+#![cfg(feature = "train")]
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 

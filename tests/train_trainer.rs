@@ -1,4 +1,5 @@
 //! The training loop on a small problem: what it computes, what it writes, and how it ends.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 mod train_toy;
@@ -127,6 +128,35 @@ fn a_raised_flag_ends_the_run_after_its_step_and_nothing_is_lost() {
         assert_eq!(trainer.state().step, first + 3);
     }
     panic!("never finished");
+}
+
+#[test]
+fn another_number_of_threads_is_reported_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_threads = |num_threads, length| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+        pool.install(|| {
+            let (line, loader) = (Line::new(), loader(folder.path(), 1));
+            let config = TrainConfig { length: Length::Epochs(length), ..config() };
+            let mut trainer = match length {
+                1 => Trainer::start(config, settings(), &line, &loader, folder.path()).unwrap(),
+                _ => Trainer::resume(config, settings(), &line, &loader, folder.path()).unwrap(),
+            };
+            let mut changes = Vec::new();
+            let outcome = trainer.run(&AtomicBool::new(false), &mut |event| {
+                if let TrainEvent::ThreadsChanged { before, now } = event {
+                    changes.push((before, now));
+                }
+            });
+            assert_eq!(outcome.unwrap(), Outcome::Finished);
+            changes
+        })
+    };
+    assert_eq!(with_threads(1, 1), []);
+    assert_eq!(with_threads(3, 2), [(1, 3)]);
+    assert_eq!(with_threads(3, 3), []);
+    let saved: Value = serde_json::from_slice(&std::fs::read(folder.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(saved["threads"], json!(3));
 }
 
 #[test]

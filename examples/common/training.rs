@@ -230,6 +230,12 @@ impl Progress {
                     self.0.suspend(|| eprintln!("warning: {warning}"));
                 }
             }
+            TrainEvent::ThreadsChanged { before, now } => self.0.suspend(|| {
+                eprintln!(
+                    "warning: the run had {before} threads and goes on with {now}: it will not repeat bit for bit what \
+                     it would have been (RAYON_NUM_THREADS={before} keeps the number)"
+                );
+            }),
             _ => {}
         }
     }

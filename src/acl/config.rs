@@ -45,8 +45,6 @@ pub struct AclConfig {
     pub image_mean: [f32; 3],
     /// Standard deviation of each colour channel.
     pub image_std: [f32; 3],
-    /// Side in pixels of the heatmaps that benchmarks are scored on.
-    pub heatmap_size: usize,
 }
 
 /// The published prompt.
@@ -66,7 +64,6 @@ impl Default for AclConfig {
             audio_blocks: vec![3, 7, 11],
             image_mean: NormalizeOptions::default().mean,
             image_std: NormalizeOptions::default().std,
-            heatmap_size: 224,
         }
     }
 }
@@ -135,9 +132,6 @@ impl ModelConfig {
         }
         if acl.prompt.matches("{}").count() != 1 {
             return Err(Error::config("acl.prompt", "a text with one {}", format!("{:?}", acl.prompt)));
-        }
-        if acl.heatmap_size == 0 {
-            return Err(Error::config("acl.heatmap_size", "at least 1", 0));
         }
         acl.frontend().fbank.validate()?;
         acl.normalize().validate()?;

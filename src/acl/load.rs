@@ -18,7 +18,8 @@ impl Acl {
     /// Loads the three parts strictly: a missing, extra or misshaped tensor is an error that names it.
     ///
     /// # Errors
-    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings.
+    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings,
+    /// [`Error::NonFinite`] for a masker that gives no heatmap (w = 0, NaN).
     pub fn load(
         config: &ModelConfig,
         prompt: &PromptIds,
@@ -32,6 +33,12 @@ impl Acl {
         let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
         let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
         let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
+        head.masker.offset().map_err(|error| match error {
+            Error::NonFinite { what, details } => {
+                Error::NonFinite { what, details: format!("{details} in {}", files.acl.path().display()) }
+            }
+            other => other,
+        })?;
         Self::from_parts(config, prompt, beats, clipseg, head)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 
 use super::audio_tokenizer::l2_normalize;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Interpolation, Weights, resize};
 
 /// Temperature of the feature-level mask.
@@ -24,7 +24,7 @@ impl ImageMasker {
     /// The masker with the scalars `w` and `b` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
+    /// [`Error::Candle`] when the builder has no such tensors.
     pub fn new<'a>(weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         Ok(Self { w: weights.get((), "w")?, b: weights.get((), "b")? })
@@ -38,15 +38,25 @@ impl ImageMasker {
     /// `b/w`, what a heatmap adds to its logits.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when a scalar cannot be read from its device.
+    /// [`Error::NonFinite`] when `w`, `b` or their quotient is not finite: no heatmap could be made with it.
+    /// [`Error::Candle`] when a scalar cannot be read from its device.
     pub fn offset(&self) -> Result<f32> {
-        Ok((&self.b.to_dtype(DType::F32)? / &self.w.to_dtype(DType::F32)?)?.to_scalar()?)
+        let scalar = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_scalar::<f32>();
+        let (w, b) = (scalar(&self.w)?, scalar(&self.b)?);
+        let offset = b / w;
+        let named = [("masker_i.w", w), ("masker_i.b", b), ("masker_i.b / masker_i.w", offset)];
+        match named.into_iter().find(|(_, value)| !value.is_finite()) {
+            None => Ok(offset),
+            Some((name, _)) => {
+                Err(Error::NonFinite { what: format!("`{name}`"), details: format!("w = {w}, b = {b}") })
+            }
+        }
     }
 
     /// The heatmap of inference, `σ(m + b/w)` in [0, 1], of logits of any shape; in `f32`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) for logits that are not floats.
+    /// As [`ImageMasker::offset`]; [`Error::Candle`] for logits that are not floats.
     pub fn heatmap(&self, logits: &Tensor) -> Result<Tensor> {
         let offset = f64::from(self.offset()?);
         Ok(candle_nn::ops::sigmoid(&(logits.to_dtype(DType::F32)? + offset)?)?)
@@ -57,7 +67,7 @@ impl ImageMasker {
     /// temperature 1; Jang et al., arXiv 1611.01144). `noise` u is uniform in (0, 1), of the logits' shape.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the shapes differ.
+    /// [`Error::Candle`] when the shapes differ.
     pub fn hard_mask(&self, logits: &Tensor, noise: &Tensor) -> Result<Tensor> {
         let logistic = (noise.log()? - noise.affine(-1.0, 1.0)?.log()?)?;
         let y = logits.broadcast_mul(&self.w)?.broadcast_add(&self.b)?;
@@ -73,7 +83,7 @@ impl ImageMasker {
 /// of single pixels, and this way only those are computed that are picked.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) for fewer than two dimensions.
+/// [`Error::Shape`] for fewer than two dimensions.
 pub fn feature_mask(logits: &Tensor, grid: usize) -> Result<Tensor> {
     let rank = logits.rank();
     let flat = logits.flatten_from(D::Minus2)?;
@@ -92,7 +102,7 @@ pub fn feature_mask(logits: &Tensor, grid: usize) -> Result<Tensor> {
 /// `dense` `[B, G·G, P]`, `logits` `[B, N, S, S]` → `[B, N, P]`.
 ///
 /// # Errors
-/// [`Error::Candle`](crate::Error::Candle) when the shapes do not fit.
+/// [`Error::Candle`] when the shapes do not fit.
 pub fn masked_features(dense: &Tensor, logits: &Tensor) -> Result<Tensor> {
     let (batch, patches, _) = dense.dims3()?;
     let (_, sounds, _, _) = logits.dims4()?;
@@ -105,4 +115,31 @@ pub fn masked_features(dense: &Tensor, logits: &Tensor) -> Result<Tensor> {
 /// Cosine similarity over the last dimension.
 pub(crate) fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(l2_normalize(a)?.broadcast_mul(&l2_normalize(b)?)?.sum(D::Minus1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_masker_that_makes_no_heatmap_is_refused_by_name() {
+        let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
+        let masker = |w, b| ImageMasker::from_tensors(scalar(w), scalar(b));
+        assert_eq!(masker(10.0, 14.0).offset().unwrap(), 1.4);
+        let logits = Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        for (w, b, name) in [
+            (0.0, 14.0, "`masker_i.b / masker_i.w`"),
+            (0.0, 0.0, "`masker_i.b / masker_i.w`"),
+            (f32::NAN, 14.0, "`masker_i.w`"),
+            (f32::INFINITY, 14.0, "`masker_i.w`"),
+            (10.0, f32::NAN, "`masker_i.b`"),
+            (1e-30, 1e30, "`masker_i.b / masker_i.w`"),
+        ] {
+            for error in [masker(w, b).offset().unwrap_err(), masker(w, b).heatmap(&logits).unwrap_err()] {
+                assert!(matches!(&error, Error::NonFinite { what, .. } if what == name), "{w} {b}: {error}");
+            }
+        }
+    }
 }

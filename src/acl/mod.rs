@@ -13,6 +13,7 @@ mod model;
 mod prompt;
 
 pub use audio_tokenizer::AudioTokenizer;
+#[cfg(feature = "train")]
 pub(crate) use audio_tokenizer::l2_normalize;
 pub use config::{AclConfig, ModelConfig, PromptIds};
 pub use masker::{ImageMasker, feature_mask, masked_features};

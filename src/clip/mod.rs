@@ -10,8 +10,10 @@
 mod config;
 pub(crate) mod encoder;
 mod text;
+#[cfg(feature = "text")]
 pub mod tokenizer;
 mod vision;
+#[cfg(feature = "text")]
 mod word_list;
 
 use candle_core::Tensor;

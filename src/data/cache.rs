@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{hash_contents, hex};
+use crate::files::{hash_contents, hex, write_atomically};
 use crate::weights::{Checkpoint, write_safetensors};
 
 /// The name of one sound's features: a digest of the model, of how the sound is prepared for it, and of the sound

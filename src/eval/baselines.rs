@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{PIXELS, SIZE};
+use super::grid::{PIXELS, SIZE};
 
 /// A heatmap that looks at neither picture nor sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

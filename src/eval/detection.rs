@@ -1,5 +1,7 @@
 //! The Extended benchmarks: is there a source at all, and where? Average precision, maximal F1, LocAcc.
 
+use super::rates::mean;
+
 /// The overlap from which a detection is a true positive.
 const TRUE_POSITIVE: f64 = 0.5;
 
@@ -44,7 +46,7 @@ impl Detections {
         detected.reverse();
         let is_located = |&(_, ciou, _): &(bool, f64, f32)| f64::from(u8::from(ciou > TRUE_POSITIVE));
         Self {
-            located: super::mean(pairs.iter().filter(|pair| pair.0).map(is_located)),
+            located: mean(pairs.iter().filter(|pair| pair.0).map(is_located)),
             confidences: pairs.iter().map(|pair| pair.2).collect(),
             detected,
             sounding,

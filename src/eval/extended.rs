@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-use super::{GroundTruth, Sample};
+use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "CSV of silent pairs";
 const HEADER: [&str; 3] = ["video", "audio", "label"];

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-use super::{GroundTruth, SIZE, Sample};
+use super::folder::files_with_extension;
+use super::grid::SIZE;
+use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "SoundNet-Flickr annotations";
 /// The grid that the boxes were drawn on.
@@ -21,7 +23,7 @@ const ANNOTATION_SIZE: f64 = 256.0;
 /// [`Error::Io`] when the folder cannot be read, [`Error::Format`] when it is not a folder, has no XML file, or a file
 /// is not XML or has a `bbox` without four whole numbers.
 pub fn read_flickr(folder: &Path) -> Result<Vec<Sample>> {
-    let files = super::media::files_with_extension(folder, KIND, "xml")?;
+    let files = files_with_extension(folder, KIND, "xml")?;
     files.into_iter().map(|(name, path)| read_clip(name, &path)).collect()
 }
 

@@ -19,19 +19,61 @@
 //!
 //! Every quirk of the published evaluators that tables depend on is kept, and named where it is implemented and in
 //! `docs/benchmarks.md`.
+//!
+//! # Example
+//! Scoring heatmaps of one's own: here the same one for every sample.
+//! ```
+//! use soundsight::Result;
+//! use soundsight::eval::{Benchmark, GroundTruth, Options, PIXELS, Prediction, Predictor, Sample, evaluate};
+//!
+//! struct Everywhere;
+//!
+//! impl Predictor for Everywhere {
+//!     type Input = ();
+//!
+//!     fn load(&self, _: &Sample) -> Result<Option<()>> {
+//!         Ok(Some(()))
+//!     }
+//!
+//!     fn predict(&self, batch: Vec<(&Sample, ())>) -> Result<Vec<Prediction>> {
+//!         let prediction = Prediction { heatmap: vec![1.0; PIXELS], confidence: None, negatives: vec![] };
+//!         Ok(vec![prediction; batch.len()])
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let sample = Sample {
+//!     id: "dog".into(),
+//!     class: None,
+//!     picture: "dog".into(),
+//!     sound: "dog".into(),
+//!     sounding: true,
+//!     truth: GroundTruth::Union(vec![[0, 0, 224, 168]]), // the upper three quarters of the picture
+//! };
+//! let evaluation = evaluate(Benchmark::Vggss, &[sample], &Everywhere, &Options::default(), |_| ())?;
+//! assert_eq!(evaluation.report.best.row.get("mIoU"), Some(75.0));
+//! # Ok(())
+//! # }
+//! ```
 
+mod annotations;
+mod average_precision;
 mod avsbench;
 mod baselines;
 mod benchmark;
 mod detection;
 mod extended;
 mod flickr;
+mod folder;
+mod grid;
+mod mask;
 mod media;
 mod negatives;
 mod overlap;
 mod page;
 mod pairs;
 mod predictions;
+mod predictor;
 mod rates;
 mod record;
 mod report;
@@ -40,26 +82,32 @@ mod sample;
 mod segmentation;
 mod split;
 mod table;
+mod universal;
 mod vggss;
 
+pub use annotations::read_samples;
+pub use average_precision::pixel_average_precision;
 pub use avsbench::read_avsbench;
 pub use baselines::Baseline;
 pub use benchmark::{Benchmark, Published};
 pub use detection::Detections;
 pub use extended::read_silent;
 pub use flickr::read_flickr;
+pub use grid::{PIXELS, SIZE};
 pub use media::{Media, locate_media, read_sound};
-pub use negatives::{Negative, UniversalThreshold};
+pub use negatives::Negative;
 pub use overlap::{NUM_THRESHOLDS, THRESHOLDS};
 pub use page::write_page;
-pub use pairs::{Pairs, pixel_average_precision};
+pub use pairs::Pairs;
 pub use predictions::PredictionsFile;
+pub use predictor::{Prediction, Predictor};
 pub use rates::{area_under_success_curve, mean, success_rate};
 pub use record::{NegativeRecord, Record};
-pub use report::{Entry, Report, Row};
-pub use run::{Evaluation, Options, Prediction, Predictor, evaluate};
-pub use sample::{GroundTruth, PIXELS, SIZE, Sample, TruthMap, read_samples};
+pub use report::{Entry, Options, Report, Row};
+pub use run::{Evaluation, evaluate};
+pub use sample::{GroundTruth, Sample, TruthMap};
 pub use segmentation::{f_measure_curve, max_mean_f_measure, mini_batch_mean};
 pub use split::Split;
 pub use table::write_csv;
+pub use universal::UniversalThreshold;
 pub use vggss::read_vggss;

@@ -1,6 +1,7 @@
 //! One heatmap against one ground truth, at many thresholds in one pass.
 
-use super::{PIXELS, TruthMap};
+use super::grid::PIXELS;
+use super::sample::TruthMap;
 
 /// The number of thresholds that tables are made of.
 pub const NUM_THRESHOLDS: usize = 19;

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use super::run::non_finite;
-use super::{Benchmark, Negative, Prediction, Predictor, SIZE, Sample};
+use super::benchmark::Benchmark;
+use super::grid::{SIZE, non_finite};
+use super::negatives::Negative;
+use super::predictor::{Prediction, Predictor};
+use super::sample::Sample;
 use crate::error::{Error, Result};
 use crate::weights::Checkpoint;
 

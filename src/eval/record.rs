@@ -1,9 +1,13 @@
 //! What scoring one sample leaves behind.
 
-use super::negatives::{Activity, NUM_STEPS};
-use super::overlap::{Keep, Overlap, Thresholds, adaptive_threshold, peak_is_inside};
-use super::run::Prediction;
-use super::{Benchmark, NUM_THRESHOLDS, Negative, PIXELS, Sample, TruthMap, f_measure_curve, pixel_average_precision};
+use super::average_precision::pixel_average_precision;
+use super::benchmark::Benchmark;
+use super::grid::PIXELS;
+use super::negatives::{Activity, NUM_STEPS, Negative};
+use super::overlap::{Keep, NUM_THRESHOLDS, Overlap, Thresholds, adaptive_threshold, peak_is_inside};
+use super::predictor::Prediction;
+use super::sample::{Sample, TruthMap};
+use super::segmentation::f_measure_curve;
 use crate::viz::mask_overlap;
 
 /// The scores of one sample. Fractions; the heatmap itself is not kept.

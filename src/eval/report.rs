@@ -9,12 +9,24 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::viz::{FailureSignature, MaskStatistics, MaskTally};
 
-use super::pairs::{SceneScores, scenes};
-use super::run::Options;
-use super::{
-    Baseline, Benchmark, Detections, NUM_THRESHOLDS, Pairs, Published, Record, UniversalThreshold,
-    area_under_success_curve, max_mean_f_measure, mean, mini_batch_mean, success_rate,
-};
+use super::baselines::Baseline;
+use super::benchmark::{Benchmark, Published};
+use super::detection::Detections;
+use super::overlap::NUM_THRESHOLDS;
+use super::pairs::{Pairs, SceneScores, scenes};
+use super::rates::{area_under_success_curve, mean, success_rate};
+use super::record::Record;
+use super::segmentation::{max_mean_f_measure, mini_batch_mean};
+use super::universal::UniversalThreshold;
+
+/// What to evaluate beyond the tables.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A threshold chosen elsewhere (on another split), in [0, 1].
+    pub threshold: Option<f32>,
+    /// The name of the split, for the report.
+    pub split: Option<String>,
+}
 
 /// The metrics at one threshold, by name, in the order of tables. Percentages; `None` where a metric has nothing to
 /// stand on (LocAcc of an all-silent set, the F-measure of empty masks), which JSON shows as null.

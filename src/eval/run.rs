@@ -6,52 +6,18 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-use super::record::Scorer;
-use super::report::BaselineScores;
-use super::{Baseline, Benchmark, GroundTruth, Negative, PIXELS, Record, Report, SIZE, Sample, f_measure_curve};
+use super::baselines::Baseline;
+use super::benchmark::Benchmark;
+use super::grid::{PIXELS, SIZE, non_finite};
+use super::predictor::{Prediction, Predictor};
+use super::record::{Record, Scorer};
+use super::report::{BaselineScores, Options, Report};
+use super::sample::{GroundTruth, Sample};
+use super::segmentation::f_measure_curve;
 
 /// Samples of a batch, at least (the samples of one picture stay together): they are loaded in parallel while the batch
 /// before them is predicted.
 const BATCH: usize = 32;
-
-/// What a model says about one sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// `[224 * 224]`, row by row; any finite values, the tables' thresholds lie in [0.05, 0.95].
-    pub heatmap: Vec<f32>,
-    /// How sure the model is that there is a source in the picture at all; the Extended benchmarks need it.
-    pub confidence: Option<f32>,
-    /// Heatmaps of the same picture for sounds without source in it.
-    pub negatives: Vec<(Negative, Vec<f32>)>,
-}
-
-/// Makes heatmaps: a model with a folder of media, or a file of finished heatmaps.
-pub trait Predictor: Sync {
-    /// What is loaded for a sample: decoded media, a finished heatmap.
-    type Input: Send;
-
-    /// Loads a sample; called from several threads. `None` when its files are missing.
-    ///
-    /// # Errors
-    /// Whatever makes the sample's files unusable.
-    fn load(&self, sample: &Sample) -> Result<Option<Self::Input>>;
-
-    /// Predicts a batch, in its order. All samples of a picture are in the same batch, one after the other, so that each
-    /// picture needs to be encoded only once.
-    ///
-    /// # Errors
-    /// Whatever stops the model.
-    fn predict(&self, batch: Vec<(&Sample, Self::Input)>) -> Result<Vec<Prediction>>;
-}
-
-/// What to evaluate beyond the tables.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// A threshold chosen elsewhere (on another split), in [0, 1].
-    pub threshold: Option<f32>,
-    /// The name of the split, for the report.
-    pub split: Option<String>,
-}
 
 /// A finished evaluation.
 #[derive(Clone, Debug)]
@@ -182,10 +148,4 @@ fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Res
         }
         _ => Ok(prediction),
     }
-}
-
-/// The first value of a heatmap that is not finite, and its place.
-pub(super) fn non_finite(heatmap: &[f32]) -> Option<String> {
-    let at = heatmap.iter().position(|value| !value.is_finite())?;
-    Some(format!("{} at row {}, column {}", heatmap[at], at / SIZE, at % SIZE))
 }

@@ -1,16 +1,11 @@
 //! Samples: what is asked (a picture and a sound) and what the answer should be.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-use super::avsbench::{read_avsbench, read_mask};
-use super::{Benchmark, Split, read_flickr, read_silent, read_vggss};
-
-/// Height and width of heatmaps and ground truths.
-pub const SIZE: usize = 224;
-/// Pixels of a heatmap.
-pub const PIXELS: usize = SIZE * SIZE;
+use super::grid::{PIXELS, SIZE};
+use super::mask::read_mask;
 
 /// One picture with one sound, and where that sound's source is.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +41,7 @@ impl GroundTruth {
     /// The weights on the pixel grid.
     ///
     /// # Errors
-    /// [`Error::Image`] for a mask that cannot be read or that is not 224 × 224.
+    /// [`Error::Image`](crate::Error::Image) for a mask that cannot be read or that is not 224 × 224.
     pub fn map(&self) -> Result<TruthMap> {
         Ok(match self {
             Self::Nothing => TruthMap { levels: vec![0; PIXELS] },
@@ -93,39 +88,4 @@ impl TruthMap {
     pub fn num_inside(&self) -> usize {
         self.levels.iter().filter(|&&level| level > 0).count()
     }
-}
-
-/// Reads the samples of a benchmark, those of each kind in the order of their ids, sounding ones first.
-///
-/// `annotations` is the VGG-SS JSON, the folder of SoundNet-Flickr XML files or the folder of AVSBench masks; `silent`
-/// the CSV of silent pairs, for the Extended benchmarks and only for them; `split` a CSV whose first column selects
-/// the annotated samples to keep.
-///
-/// # Errors
-/// [`Error::Config`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that cannot
-/// be read as what they should be; [`Error::Format`] for a split that names an id without annotation.
-pub fn read_samples(
-    benchmark: Benchmark,
-    annotations: &Path,
-    silent: Option<&Path>,
-    split: Option<&Split>,
-) -> Result<Vec<Sample>> {
-    let mut samples = match benchmark {
-        Benchmark::Vggss | Benchmark::VggssExtended => read_vggss(annotations)?,
-        Benchmark::Flickr | Benchmark::FlickrExtended => read_flickr(annotations)?,
-        Benchmark::AvsbenchS4 | Benchmark::AvsbenchMs3 => read_avsbench(annotations)?,
-    };
-    if let Some(split) = split {
-        samples = split.select(samples)?;
-    }
-    samples.sort_by(|a, b| a.id.cmp(&b.id));
-    match (benchmark.is_extended(), silent) {
-        (true, Some(silent)) => samples.extend(read_silent(silent)?),
-        (false, None) => {}
-        (true, None) => return Err(Error::config("silent", format!("a CSV of silent pairs for {benchmark}"), "none")),
-        (false, Some(silent)) => {
-            return Err(Error::config("silent", format!("nothing: {benchmark} has no silent pairs"), silent.display()));
-        }
-    }
-    Ok(samples)
 }

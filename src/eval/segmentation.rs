@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use super::overlap::{Keep, Thresholds};
-use super::{TruthMap, mean};
+use super::rates::mean;
+use super::sample::TruthMap;
 
 /// The thresholds of the F-measure.
 const NUM_F_THRESHOLDS: u16 = 255;

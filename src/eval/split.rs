@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-use super::Sample;
+use super::sample::Sample;
 
 const KIND: &str = "split";
 

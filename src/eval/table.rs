@@ -7,8 +7,10 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::viz::MaskStatistics;
 
-use super::report::threshold;
-use super::{NUM_THRESHOLDS, Record, Report, Row};
+use super::baselines::Baseline;
+use super::overlap::NUM_THRESHOLDS;
+use super::record::Record;
+use super::report::{Entry, Report, Row, threshold};
 
 const LABEL_WIDTH: usize = 28;
 
@@ -97,7 +99,7 @@ impl Report {
             lines.push((format!("fixed: {}", fixed.threshold), fixed.row.clone()));
         }
         lines.push(("adaptive (oracle)".to_owned(), self.adaptive_oracle.clone()));
-        let baseline = |(baseline, entry): &(super::Baseline, super::Entry)| {
+        let baseline = |(baseline, entry): &(Baseline, Entry)| {
             (format!("{}, best: {:.2}", baseline.name(), entry.threshold), entry.row.clone())
         };
         lines.extend(self.baselines.iter().map(baseline));

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-use super::{GroundTruth, SIZE, Sample};
+use super::grid::SIZE;
+use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "VGG-SS annotations";
 

@@ -22,7 +22,9 @@ pub struct Heatmap {
 
 impl Heatmap {
     pub(super) fn new(logits: Vec<f32>, scores: Vec<f32>, size: usize, confidence: f32, offset: f32) -> Result<Self> {
-        if !confidence.is_finite() || logits.iter().any(|logit| !logit.is_finite()) {
+        // Scores may be NaN where logits are not (by the masker), and finite where logits are not (by the sigmoid).
+        let values = logits.iter().chain(&scores).chain([&confidence, &offset]);
+        if values.into_iter().any(|value| !value.is_finite()) {
             let details = "choose a higher precision, or check the model's weights".to_string();
             return Err(Error::NonFinite { what: "the heatmap".to_string(), details });
         }
@@ -45,5 +47,26 @@ impl Heatmap {
     /// [`Error::Argument`] for a size that no picture has.
     pub fn score_map(&self, width: usize, height: usize) -> Result<ScoreMap> {
         ScoreMap::from_logits(&self.logits, (self.size, self.size), (width, height), self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_makes_no_heatmap() {
+        let made = |logit, score, confidence, offset| Heatmap::new(vec![logit], vec![score], 1, confidence, offset);
+        made(0.0, 0.5, 0.1, 0.0).unwrap();
+        for broken in [f32::NAN, f32::INFINITY] {
+            for made in [
+                made(broken, 0.5, 0.1, 0.0),
+                made(0.0, broken, 0.1, 0.0),
+                made(0.0, 0.5, broken, 0.0),
+                made(0.0, 0.5, 0.1, broken),
+            ] {
+                assert!(matches!(made, Err(Error::NonFinite { .. })), "{made:?}");
+            }
+        }
     }
 }

@@ -3,10 +3,13 @@
 use candle_core::{DType, Device};
 
 use super::Localizer;
-use crate::acl::{Acl, AclConfig, ModelConfig, PromptIds};
-use crate::clip::tokenizer::ClipTokenizer;
+#[cfg(feature = "text")]
+use super::text;
+use crate::acl::{Acl, ModelConfig};
+#[cfg(not(feature = "text"))]
+use crate::acl::{AclConfig, PromptIds};
 use crate::error::{Error, Result};
-use crate::weights::{Download, Hub, ModelFiles, ModelSource, Progress, TokenizerFiles, WeightFormat};
+use crate::weights::{Download, Hub, ModelFiles, ModelSource, Progress, WeightFormat};
 
 type OnProgress = Box<dyn FnMut(Progress<'_>) + Send>;
 
@@ -70,7 +73,8 @@ impl LocalizerBuilder {
     /// # Errors
     /// [`Error::ModelUnavailable`] when there is no such model on this machine (nor, if allowed, on the Hub),
     /// [`Error::Format`] for files that are not what they should be, [`Error::Weights`] when weights and configuration
-    /// do not fit, [`Error::Config`] for impossible settings.
+    /// do not fit, [`Error::Config`] for impossible settings, [`Error::NonFinite`] for a masker that no heatmap can be
+    /// made with.
     pub fn load(mut self) -> Result<Localizer> {
         let download = match &mut self.download {
             Some(progress) => Download::IfMissing(progress.as_mut()),
@@ -90,10 +94,16 @@ impl LocalizerBuilder {
             return Err(Error::argument("dtype", "F32, F16 or BF16", dtype.as_str()));
         }
         let config = ModelConfig::from_files(files)?;
-        let tokenizer = files.tokenizer.as_ref().map(open_tokenizer).transpose()?;
-        let prompt = prompt_ids(&config.acl, tokenizer.as_ref())?;
+        #[cfg(feature = "text")]
+        let tokenizer = files.tokenizer.as_ref().map(text::open).transpose()?;
+        #[cfg(feature = "text")]
+        let prompt = text::prompt_ids(&config.acl, tokenizer.as_ref())?;
+        #[cfg(not(feature = "text"))]
+        let prompt = prompt_ids(&config.acl)?;
         let acl = Acl::load(&config, &prompt, files, &device, dtype, weights)?;
-        let localizer = Localizer::from_parts(files.name.clone(), acl, tokenizer, device, dtype)?;
+        let localizer = Localizer::from_parts(files.name.clone(), acl, device, dtype)?;
+        #[cfg(feature = "text")]
+        let localizer = Localizer { tokenizer, ..localizer };
         Ok(Localizer { source: Some(files.source.clone()), ..localizer })
     }
 }
@@ -108,30 +118,13 @@ impl Localizer {
     }
 }
 
-fn open_tokenizer(files: &TokenizerFiles) -> Result<ClipTokenizer> {
-    match files {
-        TokenizerFiles::Json(path) => ClipTokenizer::from_file(path),
-        TokenizerFiles::VocabMerges { vocab, merges } => ClipTokenizer::from_vocab_and_merges(vocab, merges),
-        TokenizerFiles::Memory { name, json } => ClipTokenizer::from_json(name, json),
-    }
-}
-
-/// The prompt's ids: known, or from the tokenizer, word by word around the audio token.
-fn prompt_ids(config: &AclConfig, tokenizer: Option<&ClipTokenizer>) -> Result<PromptIds> {
-    if let Some(ids) = config.known_prompt_ids() {
-        return Ok(ids);
-    }
-    let Some(tokenizer) = tokenizer else {
-        return Err(Error::config(
-            "acl.prompt",
-            "a prompt with known ids, or a model with a tokenizer",
-            &config.prompt,
-        ));
-    };
-    let (before, after) = config.prompt.split_once("{}").unwrap_or((&config.prompt, ""));
-    let (mut before, after) = (tokenizer.encode(before)?, tokenizer.encode(after)?);
-    before.pop(); // the end token belongs behind the audio token,
-    Ok(PromptIds { before, after: after.into_iter().skip(1).collect() }) // the start token before it
+/// The prompt's ids, which must be known: this build has no tokenizer.
+#[cfg(not(feature = "text"))]
+fn prompt_ids(config: &AclConfig) -> Result<PromptIds> {
+    config.known_prompt_ids().ok_or_else(|| {
+        let what = format!("the prompt \"{}\" without known ids", config.prompt);
+        Error::MissingFeature { what, feature: "text" }
+    })
 }
 
 /// A device by name: `cpu`, `cuda` or `metal` (the first one, where this build and this machine have it), or `auto`,

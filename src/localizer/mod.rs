@@ -22,6 +22,8 @@
 mod batch;
 mod heatmap;
 mod load;
+#[cfg(feature = "text")]
+mod text;
 
 use std::sync::OnceLock;
 
@@ -32,11 +34,15 @@ pub use load::{LocalizerBuilder, select_device};
 
 use crate::acl::{Acl, ImageFeatures};
 use crate::audio::{AudioFrontend, Waveform};
+#[cfg(feature = "text")]
 use crate::clip::tokenizer::ClipTokenizer;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
 use crate::weights::ModelSource;
+
+/// Side in pixels of the heatmaps that benchmarks score.
+const BENCHMARK_SIDE: usize = 224;
 
 /// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ pub struct Localizer {
     acl: Acl,
     frontend: AudioFrontend,
     normalize: NormalizeOptions,
+    #[cfg(feature = "text")]
     tokenizer: Option<ClipTokenizer>,
     /// b/w of the masker, which a heatmap adds to its logits.
     offset: f32,
@@ -121,23 +128,29 @@ impl Localizer {
         LocalizerBuilder::new(source.into())
     }
 
-    /// A localizer from parts: any model, and its tokenizer where there is one.
+    /// A localizer for a model that was built before.
     ///
     /// # Errors
-    /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures.
-    pub fn from_parts(
-        name: impl Into<String>,
-        acl: Acl,
-        tokenizer: Option<ClipTokenizer>,
-        device: Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures; as
+    /// [`ImageMasker::offset`](crate::acl::ImageMasker::offset).
+    pub fn from_parts(name: impl Into<String>, acl: Acl, device: Device, dtype: DType) -> Result<Self> {
         let config = &acl.config().acl;
         let frontend = AudioFrontend::new(config.frontend())?;
         let normalize = config.normalize();
         normalize.validate()?;
         let offset = acl.masker.offset()?;
-        Ok(Self { name: name.into(), source: None, frontend, normalize, tokenizer, offset, device, dtype, acl })
+        Ok(Self {
+            name: name.into(),
+            source: None,
+            frontend,
+            normalize,
+            #[cfg(feature = "text")]
+            tokenizer: None,
+            offset,
+            device,
+            dtype,
+            acl,
+        })
     }
 
     /// What the model is called: the directory or the name that it was loaded from, or the name given to
@@ -200,20 +213,6 @@ impl Localizer {
     /// [`Error::Candle`] when the device has no room.
     pub fn embed_audio(&self, waveform: &Waveform) -> Result<Embedding> {
         first(self.embed_together(std::slice::from_ref(waveform))?)
-    }
-
-    /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
-    ///
-    /// # Errors
-    /// [`Error::NoTokenizer`] when the model came without one, [`Error::Argument`] for a word that its vocabulary lacks.
-    pub fn embed_text(&self, prompt: &str) -> Result<Embedding> {
-        let Some(tokenizer) = &self.tokenizer else {
-            return Err(Error::NoTokenizer { model: self.name.clone() });
-        };
-        let ids = tokenizer.encode(prompt)?;
-        let end = ids.len() - 1;
-        let ids = Tensor::from_vec(ids, (1, end + 1), &self.device)?;
-        Ok(Embedding { tensor: self.acl.clipseg.clip.embed_text(&ids, &[end])? })
     }
 
     /// Looks at a picture.
@@ -283,8 +282,7 @@ impl Localizer {
         let pixels = self.pixels(std::slice::from_ref(picture))?;
         let image = acl.image_features(&pixels)?;
         let logits = acl.logits(&image, &embedding)?.unsqueeze(1)?;
-        let side = acl.config().acl.heatmap_size;
-        let scored = acl.masker.heatmap(&resize(&logits, side, side, Interpolation::Bicubic)?)?;
+        let scored = acl.masker.heatmap(&resize(&logits, BENCHMARK_SIDE, BENCHMARK_SIDE, Interpolation::Bicubic)?)?;
         let dense = acl.dense_features(&image)?.transpose(1, 2)?;
         let (_, width, _) = dense.dims3()?;
         let named = [

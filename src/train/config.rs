@@ -93,9 +93,10 @@ impl Default for TrainConfig {
     }
 }
 
-/// Settings that a resumed run may change. A model is known by its digests, whatever it is called.
-const FREE_ON_RESUME: [&str; 4] =
-    ["trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
+/// Settings that a resumed run may change. A model is known by its digests, whatever it is called; a different number of
+/// threads is reported by the trainer.
+const FREE_ON_RESUME: [&str; 5] =
+    ["threads", "trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
 
 impl TrainConfig {
     /// Checks the ranges.

@@ -9,6 +9,14 @@ use super::metrics::Metrics;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TrainEvent<'a> {
+    /// The run was resumed with another number of threads. It goes on, but does not repeat bit for bit what it would have
+    /// computed with the former number.
+    ThreadsChanged {
+        /// The number of threads up to the checkpoint.
+        before: u64,
+        /// The number of threads from now on.
+        now: u64,
+    },
     /// An optimizer step was made.
     Step(&'a StepReport),
     /// The objective was validated: before the first step, after each epoch, and at the end.

@@ -2,6 +2,19 @@
 //!
 //! Symbols: B batch, P width of CLIP's common space, β = 1/0.07. Row b of a similarity matrix belongs to picture b or
 //! sound b, the diagonal to the pairs that were recorded together.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use soundsight::train::losses::acl_i;
+//!
+//! # fn main() -> soundsight::Result<()> {
+//! let audio = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+//! let (right, swapped) = (audio.clone(), audio.flip(&[0])?);
+//! // Low where each sound is most similar to what its own mask shows.
+//! assert!(acl_i(&audio, &right)?.to_scalar::<f32>()? < acl_i(&audio, &swapped)?.to_scalar::<f32>()?);
+//! # Ok(())
+//! # }
+//! ```
 
 use candle_core::{D, Device, Tensor};
 use serde::{Deserialize, Serialize};

@@ -26,10 +26,11 @@ impl Trainable {
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights) when the checkpoint does not fit `config`;
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for a masker that no heatmap can be made with;
     /// [`Error::Candle`](crate::Error::Candle) when the device has no room.
     pub fn from_checkpoint(config: &ModelConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         // Strictly, as for inference: an extra tensor is as wrong as a missing one.
-        checkpoint.load(&Device::Cpu, DType::F32, &[], |vb| TrainedHead::new(config, vb))?;
+        checkpoint.load(&Device::Cpu, DType::F32, &[], |vb| TrainedHead::new(config, vb))?.masker.offset()?;
         let parts = Self::zeros(config, device)?;
         for (name, var) in &parts.vars {
             // One number may be stored as [] or as [1].

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::files::{remove_unfinished, write_atomically};
 use crate::image::Picture;
 
+/// The place of the number of threads in a run's configuration.
+const THREADS: &str = "threads";
+
 /// What is trained: a loss over batches, as a function of some trainable tensors.
 pub trait Objective {
     /// What the loss is computed from.
@@ -83,7 +86,9 @@ pub type AllReduce<'a> = Box<dyn FnMut(&mut [Option<Tensor>]) -> Result<()> + 'a
 /// ```
 ///
 /// A run is a function of its configuration and data: killed at any moment and resumed, it goes on from its last
-/// checkpoint and arrives at the same metrics and weights, bit for bit on a CPU. Only one process may write a folder.
+/// checkpoint and arrives at the same metrics and weights; on a CPU bit for bit, for the same number of threads (sums are
+/// split among them, and rounded accordingly). A run may be resumed with another number of threads:
+/// [`TrainEvent::ThreadsChanged`] reports it. Only one process may write a folder.
 pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
     config: TrainConfig,
     objective: &'a O,
@@ -94,6 +99,8 @@ pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
     all_reduce: Option<AllReduce<'a>>,
     log: RunLog,
     state: State,
+    /// The number of threads before and after a resumption that changed it, until it is reported.
+    other_threads: Option<(u64, u64)>,
 }
 
 impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
@@ -138,10 +145,14 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         let (mut state, tensors) = Checkpoints::load(&path)?;
         let current = whole_config(&config, settings, source);
         require_same(&state.config, &current)?;
+        let threads = |config: &Value| config[THREADS].as_u64();
+        let (before, now) = (threads(&state.config), threads(&current));
+        let other_threads = before.zip(now).filter(|(before, now)| before != now);
         state.config = current;
         let mut optimizer = Optimizer::new(config.optimizer.clone(), objective.trainable())?;
         optimizer.restore(&path, tensors, &state.updates)?;
-        Self::new(config, objective, source, folder, checkpoints, optimizer, state)
+        let trainer = Self::new(config, objective, source, folder, checkpoints, optimizer, state)?;
+        Ok(Self { other_threads, ..trainer })
     }
 
     fn new(
@@ -164,7 +175,8 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         let log = RunLog::open(folder, state.log_lengths)?;
         let folder = folder.to_path_buf();
         let all_reduce = None;
-        Ok(Self { config, objective, source, folder, checkpoints, optimizer, all_reduce, log, state })
+        let other_threads = None;
+        Ok(Self { config, objective, source, folder, checkpoints, optimizer, all_reduce, log, state, other_threads })
     }
 
     /// Makes this process one of several that train together: each step, `all_reduce` averages the gradients over
@@ -209,6 +221,9 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<Outcome> {
         let source = self.source;
         let begin = (Instant::now(), self.state.step);
+        if let Some((before, now)) = self.other_threads.take() {
+            observe(TrainEvent::ThreadsChanged { before, now });
+        }
         if self.state.step == 0 {
             // Where the weights start from; and a broken validation shows now, not after the first epoch.
             self.validate("start", false, observe)?;
@@ -342,7 +357,12 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
 }
 
 fn whole_config<S: BatchSource>(config: &TrainConfig, settings: Value, source: &S) -> Value {
-    json!({ "trainer": config, "settings": settings, "data": source.describe() })
+    json!({
+        "trainer": config,
+        "settings": settings,
+        "data": source.describe(),
+        THREADS: rayon::current_num_threads(),
+    })
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

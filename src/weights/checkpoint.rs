@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::element::{CHUNK, Element, SUPPORTED, for_dtype};
 use super::entry::{Contents, Entry, ReadError};
@@ -105,10 +104,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read.
+    #[cfg(feature = "train")]
     pub fn sha256(&self) -> Result<String> {
         match &self.store {
             Store::File(_) => crate::files::sha256(&self.path),
-            Store::Memory(bytes) => Ok(crate::files::hex(&Sha256::digest(bytes))),
+            Store::Memory(bytes) => Ok(crate::files::sha256_of(bytes)),
         }
     }
 

@@ -10,10 +10,16 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use crate::error::{Error, Result};
 
+use super::super::benchmark::Benchmark;
+use super::super::grid::SIZE;
+use super::super::media::Media;
 use super::super::overlap::THRESHOLDS;
-use super::super::record::Measure;
-use super::super::{Benchmark, Evaluation, Media, Predictor, Record, SIZE, Sample};
-use super::{escape, svg};
+use super::super::predictor::Predictor;
+use super::super::record::{Measure, Record};
+use super::super::run::Evaluation;
+use super::super::sample::Sample;
+use super::html::escape;
+use super::svg;
 
 /// Samples a section.
 const NUM_SHOWN: usize = 6;

@@ -2,6 +2,7 @@
 
 mod curves;
 mod gallery;
+mod html;
 mod svg;
 
 use std::fmt::Write as _;
@@ -11,8 +12,13 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
+use super::media::Media;
+use super::predictor::Predictor;
+use super::report::{Report, Row};
+use super::run::Evaluation;
+use super::sample::Sample;
 use super::table::two_decimals;
-use super::{Evaluation, Media, Predictor, Report, Row, Sample};
+use html::escape;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -44,8 +50,8 @@ pub fn write_page<P: Predictor>(
         coverage = escape(&report.coverage()),
         warning = warning(report),
         tiles = tiles(report),
-        curves = curves::over_thresholds(report),
-        histogram = curves::histogram(evaluation),
+        curves = curves::over_thresholds(report)?,
+        histogram = curves::histogram(evaluation)?,
         comparison = comparison(report),
         thresholds = thresholds(report),
         extras = extras(report),
@@ -53,22 +59,6 @@ pub fn write_page<P: Predictor>(
         version = env!("CARGO_PKG_VERSION"),
     );
     write_atomically(path, |writer| writer.write_all(page.as_bytes()).map_err(Error::io(path, "write")))
-}
-
-/// Text as HTML text or attribute value.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 /// How the heatmaps fail, if they do: whoever reads the scores should know before.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::SIZE;
+use super::super::grid::SIZE;
 
 /// The region's pixels, as one closed rectangle per run of a row.
 pub(super) fn fill(inside: impl Fn(usize, usize) -> bool) -> String {
