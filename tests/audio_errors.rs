@@ -27,15 +27,15 @@ fn assert_audio<T: std::fmt::Debug>(result: Result<T, Error>, origin: &Path, exp
     }
 }
 
-/// Asserts [`Error::Config`] for the setting `name`, whose message shows the value found.
+/// Asserts [`Error::Config`] or [`Error::Argument`] for `name`, whose message shows the value found.
 #[track_caller]
 fn assert_config<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, finds: &str) {
     match result {
-        Err(Error::Config { what, expected, found }) => {
+        Err(Error::Config { what, expected, found } | Error::Argument { what, expected, found }) => {
             assert_eq!(what, name);
             assert!(!expected.is_empty() && found.contains(finds), "found {found:?} lacks {finds:?}");
         }
-        other => panic!("not a configuration error: {other:?}"),
+        other => panic!("not about a setting or an argument: {other:?}"),
     }
 }
 

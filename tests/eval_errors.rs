@@ -135,11 +135,11 @@ fn silent_pairs_belong_to_the_extended_benchmarks() {
     let folder = tempfile::tempdir().unwrap();
     let annotations = fixture("vggss.json");
     let error = read(Benchmark::VggssExtended, &annotations);
-    assert!(matches!(error, Error::Config { .. }), "{error:?}");
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["silent", "vggss-extended", "none"]);
     let silent = fixture("silent.csv");
     let error = read_samples(Benchmark::Vggss, &annotations, Some(&silent), None).unwrap_err();
-    assert!(matches!(error, Error::Config { .. }), "{error:?}");
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["silent", "silent.csv"]);
 
     for (content, found) in [("clip,sound\na,b\n", "clip,sound"), ("video,audio,label\na,b\n", "record")] {
@@ -224,7 +224,7 @@ fn extended_benchmarks_need_confidences() {
 fn nothing_to_score_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = predict(Benchmark::Vggss, folder.path(), vec![heatmap("stranger")]);
-    assert!(matches!(error, Error::Config { .. }), "{error:?}");
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["samples", "at least one", "none of 17 samples"]);
 }
 
@@ -253,7 +253,7 @@ fn predictors_are_checked_too() {
     assert!(matches!(error, Error::NonFinite { .. }), "{error:?}");
     let threshold = Options { threshold: Some(1.5), split: None };
     let error = run(vec![0.5; PIXELS], &threshold).unwrap_err();
-    assert!(matches!(error, Error::Config { .. }), "{error:?}");
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["threshold", "[0, 1]", "1.5"]);
     assert!(run(vec![0.5; PIXELS], &Options::default()).is_ok());
 }
@@ -261,7 +261,7 @@ fn predictors_are_checked_too() {
 #[test]
 fn unknown_benchmarks_are_refused_by_name() {
     let error = "vgg".parse::<Benchmark>().unwrap_err();
-    assert!(matches!(error, Error::Config { .. }), "{error:?}");
+    assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["benchmark", "avsbench-ms3", "vgg"]);
     for benchmark in Benchmark::ALL {
         assert_eq!(benchmark.name().parse::<Benchmark>().unwrap(), benchmark);

@@ -233,12 +233,12 @@ fn sizes_and_crops_out_of_range() {
     let picture = Picture::from_rgb8(4, 3, vec![0; 36]).unwrap();
     for (width, height) in [(0, 5), (5, 0), (MAX_SIDE + 1, 1), (MAX_SIDE, MAX_SIDE)] {
         let error = picture.resize(width, height).unwrap_err();
-        let Error::Config { what, found, .. } = &error else { panic!("{error:?}") };
+        let Error::Argument { what, found, .. } = &error else { panic!("{error:?}") };
         assert_eq!((what.as_str(), found), ("resize", &format!("{width} × {height} pixels")));
     }
     for (x, y, width, height) in [(0, 0, 5, 3), (2, 0, 3, 1), (0, 3, 1, 1), (0, 0, 0, 1), (usize::MAX, 0, 2, 1)] {
         let error = picture.crop(x, y, width, height).unwrap_err();
-        let Error::Config { what, expected, .. } = &error else { panic!("{error:?}") };
+        let Error::Argument { what, expected, .. } = &error else { panic!("{error:?}") };
         assert_eq!(what, "crop");
         assert!(expected.contains("4 × 3"), "{expected}");
     }

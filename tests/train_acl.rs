@@ -343,7 +343,7 @@ fn held_out_pairs_share_no_sound_with_the_others() {
     assert_ne!(sounds(&split(0.25, 2).unwrap().1), sounds(&validation));
     assert_eq!(split(0.01, 1).unwrap().1.num_pairs(), 6, "at least two sounds");
     for fraction in [0.0, 1.0, -0.5, f64::NAN] {
-        assert!(matches!(split(fraction, 1), Err(Error::Config { what, .. }) if what == "validation fraction"));
+        assert!(matches!(split(fraction, 1), Err(Error::Argument { what, .. }) if what == "validation fraction"));
     }
     assert!(matches!(split(0.95, 1), Err(Error::Format { path: named, .. }) if named == path));
 }

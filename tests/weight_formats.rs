@@ -103,7 +103,7 @@ fn computing_in_half_precision_takes_no_other_format() {
     let name = fixture("mini").display().to_string();
     for format in FORMATS {
         let error = Localizer::builder(&name).dtype(DType::F16).weights(format).load().unwrap_err();
-        assert!(matches!(&error, Error::Config { what, .. } if what == "format of weights"), "{error}");
+        assert!(matches!(&error, Error::Argument { what, .. } if what == "format of weights"), "{error}");
     }
     Localizer::builder(&name).dtype(DType::F16).load().unwrap();
 }

@@ -15,13 +15,13 @@ impl Span {
     /// The whole clip.
     pub(super) const WHOLE: Self = Self { start: 0.0, seconds: f64::INFINITY };
 
-    /// `seconds` seconds from `start` on; [`Error::Config`] when that is no window.
+    /// `seconds` seconds from `start` on; [`Error::Argument`] when that is no window.
     pub(super) fn new(start: f64, seconds: f64) -> Result<Self> {
         if !(start.is_finite() && start >= 0.0) {
-            return Err(Error::config("start", "zero or more seconds", start));
+            return Err(Error::argument("start", "zero or more seconds", start));
         }
         if !(seconds.is_finite() && seconds > 0.0) {
-            return Err(Error::config("seconds", "a positive number of seconds", seconds));
+            return Err(Error::argument("seconds", "a positive number of seconds", seconds));
         }
         Ok(Self { start, seconds })
     }

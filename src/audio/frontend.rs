@@ -95,10 +95,10 @@ impl AudioFrontend {
     /// row is what [`forward`](Self::forward) gives for that sound alone.
     ///
     /// # Errors
-    /// [`Error::Config`] when the batch is empty; [`Error::Candle`] when the device refuses the tensor.
+    /// [`Error::Argument`] when the batch is empty; [`Error::Candle`] when the device refuses the tensor.
     pub fn forward_batch<W: Borrow<Waveform> + Sync>(&self, waveforms: &[W], device: &Device) -> Result<Tensor> {
         if waveforms.is_empty() {
-            return Err(Error::config("batch", "at least one sound", 0));
+            return Err(Error::argument("batch", "at least one sound", 0));
         }
         let rows: Vec<Vec<f32>> =
             waveforms.par_iter().map(|waveform| self.features(waveform.borrow())).collect::<Result<_>>()?;

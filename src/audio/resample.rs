@@ -48,7 +48,7 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>> 
 
 /// No setting that reaches rubato is refused by it; should a newer version do so, this says what was asked of it.
 fn failed(from: u32, to: u32, error: impl ToString) -> Error {
-    Error::config("sample rate", format!("a conversion from {from} to {to} Hz"), error)
+    Error::argument("sample rate", format!("a conversion from {from} to {to} Hz"), error)
 }
 
 /// How one conversion is put to rubato.

@@ -46,7 +46,7 @@ impl Waveform {
     /// too.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`Error::Config`] when `start_seconds` is negative or `seconds` is not positive, or
+    /// As [`open`](Self::open); [`Error::Argument`] when `start_seconds` is negative or `seconds` is not positive, or
     /// either is not finite; [`Error::Audio`] when the clip ends at or before `start_seconds` (it names the clip's
     /// length).
     pub fn open_window(path: impl AsRef<Path>, start_seconds: f64, seconds: f64) -> Result<Self> {
@@ -134,10 +134,10 @@ impl Waveform {
     /// filter of `torchaudio.functional.resample` at its defaults. The sound is taken as silent outside its bounds.
     ///
     /// # Errors
-    /// [`Error::Config`] when `to_hz` is zero or above [`MAX_SAMPLE_RATE`].
+    /// [`Error::Argument`] when `to_hz` is zero or above [`MAX_SAMPLE_RATE`].
     pub fn resample(&self, to_hz: u32) -> Result<Self> {
         if to_hz == 0 || to_hz > MAX_SAMPLE_RATE {
-            return Err(Error::config("sample rate", format!("1 to {MAX_SAMPLE_RATE} Hz"), to_hz));
+            return Err(Error::argument("sample rate", format!("1 to {MAX_SAMPLE_RATE} Hz"), to_hz));
         }
         let samples = resample::resample(&self.samples, self.sample_rate, to_hz)?;
         Ok(Self { samples, sample_rate: to_hz, ..*self })

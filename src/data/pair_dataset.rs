@@ -94,7 +94,7 @@ impl<R: PairReader> Dataset for PairDataset<R> {
     }
 
     fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<PairSample> {
-        let beyond = || Error::config("sample", format!("a number below {}", self.list.num_pairs()), index);
+        let beyond = || Error::argument("sample", format!("a number below {}", self.list.num_pairs()), index);
         let pair = self.list.pairs().get(index).ok_or_else(beyond)?;
         let augmentation = self.augment.then(|| Augmentation::draw(rng, self.reader.image_size()));
         Ok(PairSample {

@@ -193,10 +193,10 @@ impl PairList {
     /// the list.
     ///
     /// # Errors
-    /// [`Error::Config`] when `fraction` is not within 0 < fraction < 1; [`Error::Format`] when nothing would be left.
+    /// [`Error::Argument`] when `fraction` is not within 0 < fraction < 1; [`Error::Format`] when nothing would be left.
     pub fn hold_out(self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
         if !(fraction > 0.0 && fraction < 1.0) {
-            return Err(Error::config("validation fraction", "a number between 0 and 1", fraction));
+            return Err(Error::argument("validation fraction", "a number between 0 and 1", fraction));
         }
         let mut sounds: Vec<&Path> = self.pairs.iter().map(|pair| pair.audio.as_path()).collect();
         sounds.sort();
@@ -212,7 +212,7 @@ impl PairList {
     /// that fail in `bad`, and returns the list without them.
     ///
     /// # Errors
-    /// - [`Error::Config`] when more pairs failed than `bad` tolerates.
+    /// - [`Error::TooManyBadPairs`] when more pairs failed than `bad` tolerates.
     /// - [`Error::Format`] when no pair is left.
     /// - [`Error::Io`] when `bad` cannot be written.
     pub fn check(self, probe: impl Fn(&Pair) -> Result<()> + Sync + Send, bad: &BadPairs) -> Result<Self> {

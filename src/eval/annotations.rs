@@ -19,7 +19,7 @@ use super::vggss::read_vggss;
 /// the annotated samples to keep.
 ///
 /// # Errors
-/// [`Error::Config`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that cannot
+/// [`Error::Argument`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that cannot
 /// be read as what they should be; [`Error::Format`] for a split that names an id without annotation.
 pub fn read_samples(
     benchmark: Benchmark,
@@ -39,9 +39,9 @@ pub fn read_samples(
     match (benchmark.is_extended(), silent) {
         (true, Some(silent)) => samples.extend(read_silent(silent)?),
         (false, None) => {}
-        (true, None) => return Err(Error::config("silent", format!("a CSV of silent pairs for {benchmark}"), "none")),
+        (true, None) => return Err(Error::argument("silent", format!("a CSV of silent pairs for {benchmark}"), "none")),
         (false, Some(silent)) => {
-            return Err(Error::config("silent", format!("nothing: {benchmark} has no silent pairs"), silent.display()));
+            return Err(Error::argument("silent", format!("nothing: {benchmark} has no silent pairs"), silent.display()));
         }
     }
     Ok(samples)

@@ -121,11 +121,11 @@ impl FromStr for Benchmark {
     /// Reads the [`name`](Self::name).
     ///
     /// # Errors
-    /// [`Error::Config`] for any other word.
+    /// [`Error::Argument`] for any other word.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|benchmark| benchmark.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::config("benchmark", format!("one of {names}"), name)
+            Error::argument("benchmark", format!("one of {names}"), name)
         })
     }
 }

@@ -34,8 +34,8 @@ pub struct Evaluation {
 /// files for are counted and listed in the report.
 ///
 /// # Errors
-/// [`Error::Config`] for a threshold outside [0, 1], and when not a single sample could be scored; [`Error::Shape`] and
-/// [`Error::NonFinite`] for a heatmap of another size or with NaN or infinity; [`Error::Config`] when an Extended
+/// [`Error::Argument`] for a threshold outside [0, 1], and when not a single sample could be scored; [`Error::Shape`] and
+/// [`Error::NonFinite`] for a heatmap of another size or with NaN or infinity; [`Error::Argument`] when an Extended
 /// benchmark lacks a confidence; [`Error::Image`] for masks; whatever the predictor returns.
 pub fn evaluate<P: Predictor>(
     benchmark: Benchmark,
@@ -45,7 +45,7 @@ pub fn evaluate<P: Predictor>(
     progress: impl Fn(usize),
 ) -> Result<Evaluation> {
     if let Some(threshold) = options.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
-        return Err(Error::config("threshold", "a number in [0, 1]", threshold));
+        return Err(Error::argument("threshold", "a number in [0, 1]", threshold));
     }
     let mut num_sources = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.sounding) {
@@ -78,7 +78,7 @@ pub fn evaluate<P: Predictor>(
         loaded = ahead;
         let predictions = predictions?;
         if predictions.len() != places.len() {
-            return Err(Error::config("predictions", format!("{} of a batch", places.len()), predictions.len()));
+            return Err(Error::argument("predictions", format!("{} of a batch", places.len()), predictions.len()));
         }
         let score = |(&i, prediction): (&usize, Prediction)| {
             let sample = &samples[i];
@@ -99,7 +99,7 @@ pub fn evaluate<P: Predictor>(
     }
     if done.is_empty() {
         let found = format!("none of {} samples could be scored: they have no heatmap or no files", samples.len());
-        return Err(Error::config("samples", "at least one annotated sample with a heatmap or with its files", found));
+        return Err(Error::argument("samples", "at least one annotated sample with a heatmap or with its files", found));
     }
     done.sort_by_key(|scored| scored.record.place);
     missing.sort_unstable();
@@ -141,7 +141,7 @@ fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Res
     }
     match prediction.confidence {
         None if benchmark.is_extended() => {
-            Err(Error::config(format!("confidence of `{}`", sample.id), format!("a number for {benchmark}"), "none"))
+            Err(Error::argument(format!("confidence of `{}`", sample.id), format!("a number for {benchmark}"), "none"))
         }
         Some(confidence) if !confidence.is_finite() => {
             Err(Error::NonFinite { what: format!("`confidence.{}`", sample.id), details: confidence.to_string() })

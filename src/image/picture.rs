@@ -62,13 +62,13 @@ impl Picture {
     /// The rectangle whose top left corner is (`x`, `y`).
     ///
     /// # Errors
-    /// [`Error::Config`] when the rectangle is empty or leaves the picture.
+    /// [`Error::Argument`] when the rectangle is empty or leaves the picture.
     pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
         let inside = |start: usize, length: usize, side: usize| {
             length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
         };
         if !inside(x, width, self.width) || !inside(y, height, self.height) {
-            return Err(Error::config(
+            return Err(Error::argument(
                 "crop",
                 format!("a rectangle within {} × {} pixels", self.width, self.height),
                 format!("{width} × {height} pixels at ({x}, {y})"),

@@ -24,11 +24,11 @@ impl Picture {
     /// into a square.
     ///
     /// # Errors
-    /// [`Error::Config`] for a side of 0 or beyond [`MAX_SIDE`](super::MAX_SIDE), or more than
+    /// [`Error::Argument`] for a side of 0 or beyond [`MAX_SIDE`](super::MAX_SIDE), or more than
     /// [`MAX_PIXELS`](super::MAX_PIXELS).
     pub fn resize(&self, width: usize, height: usize) -> Result<Self> {
         if !fits_limits(width, height) {
-            return Err(Error::config("resize", SIZE_LIMITS, format!("{width} × {height} pixels")));
+            return Err(Error::argument("resize", SIZE_LIMITS, format!("{width} × {height} pixels")));
         }
         // In this order the picture in between is never larger than both others.
         Ok(if width > self.width && height < self.height {

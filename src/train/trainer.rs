@@ -215,7 +215,8 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     /// # Errors
     /// - [`Error::NonFinite`] when the loss or a gradient is no number: with the step and the samples concerned. The
     ///   weights are those before that step, and the last checkpoint is untouched.
-    /// - [`Error::Config`] when too many samples are unreadable, a whole epoch had no usable batch, or the validation
+    /// - [`Error::TooManyBadPairs`] when too many samples are unreadable, [`Error::Argument`] when a whole epoch had no
+    ///   usable batch, [`Error::Config`] when the validation
     ///   does not report the metric that the best epoch is chosen by.
     /// - [`Error::Io`] when the disk is full; whatever the objective and the source return.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<Outcome> {
@@ -248,7 +249,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
             }
             if self.state.batch == 0 {
                 let found = format!("none in epoch {}", self.state.epoch);
-                return Err(Error::config("data", "batches that can be read", found));
+                return Err(Error::argument("data", "batches that can be read", found));
             }
             self.validate(&format!("epoch-{}", self.state.epoch), true, observe)?;
             self.state.epoch += 1;

@@ -64,7 +64,7 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
 /// decreasing width of number, then by name, so that every one of them is aligned. One tensor at a time is copied.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written; [`Error::Config`] for a type of numbers that no safetensors file
+/// [`Error::Io`] when the file cannot be written; [`Error::Argument`] for a type of numbers that no safetensors file
 /// holds, or a tensor with the name that the format reserves for metadata; [`Error::Candle`] when a tensor cannot be
 /// read from its device.
 pub fn save_safetensors(
@@ -84,9 +84,9 @@ pub(crate) fn write(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     if tensors.contains_key(METADATA) {
-        return Err(Error::config("name of a tensor", format!("any but `{METADATA}`"), METADATA));
+        return Err(Error::argument("name of a tensor", format!("any but `{METADATA}`"), METADATA));
     }
-    let unsupported = |name: &str, dtype: DType| Error::config(format!("type of `{name}`"), SUPPORTED, dtype.as_str());
+    let unsupported = |name: &str, dtype: DType| Error::argument(format!("type of `{name}`"), SUPPORTED, dtype.as_str());
     let mut ordered: Vec<(&String, &Tensor)> = tensors.iter().collect();
     ordered.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().size_in_bytes()));
 
