@@ -216,8 +216,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     /// - [`Error::NonFinite`] when the loss or a gradient is no number: with the step and the samples concerned. The
     ///   weights are those before that step, and the last checkpoint is untouched.
     /// - [`Error::TooManyBadPairs`] when too many samples are unreadable, [`Error::Argument`] when a whole epoch had no
-    ///   usable batch, [`Error::Config`] when the validation
-    ///   does not report the metric that the best epoch is chosen by.
+    ///   usable batch, [`Error::Config`] when the validation does not report the metric that the best epoch is chosen by.
     /// - [`Error::Io`] when the disk is full; whatever the objective and the source return.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<Outcome> {
         let source = self.source;
