@@ -18,8 +18,8 @@ impl ModelFiles {
     /// use soundsight::weights::{Download, Hub, ModelFiles};
     ///
     /// # fn main() -> soundsight::Result<()> {
-    /// let files = ModelFiles::resolve("tests/fixtures/mini", &Hub::from_env(), Download::Never)?;
-    /// assert_eq!(files.source, ModelSource::Directory("tests/fixtures/mini".into()));
+    /// let files = ModelFiles::resolve("tests/fixtures/alt", &Hub::from_env(), Download::Never)?;
+    /// assert_eq!(files.source, ModelSource::Directory("tests/fixtures/alt".into()));
     /// # Ok(())
     /// # }
     /// ```
