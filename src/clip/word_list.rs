@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_named_with_known_ones() {
         match list().encode("a photo of beans").unwrap_err() {
-            Error::Config { what, expected, found } => {
+            Error::Argument { what, expected, found } => {
                 assert_eq!((what.as_str(), found.as_str()), ("text", "\"beans\""));
                 assert!(expected.contains("bear") && !expected.contains('<'), "{expected}");
             }

@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn heads_that_do_not_divide_the_width_are_an_error() {
-        assert!(matches!(Attention::new(10, 3, false), Err(Error::Config { .. })));
-        assert!(matches!(Attention::new(10, 0, false), Err(Error::Config { .. })));
+        assert!(matches!(Attention::new(10, 3, false), Err(Error::Argument { .. })));
+        assert!(matches!(Attention::new(10, 0, false), Err(Error::Argument { .. })));
     }
 }
