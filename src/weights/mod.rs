@@ -31,4 +31,5 @@ pub use entry::Entry;
 pub use hub::{Download, Hub, Progress};
 pub use model_files::{KNOWN_MODELS, ModelFiles, TokenizerFiles};
 pub use safetensors::save_safetensors;
+#[cfg(feature = "train")]
 pub(crate) use safetensors::write as write_safetensors;
