@@ -49,6 +49,7 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>
 ///
 /// # Errors
 /// [`Error::Io`] when the folder cannot be read or a file not be removed.
+#[cfg(feature = "train")]
 pub fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
         let entry = entry.map_err(Error::io(folder, "read"))?;

@@ -16,6 +16,7 @@ mod layer_norm;
 mod linear;
 mod matrix;
 mod position_conv;
+#[cfg(feature = "train")]
 mod recompute;
 mod residual;
 mod resize;
@@ -33,6 +34,7 @@ pub use format::WeightFormat;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub(crate) use position_conv::PositionConv;
+#[cfg(feature = "train")]
 pub(crate) use recompute::recompute;
 pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};

@@ -59,6 +59,7 @@ impl Checkpoint {
 
     /// Opens the safetensors file `path`, whose tensors keep the names that they have there: a file in a layout of this
     /// crate's own, not a published one.
+    #[cfg(any(feature = "eval", feature = "train"))]
     pub(crate) fn open_safetensors(path: &Path) -> Result<Self> {
         let store = Store::open(path)?;
         let read = || safetensors::read(&store, store.len()?);

@@ -34,5 +34,6 @@ pub use entry::Entry;
 pub use hub::{Download, Hub, Progress};
 pub use model_files::{ModelFiles, TokenizerFiles};
 pub use safetensors::save_safetensors;
+#[cfg(feature = "train")]
 pub(crate) use safetensors::write as write_safetensors;
 pub use source::ModelSource;
