@@ -47,7 +47,7 @@ PYTHON
 
 cd "$unpacked"
 quick=(--release --locked --config profile.release.package.soundsight.opt-level=1)
-cargo test "${quick[@]}"
+cargo test "${quick[@]}" --no-fail-fast
 cargo run "${quick[@]}" --example localize -- \
   "$repository/examples/media/elephant.wav" "$repository/examples/media/savanna.jpg"
 for name in overlay heatmap mask; do
