@@ -17,7 +17,7 @@ export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 
 debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 # The crate's own code as in a release, for that is what is tested; the rest only as fast as it must be.
-build=(--release --no-default-features --features embedded
+build=(--release --no-default-features --features embedded,train
   --config 'profile.release.package."*".opt-level=1' --config 'profile.release.package.candle-core.opt-level=2')
 cross_cargo "$target" test "${build[@]}" --lib -- nn:: "$@"
 cross_cargo "$target" test "${build[@]}" --test parity --test parity_training -- "$@"
