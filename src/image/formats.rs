@@ -45,6 +45,7 @@ pub(super) fn missing_feature(format: ImageFormat) -> Option<&'static str> {
 }
 
 /// Whether files whose names end with `extension` are usually pictures, whatever this build can read of them.
+#[cfg(feature = "train")]
 pub(crate) fn is_picture_extension(extension: &str) -> bool {
     ImageFormat::from_extension(extension).is_some()
 }

@@ -26,6 +26,7 @@ mod plausible;
 mod resize;
 
 pub(crate) use encode::write_png;
+#[cfg(feature = "train")]
 pub(crate) use formats::is_picture_extension;
 pub use limits::{MAX_DECODED_BYTES, MAX_PIXELS, MAX_SIDE};
 pub(crate) use limits::{SIZE_LIMITS, fits_limits};
