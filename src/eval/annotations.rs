@@ -39,9 +39,15 @@ pub fn read_samples(
     match (benchmark.is_extended(), silent) {
         (true, Some(silent)) => samples.extend(read_silent(silent)?),
         (false, None) => {}
-        (true, None) => return Err(Error::argument("silent", format!("a CSV of silent pairs for {benchmark}"), "none")),
+        (true, None) => {
+            return Err(Error::argument("silent", format!("a CSV of silent pairs for {benchmark}"), "none"));
+        }
         (false, Some(silent)) => {
-            return Err(Error::argument("silent", format!("nothing: {benchmark} has no silent pairs"), silent.display()));
+            return Err(Error::argument(
+                "silent",
+                format!("nothing: {benchmark} has no silent pairs"),
+                silent.display(),
+            ));
         }
     }
     Ok(samples)

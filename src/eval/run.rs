@@ -99,7 +99,11 @@ pub fn evaluate<P: Predictor>(
     }
     if done.is_empty() {
         let found = format!("none of {} samples could be scored: they have no heatmap or no files", samples.len());
-        return Err(Error::argument("samples", "at least one annotated sample with a heatmap or with its files", found));
+        return Err(Error::argument(
+            "samples",
+            "at least one annotated sample with a heatmap or with its files",
+            found,
+        ));
     }
     done.sort_by_key(|scored| scored.record.place);
     missing.sort_unstable();

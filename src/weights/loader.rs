@@ -63,7 +63,11 @@ impl Checkpoint {
         let packs = device.is_cpu() && dtype == DType::F32;
         if !packs && matches!(format, WeightFormat::F16 | WeightFormat::Bf16 | WeightFormat::Q8_0) {
             let found = format!("{format:?} for computing in {} on {:?}", dtype.as_str(), device.location());
-            return Err(Error::argument("format of weights", "AsStored or F32, or to compute in f32 on the CPU", found));
+            return Err(Error::argument(
+                "format of weights",
+                "AsStored or F32, or to compute in f32 on the CPU",
+                found,
+            ));
         }
         let audit = Mutex::default();
         let format = if packs { format } else { WeightFormat::F32 };

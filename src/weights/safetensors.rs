@@ -86,7 +86,8 @@ pub(crate) fn write(
     if tensors.contains_key(METADATA) {
         return Err(Error::argument("name of a tensor", format!("any but `{METADATA}`"), METADATA));
     }
-    let unsupported = |name: &str, dtype: DType| Error::argument(format!("type of `{name}`"), SUPPORTED, dtype.as_str());
+    let unsupported =
+        |name: &str, dtype: DType| Error::argument(format!("type of `{name}`"), SUPPORTED, dtype.as_str());
     let mut ordered: Vec<(&String, &Tensor)> = tensors.iter().collect();
     ordered.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().size_in_bytes()));
 
