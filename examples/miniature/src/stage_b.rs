@@ -17,10 +17,11 @@ use soundsight::weights::ModelFiles;
 
 use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
 use crate::model::{Weights, read_tensors, write_json, write_model};
+use crate::program::progress::progress_bar;
 use crate::sounds::features;
 use crate::stages::{Recipe, Run, is_finished, read_minutes};
 use crate::world::Split;
-use crate::{common, masker_start, report};
+use crate::{masker_start, report};
 
 /// What stage b starts from: the frozen parts and what they hear.
 pub struct Foundation {
@@ -126,8 +127,7 @@ impl Run {
         let ear = self.ear()?;
         let heard: Vec<usize> =
             (0..self.world.classes.len()).filter(|class| !self.world.classes[*class].unheard).collect();
-        let bar =
-            common::progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
+        let bar = progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
         let sounding = heard.into_iter().map(|class| {
             let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, class as u64);
             let fbanks = (0..self.variations).map(|_| ear.fbank(class, Split::Train, &mut rng));

@@ -1,64 +1,58 @@
-//! Trains ACL on pairs of sounds and pictures.
-//!
-//! `cargo run --release --example train -- --data DIR --split train.csv --out RUN`; everything else: `docs/training.md`.
+//! `soundsight train`: trains ACL on pairs of sounds and pictures (`docs/training.md`).
 #![allow(clippy::print_stdout)] // a program talks
 
-mod common;
-#[path = "common/memory.rs"]
-mod memory;
-#[path = "common/training.rs"]
-mod training;
+mod options;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::Args;
 use soundsight::data::{BadPairs, EpochSampler, FeatureCache, Loader, MediaReader, PairDataset, PairList, Shard};
 use soundsight::train::step::Activations;
 use soundsight::train::{AclObjective, Checkpoints, Outcome, Trainable, Trainer, audio_features_identity};
 use soundsight::weights::WeightFormat;
 
-/// Trains ACL's AudioTokenizer and masker on pairs of sounds and pictures. The defaults are the published recipe.
-#[derive(Parser)]
-#[command(version)]
-struct Options {
+use crate::model::ModelOptions;
+use crate::program::interrupt::stop_on_ctrl_c;
+use crate::program::memory::keep_freed_memory;
+use crate::program::progress::{TrainingProgress, progress_bar};
+use options::{DataOptions, RecipeOptions};
+
+/// Train the AudioTokenizer and the masker on pairs of sounds and pictures.
+///
+/// The defaults are the published recipe. The first Ctrl-C finishes the current step, writes a checkpoint and stops; the
+/// second ends the program at once. --resume continues either way.
+#[derive(Args)]
+pub struct Options {
     #[command(flatten)]
-    model: common::ModelOptions,
+    model: ModelOptions,
     #[command(flatten)]
-    data: training::DataOptions,
+    data: DataOptions,
     #[command(flatten)]
-    recipe: training::RecipeOptions,
-    /// Folder of the run; made if missing.
+    recipe: RecipeOptions,
+    /// Folder of the run; created if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Goes on with the run in --out where it stopped.
+    /// Continue the run in --out where it stopped.
     #[arg(long)]
     resume: bool,
-    /// Keeps the frozen encoder's audio features here, 2.3 MB a sound.
+    /// Folder to cache the frozen encoder's audio features in, 2.3 MB a sound.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Forgets the vision tower's activations and computes them again: less memory for more time.
+    /// Recompute the vision tower's activations instead of storing them: less memory, more time.
     #[arg(long)]
     recompute: bool,
-    /// Starts from fresh weights in place of the model's.
+    /// Start from fresh weights instead of the model's.
     #[arg(long)]
     from_scratch: bool,
 }
 
-/// Set by Ctrl-C: the step under way is finished and a checkpoint written.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-fn main() -> ExitCode {
-    common::run(train)
-}
-
-fn train(options: Options) -> Result<()> {
-    memory::keep_freed_memory();
+/// Runs the subcommand.
+pub fn train(options: Options) -> Result<()> {
+    keep_freed_memory();
     let Options { data, recipe, out, .. } = &options;
-    // Whatever can be refused is refused before anything is written or takes time.
+    // Refuse what can be refused before anything is written or takes time.
     let (config, losses) = (recipe.trainer_config(data.validates())?, recipe.losses()?);
     let begun = Checkpoints::new(&out.join("checkpoints"), recipe.keep).any();
     ensure!(options.resume || !begun, "{}: holds a run already: go on with --resume, or choose another", out.display());
@@ -68,12 +62,12 @@ fn train(options: Options) -> Result<()> {
         .with_context(|| format!("{}, --batch", data.list().display()))?;
 
     let (files, device, dtype) = (options.model.find()?, options.model.device()?, options.model.dtype());
-    let localizer = options.model.load(&files)?;
+    let localizer = options.model.load_files(&files)?;
     let model = localizer.acl().config();
     let cache = match &options.cache {
         Some(folder) => {
             let (identity, weights) = (audio_features_identity(&files, model, dtype)?, options.model.weights.format());
-            Some(FeatureCache::open(folder, &format!("{identity}{}", kept(weights)))?)
+            Some(FeatureCache::open(folder, &format!("{identity}{}", in_format(weights)))?)
         }
         None => None,
     };
@@ -91,9 +85,9 @@ fn train(options: Options) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let reader = || MediaReader::new(&model.acl, cache.clone());
     if !options.resume {
-        // Before the first step, since it may take days until an epoch has come across all that cannot be read. The
-        // lists stay as they are: whatever is unreadable is left out of its batch.
-        let bar = common::progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
+        // Before the first step, because an epoch may take days to come across every unreadable pair. The lists stay as
+        // they are: an unreadable pair is left out of its batch.
+        let bar = progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
         for list in [Some(&training), validation.as_ref()].into_iter().flatten() {
             let reader = reader()?;
             let probe = |pair: &_| reader.probe(pair).inspect(|()| bar.inc(1));
@@ -125,14 +119,9 @@ fn train(options: Options) -> Result<()> {
             .with_context(|| format!("{}: cannot go on with this run and the model {}", out.display(), files.name))?,
         false => Trainer::start(config, settings, &objective, &source, out)?,
     };
-    // The second Ctrl-C ends the program at once; the last checkpoint stays.
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
-    let progress = training::Progress::new(trainer.state().step, trainer.total_steps());
-    let outcome = trainer.run(&STOP, &mut |event| progress.show(&event));
+    let stop = stop_on_ctrl_c()?;
+    let progress = TrainingProgress::new(trainer.state().step, trainer.total_steps());
+    let outcome = trainer.run(stop, &mut |event| progress.show(&event));
     progress.finish();
     match outcome? {
         Outcome::Finished => println!("finished after {} steps", trainer.state().step),
@@ -149,8 +138,8 @@ fn train(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// What frozen weights in fewer bits than the files' own add to the identity of features made with them.
-fn kept(weights: WeightFormat) -> String {
+/// What --weights adds to the identity of the features that are computed with those weights.
+fn in_format(weights: WeightFormat) -> String {
     match weights {
         WeightFormat::AsStored => String::new(),
         other => format!(" with weights kept as {other:?}"),

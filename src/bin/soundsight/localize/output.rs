@@ -1,4 +1,4 @@
-//! What `localize` writes and prints of one answer.
+//! What `localize` writes and prints for one answer.
 
 use std::path::PathBuf;
 
@@ -8,26 +8,24 @@ use serde_json::{Value, json};
 use soundsight::viz::{Findings, OverlayOptions, overlay};
 use soundsight::{Heatmap, Picture};
 
-use crate::common;
-
-/// Boxes that the summary lists: the ones with the highest scores.
+/// How many boxes the summary lists: those with the highest scores.
 const NUM_BOXES: usize = 5;
 
-/// Where the answers go.
+/// Where and in which form answers are written.
 #[derive(Args)]
 pub struct OutputOptions {
-    /// Folder for the pictures; made if missing.
+    /// Folder to write the pictures to; created if missing.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Score from which on a pixel belongs to the mask, in 0..1.
+    /// Lowest score of a pixel inside the mask, from 0 to 1.
     #[arg(long, value_name = "T", default_value_t = 0.5)]
     pub threshold: f32,
-    /// Prints one JSON object, with --pairs one in each line, in place of the summary.
+    /// Print a JSON object instead of the summary; with --pairs, one object a line.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What was found in a picture, with the files that show it.
+/// What was found in a picture, and the files that show it.
 pub struct Answer {
     confidence: f32,
     threshold: f32,
@@ -51,7 +49,7 @@ impl Answer {
         Ok(Self { confidence: heatmap.confidence, threshold: *threshold, findings, files })
     }
 
-    /// `question` (a JSON object) with the answer's fields beside its own.
+    /// The JSON object `question` with the fields of the answer added.
     pub fn json(&self, mut question: Value) -> Value {
         let answer = json!({
             "confidence": self.confidence,
@@ -83,7 +81,7 @@ impl Answer {
         }
         text += &format!("how much    {:.1} % of the picture\n", self.findings.area * 100.0);
         text += &format!("how sure    {:.2} (cosine of sound and what the mask covers, -1 to 1)\n", self.confidence);
-        text + &format!("written     {}", common::one_line(&self.files))
+        text + &format!("written     {}", one_line(&self.files))
     }
 
     /// The answer in one line.
@@ -99,4 +97,11 @@ impl Answer {
             self.files["overlay"].as_str().unwrap_or_default()
         )
     }
+}
+
+/// A JSON object as "key value, key value".
+pub fn one_line(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let fields = object.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    fields.map(|(key, value)| format!("{key} {}", text(value))).collect::<Vec<_>>().join(", ")
 }

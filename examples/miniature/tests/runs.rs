@@ -1,16 +1,18 @@
 //! The program `miniature` as a user runs it, on some of the real stamps: what it refuses, that it learns, that it
 //! repeats itself bit for bit.
-#![cfg(all(feature = "embedded", feature = "eval", feature = "text", feature = "train"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-mod common;
+#[allow(dead_code)] // each test program uses its part
+#[path = "../../../tests/common/program.rs"]
+mod program;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::program::{example, failed, names_in, refused, stdout};
+use program::{command, failed, names_in, refused, stdout};
 use serde_json::Value;
+use soundsight::{Localizer, Picture};
 use tempfile::TempDir;
 
 const STAMPS: &str = "/usr/share/tuxpaint/stamps";
@@ -23,9 +25,6 @@ struct Set(TempDir);
 impl Set {
     /// `None`, with a line that says so, where the stamps are not installed.
     fn new() -> Option<Self> {
-        if cfg!(not(feature = "audio-formats")) {
-            return None; // most of their sounds are Ogg files
-        }
         if !Path::new(STAMPS).is_dir() {
             eprintln!("skipped: no stamps in {STAMPS} (Debian's package tuxpaint-stamps-default)");
             return None;
@@ -58,7 +57,7 @@ impl Set {
     }
 
     fn miniature(&self, run: &str, more: &[&str]) -> Command {
-        let mut command = example("miniature");
+        let mut command = command(env!("CARGO_BIN_EXE_miniature"));
         // The matrix library's own threads wait for each other busily.
         command.env("CANDLE_NUM_THREADS", "1");
         command.arg("--stamps").arg(self.path("stamps")).arg("--out").arg(self.path(run));
@@ -91,7 +90,7 @@ fn stamps_that_nothing_can_be_made_of_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (run, stamps) = (folder.path().join("run"), folder.path().join("stamps"));
     let miniature = || {
-        let mut command = example("miniature");
+        let mut command = command(env!("CARGO_BIN_EXE_miniature"));
         command.arg("--stamps").arg(&stamps).arg("--out").arg(&run);
         command
     };
@@ -118,7 +117,7 @@ fn stamps_that_nothing_can_be_made_of_are_refused_before_anything_is_written() {
 fn a_document_needs_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (run, docs) = (folder.path().join("run"), folder.path().join("docs"));
-    let mut command = example("miniature");
+    let mut command = command(env!("CARGO_BIN_EXE_miniature"));
     command.arg("--plot").arg("--out").arg(&run).arg("--docs").arg(&docs);
     refused(&mut command, &["run: expected a run", "found none"]);
 }
@@ -196,14 +195,12 @@ fn names_and_nothing_else(set: &Set) {
     let report = set.json("whole/report.json");
     assert_eq!(report["classes"], config["classes"]);
     assert!(classes.len() > 4, "{classes:?}");
-    let localize = |text: &str| {
-        let mut command = example("localize");
-        command.arg("--model").arg(set.path("whole/model")).arg("--out").arg(set.path("out"));
-        command.args(["--text", text]).arg(common::fixture("mini/frame.png"));
-        command
-    };
-    stdout(&mut localize(&format!("a photo of a {}", classes[0])));
-    failed(&mut localize("a photo of a unicorn"), &["unicorn", classes[0]]);
+    let localizer = Localizer::load(set.path("whole/model").to_str().unwrap()).unwrap();
+    let picture = Picture::from_rgb8(64, 48, vec![128; 64 * 48 * 3]).unwrap();
+    let text = localizer.embed_text(&format!("a photo of a {}", classes[0])).unwrap();
+    localizer.localize(&text, &localizer.encode_image(&picture).unwrap()).unwrap();
+    let refused = localizer.embed_text("a photo of a unicorn").unwrap_err().to_string();
+    assert!(refused.contains("unicorn") && refused.contains(classes[0]), "{refused}");
 }
 
 /// The document's parts are written from a finished run, each time the same, and leave the rest of it alone.

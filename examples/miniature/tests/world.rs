@@ -1,8 +1,7 @@
-//! The world of `examples/miniature`: what it promises about splits, masks and sounds, on stamps made here.
-#![cfg(all(feature = "eval", feature = "train"))]
+//! The world of the scenes: what it promises about splits, masks and sounds, on stamps made here.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../examples/miniature/world/mod.rs"]
+#[path = "../src/world/mod.rs"]
 #[allow(dead_code, unused_imports)] // each program uses its part
 mod world;
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -21,10 +21,10 @@ use crate::hearing::HearingObjective;
 use crate::measure::Scoreboard;
 use crate::model::{Vocabulary, write_json};
 use crate::naming::NamingObjective;
+use crate::program::progress::TrainingProgress;
 use crate::report::held_out_sounds;
 use crate::scenes::Scenes;
 use crate::sounds::{Ear, NamedSounds};
-use crate::training;
 use crate::world::World;
 
 /// Held-out scenes, at most, and sound variations that validations measure.
@@ -33,19 +33,6 @@ const VALIDATION_VARIATIONS: usize = 3;
 
 /// In a stage's folder, how long it has trained.
 const MINUTES: &str = "minutes.json";
-
-/// Set by Ctrl-C: the step under way is finished and a checkpoint written.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// The first Ctrl-C stops after the step under way, the second ends the program at once; the last checkpoint stays.
-pub fn stop_on_ctrl_c() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
-    Ok(())
-}
 
 /// How long and how fast a stage learns.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +59,8 @@ pub struct Run {
     pub scenes: usize,
     /// Steps between checkpoints.
     pub save_every: usize,
+    /// Set by Ctrl-C: stop after the current step.
+    pub stop: &'static AtomicBool,
 }
 
 impl Run {
@@ -171,9 +160,9 @@ impl Run {
             true => Trainer::resume(config, settings, objective, source, folder)?,
             false => Trainer::start(config, settings, objective, source, folder)?,
         };
-        let progress = training::Progress::new(trainer.state().step, trainer.total_steps());
+        let progress = TrainingProgress::new(trainer.state().step, trainer.total_steps());
         let started = Instant::now();
-        let outcome = trainer.run(&STOP, &mut |event| progress.show(&event));
+        let outcome = trainer.run(self.stop, &mut |event| progress.show(&event));
         progress.finish();
         let minutes = read_minutes(folder) + started.elapsed().as_secs_f64() / 60.0;
         write_json(&folder.join(MINUTES), &json!(minutes))?;

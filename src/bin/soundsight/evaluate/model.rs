@@ -1,4 +1,4 @@
-//! A model with a benchmark's folder of pictures and sounds, as something that predicts.
+//! A model that predicts the heatmaps of a benchmark from its pictures and sounds.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use soundsight::eval::{Benchmark, Media, Negative, Prediction, Predictor, SIZE, Sample, locate_media, read_sound};
 use soundsight::{Embedding, Localizer, Picture, Result, Waveform};
 
-/// Encodes each picture once, and asks it with its sound, with silence, with noise and with a sound from elsewhere.
+/// Encodes each picture once, and localizes in it its own sound, silence, noise, and the sound of another sample.
 pub struct Model {
     localizer: Localizer,
     benchmark: Benchmark,

@@ -1,71 +1,49 @@
-//! What the example programs share: choosing and loading a model, timing stages.
-#![allow(dead_code)] // each program uses its part
+//! The options that choose a model, and how it is loaded.
 #![allow(clippy::print_stderr)] // a program talks
-
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use candle_core::{DType, Device};
-use clap::{Args, Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use soundsight::localizer::select_device;
 use soundsight::weights::{Download, Hub, ModelFiles, WeightFormat};
 use soundsight::{Localizer, ModelSource};
 
-/// A program's frame: reads the command line and runs `work`; exit status 0, or 1 with one message on standard error.
-pub fn run<O: Parser>(work: impl FnOnce(O) -> Result<()>) -> ExitCode {
-    let result = match O::try_parse() {
-        Ok(options) => work(options),
-        Err(error) => {
-            // --help and --version come this way too; if the terminal is gone there is nobody left to tell.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
+use crate::program::progress::progress_bar;
 
 /// Which model, and where it runs.
 #[derive(Args)]
 pub struct ModelOptions {
-    /// A model directory; acl-vit16: the published weights, downloaded where they are not in the Hub's cache; embedded: the
-    /// small model in this program; or auto: acl-vit16 if it is in the cache, else embedded, without any download.
+    /// Model: a directory, acl-vit16, embedded, or auto.
+    ///
+    /// acl-vit16 is the published model, downloaded once (1 GB) unless it is in the Hub's cache; embedded is the small model
+    /// inside this program; auto takes acl-vit16 if it is in the cache and embedded otherwise, and never downloads.
     #[arg(long, value_name = "DIR|NAME", default_value = "auto")]
     pub model: ModelSource,
-    /// Where to compute.
+    /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Precision to compute in.
+    /// Number type to compute in.
     #[arg(long, value_enum, default_value_t = DTypeChoice::F32)]
     pub dtype: DTypeChoice,
-    /// How matrices are kept in memory, where they are computed with in f32 on the CPU.
+    /// Format of the weight matrices in memory, for computing in f32 on the CPU.
     #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
     pub weights: WeightsChoice,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum WeightsChoice {
-    /// As the files have them.
+    /// The format of the model's files.
     AsStored,
     F32,
     F16,
     Bf16,
-    /// 8 bits, 32 neighbours with one factor.
+    /// 8 bits a number, with one scale for every 32 of them.
     Q8,
 }
 
 impl WeightsChoice {
-    /// The library's word for it.
+    /// The library's name for it.
     pub fn format(self) -> WeightFormat {
         match self {
             Self::AsStored => WeightFormat::AsStored,
@@ -79,7 +57,7 @@ impl WeightsChoice {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum DeviceChoice {
-    /// The best device of this machine that this build knows.
+    /// A GPU if this build supports it and the machine has one, else the CPU.
     Auto,
     Cpu,
     Cuda,
@@ -94,7 +72,7 @@ pub enum DTypeChoice {
 }
 
 impl ModelOptions {
-    /// Where to compute.
+    /// The device to compute on.
     pub fn device(&self) -> Result<Device> {
         Ok(match self.device {
             DeviceChoice::Auto => select_device("auto"),
@@ -104,7 +82,7 @@ impl ModelOptions {
         }?)
     }
 
-    /// Precision to compute in.
+    /// The number type to compute in.
     pub fn dtype(&self) -> DType {
         match self.dtype {
             DTypeChoice::F32 => DType::F32,
@@ -113,13 +91,18 @@ impl ModelOptions {
         }
     }
 
+    /// Finds and loads the chosen model.
+    pub fn load(&self) -> Result<Localizer> {
+        self.load_files(&self.find()?)
+    }
+
     /// Loads the chosen model from its files.
-    pub fn load(&self, files: &ModelFiles) -> Result<Localizer> {
+    pub fn load_files(&self, files: &ModelFiles) -> Result<Localizer> {
         let builder = Localizer::builder(&files.source).device(self.device()?).dtype(self.dtype());
         Ok(builder.weights(self.weights.format()).load_files(files)?)
     }
 
-    /// Finds the chosen model's files, with a progress bar for whatever has to be downloaded.
+    /// Finds the chosen model's files, with a progress bar for each file that has to be downloaded.
     pub fn find(&self) -> Result<ModelFiles> {
         let mut bar: Option<(String, ProgressBar)> = None;
         let mut progress = move |p: soundsight::weights::Progress<'_>| {
@@ -148,20 +131,6 @@ impl ModelOptions {
     }
 }
 
-/// Finds and loads the chosen model.
-pub fn load(options: &ModelOptions) -> Result<Localizer> {
-    options.load(&options.find()?)
-}
-
-/// A bar on the terminal; nothing where there is none.
-pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 fn download_bar(file: &str) -> ProgressBar {
     let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     bar.set_message(file.to_string());
@@ -175,36 +144,4 @@ pub fn device_name(device: &Device) -> &'static str {
         Device::Cuda(_) => "cuda",
         Device::Metal(_) => "metal",
     }
-}
-
-/// How long each stage took.
-#[derive(Default)]
-pub struct Stages {
-    spent: BTreeMap<&'static str, Duration>,
-}
-
-impl Stages {
-    /// Runs `work` and adds its time to `stage`.
-    pub fn time<T, E>(&mut self, stage: &'static str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let started = Instant::now();
-        let result = work();
-        *self.spent.entry(stage).or_default() += started.elapsed();
-        result
-    }
-
-    /// All stages and the time since `started`, in milliseconds.
-    pub fn finish(&self, started: Instant) -> Value {
-        let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
-        let mut stages: BTreeMap<&str, Value> =
-            self.spent.iter().map(|(stage, time)| (*stage, json!(milliseconds(*time)))).collect();
-        stages.insert("total", json!(milliseconds(started.elapsed())));
-        json!(stages)
-    }
-}
-
-/// A JSON object as "key value, key value".
-pub fn one_line(object: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    let fields = object.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    fields.map(|(key, value)| format!("{key} {}", text(value))).collect::<Vec<_>>().join(", ")
 }

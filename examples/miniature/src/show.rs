@@ -1,29 +1,24 @@
-//! Shows what the embedded model is trained on: sheets of scenes with their masks, and sounds.
+//! `miniature scenes`: shows what the model is trained on.
 //!
 //! ```text
-//! cargo run --release --example scenes -- --out scenes
-//! cargo run --release --example scenes -- --what questions --out questions    # a benchmark for `evaluate`
-//! cargo run --release --example scenes -- --what media --out examples/media   # the files of that folder
+//! cargo run --release -p miniature -- scenes --out scenes
+//! cargo run --release -p miniature -- scenes --what questions --out questions    # a benchmark for `soundsight evaluate`
+//! cargo run --release -p miniature -- scenes --what media --out examples/media   # the files of that folder
 //! ```
 #![allow(clippy::print_stdout)] // a program talks
 
-mod common;
-#[path = "scenes/media.rs"]
 mod media;
-#[path = "miniature/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
-mod world;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use image::{Rgb, RgbImage};
 use soundsight::Picture;
 use soundsight::data::random::{Purpose, stream};
-use world::{Scene, Split, World, WorldConfig};
+
+use crate::world::{self, Scene, Split, World, WorldConfig};
 
 /// Scenes in a row of a sheet, and rows.
 const COLUMNS: usize = 8;
@@ -32,10 +27,9 @@ const ROWS: usize = 8;
 /// The gap between pictures, in pixels.
 const GAP: usize = 2;
 
-/// Writes scenes and sounds of the world that the embedded model is trained on.
-#[derive(Parser)]
-#[command(version)]
-struct Options {
+/// Write scenes and sounds of the world that the model is trained on.
+#[derive(Args)]
+pub struct Options {
     /// What to write.
     #[arg(long, value_enum, default_value_t = What::Sheets)]
     what: What,
@@ -69,11 +63,8 @@ enum What {
     Media,
 }
 
-fn main() -> ExitCode {
-    common::run(scenes)
-}
-
-fn scenes(options: Options) -> Result<()> {
+/// Runs the subcommand.
+pub fn show(options: Options) -> Result<()> {
     let out = &options.out;
     if let What::Media = options.what {
         media::write(&options.stamps, out)?;

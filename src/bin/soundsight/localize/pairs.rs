@@ -1,4 +1,5 @@
-//! Many pairs: each sound and each picture encoded once, in batches, while the next ones are being decoded.
+//! Many pairs: each sound and each picture is encoded once, in batches, while the next ones are being decoded.
+#![allow(clippy::print_stderr)] // a program talks
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,20 +10,22 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use soundsight::data::{Pair, PairList};
+use soundsight::error::chain;
 use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
 
 use super::decode::{Decoded, Job, batches, decode};
 use super::output::{Answer, OutputOptions};
-use super::{common, sound_json};
+use super::sound_json;
+use crate::program::progress::progress_bar;
 
-/// A sound or a picture as far as the network needs it, or why it cannot be used.
+/// A sound or a picture in the form that the network needs, or the reason why it cannot be used.
 type Known<T> = HashMap<PathBuf, Result<T, String>>;
 
 /// Localizes every pair of a list or folder. Pairs that cannot be read are skipped and listed at the end.
 pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &OutputOptions) -> Result<()> {
     let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
     let batches = batches(&list);
-    let bar = common::progress_bar(list.num_pairs(), "{wide_bar} {pos}/{len} pairs, {eta} left");
+    let bar = progress_bar(list.num_pairs(), "{wide_bar} {pos}/{len} pairs, {eta} left");
     let mut state = State {
         localizer,
         options,
@@ -61,18 +64,18 @@ pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &
 struct State<'a> {
     localizer: &'a Localizer,
     options: &'a OutputOptions,
-    /// Of the largest number, so that files sort in the order of the list.
+    /// Digits of the largest number: with leading zeros, files sort in the order of the list.
     digits: usize,
-    /// Every sound so far: an embedding is small.
+    /// All sounds so far: an embedding is small.
     sounds: Known<(Embedding, Value)>,
-    /// The pictures of the batch under way.
+    /// The pictures of the current batch.
     pictures: Known<(Picture, EncodedImage)>,
-    /// Numbers of pairs, and why they are skipped.
+    /// The numbers of the pairs that are skipped, and why.
     failures: Vec<(usize, String)>,
 }
 
 impl State<'_> {
-    /// Encodes what is new in a batch, sounds and pictures side by side, and forgets pictures that it does not need.
+    /// Encodes what is new in a batch, sounds and pictures in parallel, and drops pictures that the batch does not use.
     fn encode(&mut self, batch: &[Job<'_>], decoded: Decoded) -> Result<()> {
         self.pictures.retain(|path, _| batch.iter().any(|(_, pair)| pair.image == *path));
         let (sound_paths, waveforms) = usable(decoded.sounds, &mut self.sounds);
@@ -107,7 +110,7 @@ impl State<'_> {
             .zip(self.heatmaps(&questions))
             .map(|((number, pair, sound, (picture, _)), heatmap)| match heatmap {
                 Ok(heatmap) => self.write(*number, pair, &sound.1, picture, &heatmap).map(Ok),
-                Err(error) => Ok(Err((*number, soundsight::error::chain(&error)))),
+                Err(error) => Ok(Err((*number, chain(&error)))),
             })
             .collect::<Result<_>>()?;
         let mut lines = Vec::new();
@@ -123,7 +126,7 @@ impl State<'_> {
     /// Writes the pictures of one answer, and returns the line to print.
     fn write(&self, number: usize, pair: &Pair, sound: &Value, picture: &Picture, heatmap: &Heatmap) -> Result<String> {
         let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy();
-        // The number keeps apart what has one name in several folders, or occurs several times.
+        // The number tells apart pictures that occur more than once, or have the same name in different folders.
         let name = format!("{number:0digits$}-{stem}", digits = self.digits);
         let answer = Answer::write(self.options, &name, picture, heatmap)?;
         if !self.options.json {
@@ -135,7 +138,7 @@ impl State<'_> {
         Ok(answer.json(about).to_string())
     }
 
-    /// The heatmaps of a batch; one that fails (half precision may) must not take the others along.
+    /// The heatmaps of a batch. If one fails, as may happen in half precision, the others must not fail with it.
     fn heatmaps(&self, questions: &[(&Embedding, &EncodedImage)]) -> Vec<Result<Heatmap, Error>> {
         match self.localizer.localize_batch(questions) {
             Ok(heatmaps) => heatmaps.into_iter().map(Ok).collect(),
@@ -144,7 +147,7 @@ impl State<'_> {
     }
 }
 
-/// The paths and contents of what could be decoded; for the rest the reason is noted in `known`.
+/// The paths and contents of what could be decoded; for the rest, `known` gets the reason.
 fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
     let (mut paths, mut media) = (Vec::new(), Vec::new());
     for (path, result) in decoded {
@@ -154,7 +157,7 @@ fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Know
                 media.push(medium);
             }
             Err(error) => {
-                known.insert(path, Err(soundsight::error::chain(&error)));
+                known.insert(path, Err(chain(&error)));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The pairs of a list in the order of work, and their files decoded ahead of it.
+//! The pairs of a list in the order in which they are computed, and their files, decoded ahead.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use std::sync::mpsc::SyncSender;
 use soundsight::data::{Pair, PairList};
 use soundsight::{Picture, Result, Waveform};
 
-/// Pairs that are computed at once.
+/// Number of pairs that are computed together.
 const BATCH: usize = 8;
 
-/// A pair and its number in the list, from 1.
+/// A pair and its number in the list, counted from 1.
 pub type Job<'a> = (usize, &'a Pair);
 
-/// All pairs in batches. Those of one picture come together, in the order of the list otherwise, so that a picture is
-/// decoded and encoded once and never held for long.
+/// All pairs in batches, in the order of the list except that the pairs of one picture follow each other: so a picture is
+/// decoded and encoded once, and need not be held for long.
 pub fn batches(list: &PairList) -> Vec<Vec<Job<'_>>> {
     let mut jobs: Vec<Job<'_>> = (1..).zip(list.pairs()).collect();
     let mut first = HashMap::new();
@@ -25,14 +25,14 @@ pub fn batches(list: &PairList) -> Vec<Vec<Job<'_>>> {
     jobs.chunks(BATCH).map(<[Job<'_>]>::to_vec).collect()
 }
 
-/// What a batch needs and the batches before it have not brought: every sound of the list comes once, and every picture.
+/// What a batch needs and no earlier batch has brought: each sound and each picture of the list is decoded once.
 pub struct Decoded {
     pub sounds: Vec<(PathBuf, Result<Waveform>)>,
     pub pictures: Vec<(PathBuf, Result<Picture>)>,
 }
 
-/// Decodes for one batch after the other, the seconds of each sound from `start` on; blocks while the receiver is busy
-/// and ends when it is gone.
+/// Decodes the files of one batch after the other, of each sound `seconds` seconds from `start` on. Blocks while the receiver
+/// is busy, and returns when it is gone.
 pub fn decode(batches: &[Vec<Job<'_>>], start: f64, seconds: f64, sender: &SyncSender<Decoded>) {
     let (mut heard, mut seen) = (HashSet::new(), HashSet::new());
     for batch in batches {

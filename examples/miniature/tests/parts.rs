@@ -1,12 +1,11 @@
-//! Parts of `examples/miniature`: its statistics, its disturbances of sounds.
-#![cfg(all(feature = "eval", feature = "train"))]
+//! The statistics, and the disturbances of sounds.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../examples/miniature/disturb.rs"]
+#[path = "../src/disturb.rs"]
 mod disturb;
-#[path = "../examples/miniature/statistics.rs"]
+#[path = "../src/statistics.rs"]
 mod statistics;
-#[path = "../examples/miniature/world/mod.rs"]
+#[path = "../src/world/mod.rs"]
 #[allow(dead_code, unused_imports)] // each program uses its part
 mod world;
 

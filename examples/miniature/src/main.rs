@@ -1,14 +1,12 @@
 //! The whole method in miniature: trains a small ACL model from scratch on scenes of real photographs and sounds.
 //!
-//! `cargo run --release --example miniature -- --out RUN`, a second time to go on where it was stopped. A finished run
-//! answers questions: `--ablate`, `--probe`, `--plot` write their parts of `docs/miniature.md`.
+//! `cargo run --release -p miniature -- --out RUN`; the same command again continues where it stopped. On a finished run,
+//! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on.
 //!
 //! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
 #![allow(clippy::print_stdout)] // a program talks
 
 mod ablate;
-#[path = "../common/mod.rs"]
-mod common;
 mod crosses;
 mod curves;
 mod disturb;
@@ -19,23 +17,21 @@ mod hearing;
 mod masker_start;
 mod masks;
 mod measure;
-#[path = "../common/memory.rs"]
-mod memory;
 mod mixtures;
 mod model;
 mod naming;
 mod plots;
 mod probe;
+#[path = "../../../src/bin/soundsight/program/mod.rs"]
+mod program;
 mod report;
 mod scenes;
+mod show;
 mod sounds;
 mod stage_b;
 mod stages;
 mod statistics;
-#[path = "../common/training.rs"]
-#[allow(dead_code)] // of `train`, only its progress bars
-mod training;
-#[allow(dead_code, unused_imports)] // `scenes` shows the rest
+#[allow(dead_code, unused_imports)] // the tests use the rest
 mod world;
 mod write;
 
@@ -43,8 +39,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use soundsight::audio::AudioFrontendConfig;
 
@@ -53,10 +49,24 @@ use model::Vocabulary;
 use stages::{Recipe, Run};
 use world::{World, WorldConfig};
 
-/// Trains a small model from scratch: eyes and ears with labels, then what ties them together without any.
+/// Trains a small model from scratch: the encoders with labels, then the link between them without any.
 #[derive(Parser)]
-#[command(version)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<RunOptions>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Scenes(show::Options),
+}
+
+/// A run, or what to do with a finished one.
+#[derive(Args)]
+struct RunOptions {
     /// Folder of the run; what is finished in it is not done again.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -127,11 +137,15 @@ enum Stage {
 }
 
 fn main() -> ExitCode {
-    common::run(miniature)
+    program::run(|options: Options| match (options.command, options.run) {
+        (Some(Command::Scenes(options)), _) => show::show(options),
+        (None, Some(run)) => miniature(run),
+        (None, None) => bail!("expected --out DIR, or the subcommand scenes (see --help)"),
+    })
 }
 
-fn miniature(options: Options) -> Result<()> {
-    memory::keep_freed_memory();
+fn miniature(options: RunOptions) -> Result<()> {
+    program::memory::keep_freed_memory();
     let out = options.out.clone();
     if options.plot {
         return curves::plot(&out, &Docs::open(&options.docs)?);
@@ -154,8 +168,9 @@ fn miniature(options: Options) -> Result<()> {
     let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
     let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
     let save_every = options.save_every;
-    let run = Run { out, seed: options.seed, world, vocabulary, config, settings, variations, scenes, save_every };
-    stages::stop_on_ctrl_c()?;
+    let stop = program::interrupt::stop_on_ctrl_c()?;
+    let run =
+        Run { out, seed: options.seed, world, vocabulary, config, settings, variations, scenes, save_every, stop };
     let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
     if options.ablate {
         return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);

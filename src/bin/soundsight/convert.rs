@@ -1,56 +1,49 @@
-//! Writes a model directory from the published files, or from another model with its weights in fewer bits.
-//!
-//! `cargo run --release --example convert -- --beats BEATs.pt --clipseg pytorch_model.bin --acl Param_best.pth --out DIR`
-//! `cargo run --release --example convert -- --model DIR --weights q8 --out SMALLER`
+//! `soundsight convert`: writes a model directory.
 #![allow(clippy::print_stdout)] // a program talks
 
-mod common;
-
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
-use clap::Parser;
-use common::WeightsChoice;
+use clap::Args;
 use serde_json::Value;
 use soundsight::clipseg::ClipSegConfig;
 use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, WeightFormat, save_as};
 use soundsight::{Localizer, ModelSource};
 
-/// Writes a model directory (config.json and three files of weights) from published files or from another model, after
-/// checking that every tensor is there and fits.
-#[derive(Parser)]
-#[command(version)]
-struct Options {
-    /// BEATs checkpoint with its configuration: {cfg, model}.
-    #[arg(long, value_name = "F", required_unless_present = "model", requires_all = ["clipseg", "acl"])]
+use crate::model::WeightsChoice;
+
+/// Make a model directory of published files, or of another model in another weight format.
+///
+/// A model directory holds config.json and three files of weights. Nothing is written unless every tensor is present and has
+/// the right shape.
+#[derive(Args)]
+pub struct Options {
+    /// BEATs checkpoint with its configuration (the published BEATs_*.pt).
+    #[arg(long, value_name = "FILE", required_unless_present = "model", requires_all = ["clipseg", "acl"])]
     beats: Option<PathBuf>,
     /// CLIPSeg weights: pytorch_model.bin or model.safetensors.
-    #[arg(long, value_name = "F", requires = "beats")]
+    #[arg(long, value_name = "FILE", requires = "beats")]
     clipseg: Option<PathBuf>,
-    /// CLIPSeg's config.json; that of CIDAS/clipseg-rd64-refined if left out.
-    #[arg(long, value_name = "F", requires = "clipseg")]
+    /// CLIPSeg's config.json [default: that of CIDAS/clipseg-rd64-refined].
+    #[arg(long, value_name = "FILE", requires = "clipseg")]
     clipseg_config: Option<PathBuf>,
-    /// ACL weights: {audio_proj, masker_i}.
-    #[arg(long, value_name = "F", requires = "beats")]
+    /// ACL weights (the published Param_*.pth).
+    #[arg(long, value_name = "FILE", requires = "beats")]
     acl: Option<PathBuf>,
-    /// In place of these files: a model directory, or the name of a model on this machine.
+    /// Model to convert, instead of these files: a directory, or the name of a model on this machine.
     #[arg(long, value_name = "DIR|NAME", conflicts_with = "beats")]
     model: Option<ModelSource>,
-    /// How matrices are written: q8 as GGUF files, everything else as safetensors.
+    /// Format of the weight matrices; q8 writes GGUF files, the others safetensors.
     #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
     weights: WeightsChoice,
-    /// The model directory; made if missing.
+    /// Model directory to write; created if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    common::run(convert)
-}
-
-fn convert(options: Options) -> Result<()> {
+/// Runs the subcommand.
+pub fn convert(options: Options) -> Result<()> {
     let files = match (&options.model, &options.beats, &options.clipseg, &options.acl) {
         (Some(model), ..) => ModelFiles::resolve(model, &Hub::from_env(), Download::Never)?,
         (_, Some(beats), Some(clipseg), Some(acl)) => published(&options, beats, clipseg, acl)?,
@@ -63,7 +56,7 @@ fn convert(options: Options) -> Result<()> {
         let path = out.join(format!("{name}.{other}"));
         ensure!(!path.exists(), "{}: --out has the weights in another format already", path.display());
     }
-    // Nothing is written unless all of it makes a model.
+    // Write nothing unless the whole makes a model.
     Localizer::from_files(&files, Device::Cpu, DType::F32)?;
 
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
@@ -73,7 +66,7 @@ fn convert(options: Options) -> Result<()> {
         println!("{} ({} tensors)", path.display(), checkpoint.entries().len());
     }
     files.place_tokenizer(out)?;
-    // Last, because a folder without it is no model directory.
+    // Last, because only this file makes the folder a model directory.
     files.write_config(out)?;
     println!("{}", out.join("config.json").display());
     Ok(())
@@ -81,7 +74,7 @@ fn convert(options: Options) -> Result<()> {
 
 const PARTS: [&str; 3] = ["beats", "clipseg", "acl"];
 
-/// The model of these files.
+/// The model that the published files make up.
 fn published(options: &Options, beats: &Path, clipseg: &Path, acl: &Path) -> Result<ModelFiles> {
     let beats = Checkpoint::open(beats)?;
     let beats_config = beats.config().cloned();

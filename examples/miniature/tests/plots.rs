@@ -1,8 +1,7 @@
-//! The plots of `examples/miniature`.
-#![cfg(feature = "eval")]
+//! The plots.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../examples/miniature/plots.rs"]
+#[path = "../src/plots.rs"]
 mod plots;
 
 use plots::{Axes, Curve, Series, bars, lines};
