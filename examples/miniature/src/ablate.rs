@@ -20,7 +20,7 @@ use crate::stages::{Recipe, Run, is_finished};
 const BATCH: usize = 16;
 /// The batches that are compared with it.
 const OTHER_BATCHES: [usize; 2] = [8, 32];
-/// Validations of a run, a quarter of which end the part with one class in a scene.
+/// Validations of a run, the first quarter of them while scenes hold a single object.
 const EPOCHS: usize = 8;
 /// Of the run with nothing left out, and of the tokenizer that has learned nothing.
 const ALL: &str = "all";
@@ -155,7 +155,7 @@ fn losses_part(
 ) -> Result<String> {
     let (bars, shows_bars) = docs.plot("losses", "What each loss, each pair of them, and all three reach");
     draw_bars(&bars, "What the losses reach", results)?;
-    let (lines, shows_lines) = docs.plot("losses-curves", "Which of the two classes sounds, over the pairs seen");
+    let (lines, shows_lines) = docs.plot("losses-curves", "Which of the two objects sounds, over the pairs seen");
     draw_curves(&lines, "Which of two sounds, by losses", curves)?;
     let rows: Vec<_> = results.iter().map(|(name, result)| row(name, result)).collect();
     Ok(format!(
@@ -170,7 +170,7 @@ fn losses_part(
 }
 
 fn batch_part(docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], pairs: usize) -> Result<String> {
-    let (lines, shows_lines) = docs.plot("batch-curves", "Which of the two classes sounds, by size of the batch");
+    let (lines, shows_lines) = docs.plot("batch-curves", "Which of the two objects sounds, by size of the batch");
     draw_curves(&lines, "Which of two sounds, by batch", curves)?;
     let rows: Vec<_> = results.iter().map(|(name, result)| row(name, result)).collect();
     Ok(format!(

@@ -27,7 +27,7 @@ pub struct Crosses {
     pub pictures: Found,
     /// Sounds found by their pictures.
     pub sounds: Found,
-    /// Confidences of sounds whose class is in the picture: of its own sound.
+    /// Confidences of sounds whose object is in the picture.
     pub present: Vec<f32>,
     /// Confidences of sounds of classes that are not in the picture.
     pub absent: Vec<f32>,

@@ -123,7 +123,7 @@ fn figures(report: &Value) -> Result<String> {
         let chance = vec!["chance".to_string(), percent(0.5), percent(area), String::new()];
         let rows: Vec<_> = rows.into_iter().chain([chance]).collect();
         text += &format!(
-            "\n{} held-out scenes of two classes, one of the {name} ones sounding:\n\n{}",
+            "\n{} held-out scenes of two objects, in which one of the {name} classes sounds:\n\n{}",
             board["scenes"],
             table(&["", "which", "peak", "cIoU@0.5"], &rows)
         );

@@ -1,5 +1,5 @@
 //! Stage b: the AudioTokenizer and the masker's scalars learn from pairs of scene and sound alone. No name, no label and
-//! no mask reaches this file's losses; which class sounds is known to the validation only.
+//! no mask reaches the losses in this file; only the validation knows which object sounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,12 +31,12 @@ pub struct Pool {
     pub sounding: Vec<(usize, Vec<Tensor>)>,
 }
 
-/// Pairs of a scene and a sound of one of its classes.
+/// Pairs of a scene and the sound of one of its objects.
 pub struct Pairs {
     pub world: Arc<World>,
     pub pool: Arc<Pool>,
     pub ids: Vec<String>,
-    /// How many classes a scene has: each number as often as it is listed.
+    /// How many objects a scene has: each number as often as it is listed.
     pub counts: Vec<usize>,
 }
 

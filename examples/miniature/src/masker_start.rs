@@ -1,4 +1,4 @@
-//! Where w, b and the expected area start from: the frozen decoder's own logits and the classes' true sizes.
+//! Where w, b and the expected area start from: the frozen decoder's own logits and the objects' true sizes.
 #![allow(clippy::print_stdout)] // a program talks
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const W: f32 = 1.0;
 ///
 /// An untrained sound means nothing to the decoder, which draws nothing for it: with b = 0 every mask would be empty,
 /// every masked picture the same, and nothing learned. So b is such that those first masks cover as much of a picture as
-/// a class does on average, which is also the area to expect.
+/// an object does on average, which is also the area to expect.
 pub fn measure(world: &Arc<World>, pool: &Pool, acl: &Acl, seed: u64) -> Result<MaskerStart> {
     let mut rng = stream(seed, Purpose::Validation, 4, 0);
     let (mut scenes, mut features, mut areas) = (Vec::new(), Vec::new(), Vec::new());
@@ -51,7 +51,7 @@ pub fn measure(world: &Arc<World>, pool: &Pool, acl: &Acl, seed: u64) -> Result<
     let quantile = |share: f64| logits[((logits.len() - 1) as f64 * share) as usize];
     let b = -W * quantile(1.0 - area);
     println!(
-        "masker: a class covers {:.1} % of its picture (published for photographs: 40 %); untrained sounds give logits of \
+        "masker: an object covers {:.1} % of its picture (published for photographs: 40 %); untrained sounds give logits of \
          {:.2} (5 %), {:.2} (half), {:.2} (95 %); so w = {W} (published 10), b = {b:.2} (published 14), expected area {area:.3}",
         100.0 * area,
         quantile(0.05),

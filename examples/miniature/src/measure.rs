@@ -1,4 +1,4 @@
-//! How well a model of the miniature world does: on held-out scenes of two classes one of which sounds.
+//! How well a model of the miniature world does: on held-out scenes of two objects, one of which sounds.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::world::{Split, World};
 /// Scenes that go through the network at once.
 const CHUNK: usize = 32;
 
-/// One held-out scene of two or three classes.
+/// One held-out scene of two or three objects.
 pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
@@ -48,9 +48,9 @@ pub struct Scoreboard {
 /// One scene's outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// The sounding class's mean is above the other's.
+    /// The sounding object's mean is above the other's.
     pub which: bool,
-    /// The highest value is inside the sounding class.
+    /// The highest value is inside the sounding object.
     pub peak: bool,
 }
 
@@ -59,9 +59,9 @@ pub struct Answer {
 pub struct Scores {
     /// Scene by scene.
     pub answers: Vec<Answer>,
-    /// The sounding class's mean is above the other's.
+    /// The sounding object's mean is above the other's.
     pub which: f64,
-    /// The highest value is inside the sounding class.
+    /// The highest value is inside the sounding object.
     pub peak: f64,
     /// IoU of at least one half, at the threshold that suits all scenes best.
     pub ciou: f64,
@@ -86,7 +86,7 @@ impl Scoreboard {
         Self::with_classes(2, world, sounding, count, seed)
     }
 
-    /// As [`Scoreboard::new`], with `num_placed` classes in each scene (two or three).
+    /// As [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
     pub fn with_classes(
         num_placed: usize,
         world: &Arc<World>,
@@ -141,7 +141,7 @@ impl Scoreboard {
         self.questions.len()
     }
 
-    /// The mean share of the picture that the sounding class covers: what a random point hits.
+    /// The mean fraction of the picture that the sounding object covers: how often a random point hits it.
     pub fn mean_area(&self) -> f64 {
         let area = |q: &Question| q.own.iter().filter(|inside| **inside).count() as f64 / q.own.len() as f64;
         self.questions.iter().map(area).sum::<f64>() / self.questions.len().max(1) as f64
@@ -247,7 +247,7 @@ impl Scoreboard {
         self.score(&vec![heatmap; self.questions.len()])
     }
 
-    /// The share of the sounding classes that CLIP names right when their picture is masked by their true mask.
+    /// The fraction of the sounding objects that CLIP names correctly when the picture is masked by their true mask.
     pub fn name_cut_outs(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<f64> {
         let names = unit(&embed_plain_names(clipseg, vocabulary, self.num_classes)?)?;
         let mut right = 0;

@@ -1,4 +1,4 @@
-//! Two classes sounding at once: does one heatmap find both?
+//! Two objects sounding at once: does one heatmap find both?
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const HEAD: [&str; 6] = [
     "both half covered",
 ];
 
-/// Scenes of three classes, of which two sound and the third is silent.
+/// Scenes of three objects, of which two sound and the third is silent.
 pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
     let mut board = Scoreboard::with_classes(3, &probe.world, &probe.heard, probe.num_scenes(), probe.seed)?;
     board.questions.retain(|question| question.third.is_some());
@@ -47,7 +47,7 @@ pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
     });
     let cells: Vec<Vec<String>> = cells.chain([chance.to_vec()]).collect();
     let text = format!(
-        "## Two classes sounding at once\n\n{} held-out scenes of three classes. The sounds of two of them, equally loud, are \
+        "## Two objects sounding at once\n\n{} held-out scenes of three objects. The sounds of two of them, equally loud, are \
          mixed; the third is silent. *Above the third*: the mean of the heatmap inside the one is above that inside the \
          silent one; *half covered*: the mask (heatmap above ½) covers at least half of each of the two.\n\n{}",
         board.num_questions(),

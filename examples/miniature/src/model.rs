@@ -4,7 +4,7 @@
 //!
 //! | | published | here | because |
 //! |---|---|---|---|
-//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; a class still covers several patches |
+//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; an object still covers several patches |
 //! | sounds | 10 s, 128 mel bins | 4 s, 64 mel bins | the recordings are short; half the bins are half the patches |
 //! | width of text, vision, BEATs | 512, 768, 768 | 128 | some eighty names, no sentences |
 //! | blocks of text, vision, BEATs | 12, 12, 12 | 3, 6, 5 | as above |
@@ -12,11 +12,11 @@
 //! | prompt | "A photo of {}" in CLIP's tokens | "a photo of {}" in its own | as above |
 //! | fbank mean, deviation | AudioSet's | measured on training sounds | another front end, other sounds |
 //! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they belong to the frozen decoder's logits |
-//! | expected area | 0.4 | measured, about 0.07 | it belongs to the classes' true sizes |
+//! | expected area | 0.4 | measured, about 0.07 | it belongs to the objects' true sizes |
 //! | learning rate | 1e-4, constant | 5e-4, warm-up, cosine | a few thousand steps in place of 20 epochs of VGG-Sound |
 //! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | one for all stages, and towers trained from scratch want it |
 //! | batch | 8, gradients of two averaged | 16 | as many pairs a step, and more of them to be told apart |
-//! | pairs | recorded together | scenes of one class for a quarter of the steps, then of one to three | one class says what sounds, several say where |
+//! | pairs | recorded together | scenes of one object for a quarter of the steps, then of one to three | one object teaches what sounds, several teach where |
 
 use std::collections::BTreeMap;
 use std::path::Path;

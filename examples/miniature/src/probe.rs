@@ -1,4 +1,4 @@
-//! What a finished model can take: disturbed sounds, two classes at once, sounds from outside the scene, silence.
+//! What a finished model can take: disturbed sounds, two objects at once, sounds from outside the scene, silence.
 #![allow(clippy::print_stdout)] // a program talks
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::world::{Split, World};
 
 /// What all probes share.
 pub struct Probe {
-    /// Of scenes of two classes.
+    /// Scenes of two objects.
     board: Scoreboard,
     pub world: Arc<World>,
     /// The classes that may sound.
@@ -113,7 +113,7 @@ impl Probe {
         let figures: BTreeMap<&String, Value> =
             measured.iter().map(|([name, _], scores)| (name, scores.json())).collect();
         let text = format!(
-            "## Disturbed sounds\n\n{} held-out scenes of two classes; \"pitch\" plays the sound faster or slower, a short \
+            "## Disturbed sounds\n\n{} held-out scenes of two objects; \"pitch\" plays the sound faster or slower, a short \
              sound begins at its onset and is followed by silence. Chance: which 50 %, peak {} %.\n\n{}\n{shows}",
             self.board.num_questions(),
             percent(self.board.mean_area()),
@@ -153,7 +153,7 @@ impl Probe {
         let areas = kinds.map(|(name, values)| (name, auroc(&present, values)));
         let rows = kinds.iter().zip(areas).map(|((name, values), (_, area))| row(name, values, format!("{area:.3}")));
         let rows: Vec<_> =
-            std::iter::once(row("sound of a class in the scene", &present, String::new())).chain(rows).collect();
+            std::iter::once(row("sound of an object in the scene", &present, String::new())).chain(rows).collect();
         let text = format!(
             "## Sounds from outside the scene, and silence\n\nThe confidence (cosine of what the mask covers and the sound) \
              of {} pairs that belong together, against what should not be found. AUROC: how well the confidence tells them \
@@ -180,7 +180,7 @@ impl Probe {
             .collect();
         let head = ["", "sound → picture, first", "in the best five", "picture → sound, first", "in the best five"];
         let text = format!(
-            "## Retrieval both ways\n\nIn groups of {RETRIEVAL} held-out pairs, each picture with a second class that is silent: \
+            "## Retrieval both ways\n\nIn groups of {RETRIEVAL} held-out pairs, each picture with a second object that is silent: \
              by the confidence, which picture belongs to a sound, and which sound to a picture?\n\n{}",
             table(&head, &rows)
         );

@@ -47,7 +47,7 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
             ("random", board.score_random(seed)),
             ("centre", board.score_centre()),
         ];
-        println!("{} scenes, a class of the {} {name} sounds", board.num_questions(), sounding.len());
+        println!("{} scenes, in which one of the {} {name} classes sounds", board.num_questions(), sounding.len());
         show(&rows, board.mean_area());
         let lead = lead(&rows[1].1, &rows[2].1);
         println!("{:28} p = {:.1e}  p = {:.1e}", "sound above untrained", lead[0].2, lead[1].2);

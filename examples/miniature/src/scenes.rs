@@ -13,11 +13,11 @@ use crate::masks::{coverage, imperfect};
 use crate::model::{NUM_PATCHES, PATCH, SIDE};
 use crate::world::{Scene, Split, World};
 
-/// Names asked of each scene: those of its classes first, then others.
+/// How many names each scene is asked for: those of its objects first, then others.
 pub const NAMES_PER_SCENE: usize = 4;
-/// A patch belongs to the class that covers more than this share of it,
+/// A patch belongs to the object that covers more than this fraction of it,
 const MINE: f32 = 0.5;
-/// and to nothing when less than this is covered by all classes together.
+/// and to nothing if all objects together cover less than this.
 const NOBODYS: f32 = 0.05;
 
 /// The normalised pixels `[3, S, S]` of a scene.
@@ -41,7 +41,7 @@ pub struct SceneSample {
     asked: Vec<u32>,
     /// The answers `[names, S, S]`.
     masks: Tensor,
-    /// The picture times an imperfect mask of one of its classes.
+    /// The picture times an imperfect mask of one of its objects.
     cut_out: Tensor,
     cut_out_object: u32,
     /// For each patch what it belongs to; `None` at borders.
@@ -71,7 +71,7 @@ pub struct SceneBatch {
     pub cut_out_objects: Tensor,
     /// Each scene's classes with equal shares of 1, `[B, K]`.
     pub shares: Tensor,
-    /// Patches (numbers in `[0, B·G·G)`) that show a class, and that class.
+    /// Patches (numbers in `[0, B·G·G)`) that show an object, and its class.
     pub class_patches: (Tensor, Tensor),
     /// Patches that show nothing.
     pub nothing_patches: Tensor,

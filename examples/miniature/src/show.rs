@@ -57,9 +57,9 @@ pub struct Options {
 enum What {
     /// A sheet of scenes (each beside its masks) and a variation of every sound, for both splits.
     Sheets,
-    /// Held-out scenes of two classes, one of which sounds, as a benchmark that `evaluate` reads.
+    /// Held-out scenes of two objects, one of which sounds, as a benchmark for `soundsight evaluate`.
     Questions,
-    /// A few larger scenes, and the sounds of their classes.
+    /// A few larger scenes, and the sounds of their objects.
     Media,
 }
 
@@ -120,7 +120,7 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Every scene, and to its right the masks: black, and a colour for each class.
+/// Every scene, and to its right the masks: black, and a colour for each object.
 fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
     const COLOURS: [[u8; 3]; 3] = [[255, 80, 80], [80, 255, 80], [80, 120, 255]];
     let step = side + GAP;
@@ -132,7 +132,7 @@ fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
             let shown = scene.placed.iter().position(|placed| placed.mask[at]);
             let (x, y) = (left as u32 + x, top as u32 + y);
             sheet.put_pixel(x, y, *pixel);
-            sheet.put_pixel(x + side as u32, y, Rgb(shown.map_or([0; 3], |class| COLOURS[class % COLOURS.len()])));
+            sheet.put_pixel(x + side as u32, y, Rgb(shown.map_or([0; 3], |object| COLOURS[object % COLOURS.len()])));
         }
     }
     let size = (sheet.width() as usize, sheet.height() as usize);

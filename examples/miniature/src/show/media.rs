@@ -1,4 +1,4 @@
-//! The files of `examples/media`: larger scenes before painted landscapes, and the sounds of their classes.
+//! The files of `examples/media`: larger scenes in front of painted landscapes, and the sounds of their objects.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn scenes() -> Vec<(&'static str, Landscape, Vec<Actor>)> {
     ]
 }
 
-/// Writes every scene as `<scene>.jpg`, and `<class>.wav` for each of their classes, into the folder `out`.
+/// Writes every scene as `<scene>.jpg`, and `<class>.wav` for each of their objects, to the folder `out`.
 pub fn write(stamps: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     for (number, (name, landscape, actors)) in scenes().into_iter().enumerate() {

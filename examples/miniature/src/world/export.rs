@@ -12,9 +12,9 @@ use soundsight::eval::SIZE;
 use super::sound::wav;
 use super::{Scene, Split, World};
 
-/// A scene, and the sound of one of its classes.
+/// A scene, and the sound of one of its objects.
 pub struct Question {
-    /// The picture, the two classes in it and their masks.
+    /// The picture, the two objects in it and their masks.
     pub scene: Scene,
     /// Which of `scene.placed` sounds.
     pub sounding: usize,
@@ -23,7 +23,7 @@ pub struct Question {
 }
 
 impl World {
-    /// The `number`-th held-out scene of two classes, `class` of which sounds: always the same for the same `seed`.
+    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for one `seed`.
     pub fn question(&self, class: usize, number: usize, seed: u64) -> Question {
         let mut rng: ChaCha8Rng = stream(seed, Purpose::Validation, 1, number as u64);
         let scene = self.scene(Split::HeldOut, 2, Some(class), &mut rng);
@@ -88,7 +88,7 @@ impl World {
 
 const FRAMES: &str = "frames";
 
-/// The mask at the benchmarks' size: white where the class is.
+/// The mask at the benchmarks' size: white where the object is.
 fn enlarged(mask: &[bool], side: usize) -> GrayImage {
     let nearest = |at: u32| (2 * at as usize + 1) * side / (2 * SIZE);
     GrayImage::from_fn(SIZE as u32, SIZE as u32, |x, y| {

@@ -1,22 +1,22 @@
-//! A small world of real classes: cut-out pictures and their own recordings, from Tux Paint's stamps.
+//! A small world of real objects: cut-out pictures and their own recordings, from Tux Paint's stamps.
 //!
 //! [`World::open`] reads every pair `name.png` + `name.ogg|wav` below a folder; [`World::scene`] composes pictures in
-//! which the mask of every class is known, [`World::sound`] varies a class's recording. Everything is a pure function
+//! which the mask of every object is known, [`World::sound`] varies a class's recording. Everything is a pure function
 //! of the folder's contents, the configuration and the random numbers that are handed in.
 //!
 //! # What is held out
 //! Pictures of one class and its recording are few, so the classes themselves are shared by both splits; held out are
 //! - **combinations**: the classes stand on a circle in an order that the seed draws; two whose distance on it is 1, 6,
 //!   11, … (a fifth of all pairs, as many partners for every class) never meet in a training scene, and every held-out
-//!   scene of two or more classes holds at least one such pair;
+//!   scene of two or more objects holds at least one such pair;
 //! - **backgrounds and distractors**: a fifth of the soundless pictures is used in held-out scenes alone, the others in
 //!   training scenes alone. Every continuous parameter of a background (hue, saturation, lightness, angle, period) has
 //!   its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
 //! - **sound variations**: speed, offset, gain, gaps, noise level, tilt and the room's delays and gains have their
 //!   ranges divided in the same way.
 //!
-//! A held-out scene of a single class is therefore new in its background only. Size, place, turn, mirroring and
-//! colour jitter of the classes are continuous, never repeat, and are drawn alike in both.
+//! A held-out scene of a single object is therefore new in its background only. Size, place, turn, mirroring and
+//! colour jitter of the objects are continuous, never repeat, and are drawn alike in both.
 
 mod background;
 mod canvas;
@@ -43,7 +43,7 @@ pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
 pub use split::{Combinations, Split};
 
 /// The fewest classes that make a world: with fewer, the combinations of one split would be none.
-const MIN_THINGS: usize = 4;
+const MIN_CLASSES: usize = 4;
 
 /// One soundless picture in so many is held out.
 const HELD_OUT_PICTURES: usize = 5;
@@ -134,8 +134,8 @@ impl World {
             class.recordings.push(recording);
         }
         ensure!(
-            classes.len() >= MIN_THINGS,
-            "{}: expected at least {MIN_THINGS} classes with a picture and a recording, found {}; {}",
+            classes.len() >= MIN_CLASSES,
+            "{}: expected at least {MIN_CLASSES} classes with a picture and a recording, found {}; {}",
             stamps.display(),
             classes.len(),
             stamps::ADVICE

@@ -1,4 +1,4 @@
-//! Pictures of several classes before a background.
+//! Pictures of several objects in front of a background.
 
 use image::RgbImage;
 use rand::RngExt;
@@ -8,34 +8,34 @@ use super::canvas::Canvas;
 use super::cutout::{CutOut, Patch, Pose, Tint};
 use super::{BackgroundPlan, Split, World};
 
-/// The most classes in a scene.
-pub const MAX_THINGS: usize = 4;
+/// The largest number of objects in a scene.
+pub const MAX_OBJECTS: usize = 4;
 
-/// How much of a class others and the border leave to be seen, at least.
+/// The smallest visible fraction of an object that is overlapped by others or cut by the border.
 const MIN_VISIBLE: f32 = 0.6;
 
-/// How much of the picture a class is to cover, at least: thin ones are drawn longer.
+/// The smallest fraction of the picture that an object should cover: thin ones are drawn longer.
 const MIN_AREA: f32 = 0.035;
 
-/// The longer side of a class, as a fraction of the picture's.
+/// The longer side of an object, as a fraction of the picture's side.
 const EXTENT: std::ops::Range<f32> = 0.3..0.62;
 const LONGEST: f32 = 0.85;
 
-/// How often a place is drawn before the classes are made smaller.
+/// How many places are tried before the objects are made smaller.
 const TRIES: usize = 12;
 
-/// How often a soundless picture stands among the classes.
+/// How often a picture without a sound is placed among the objects.
 const DISTRACTOR: f64 = 0.35;
 
 /// A picture and what it shows.
 pub struct Scene {
     /// `side` × `side` pixels.
     pub picture: RgbImage,
-    /// The classes that it was asked for, from back to front.
+    /// The objects that it was asked for, from back to front.
     pub placed: Vec<Placed>,
 }
 
-/// A class in a scene.
+/// An object in a scene.
 pub struct Placed {
     /// Which.
     pub class: usize,
@@ -44,13 +44,13 @@ pub struct Placed {
 }
 
 impl World {
-    /// A scene of `count` different classes (1 to [`MAX_THINGS`]; fewer where a small world has no such combination),
+    /// A scene with one object each of `count` different classes (1 to [`MAX_OBJECTS`]; fewer where a small world has no such combination),
     /// `must` among them when it is given.
     ///
-    /// Masks of different classes share no pixel. A class is seen by at least 60 %.
+    /// Masks of different objects share no pixel. At least 60 % of each object is visible.
     pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {
         let first = must.unwrap_or_else(|| rng.random_range(0..self.classes.len()));
-        let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_THINGS), first, rng);
+        let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_OBJECTS), first, rng);
         // Who was asked for is not to be told by lying behind.
         for last in (1..chosen.len()).rev() {
             chosen.swap(last, rng.random_range(0..=last));
@@ -96,7 +96,7 @@ impl World {
         (along(patch.width), along(patch.height))
     }
 
-    /// Draws the classes onto the canvas, in places where enough of each is seen; the masks say where that is.
+    /// Draws the objects onto the canvas, in places where enough of each is visible; the masks say where.
     fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
@@ -119,13 +119,13 @@ impl World {
                     return masks;
                 }
             }
-            // Ends: four small classes always find room.
+            // This ends: there is always room for four small objects.
             shrink *= 0.9;
         }
     }
 }
 
-/// How a class is drawn this time.
+/// How an object is drawn this time.
 struct Look<'a> {
     picture: &'a CutOut,
     pose: Pose,

@@ -61,7 +61,7 @@ impl Combinations {
         Self { places }
     }
 
-    /// Whether classes `a` and `b` never meet in a training scene; a class never meets itself in any.
+    /// Whether classes `a` and `b` never meet in a training scene. No scene has two objects of one class.
     pub fn is_held_out(&self, a: usize, b: usize) -> bool {
         let apart = self.places[a].abs_diff(self.places[b]);
         let distance = apart.min(self.places.len() - apart);

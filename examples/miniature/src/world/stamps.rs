@@ -22,7 +22,7 @@ const SMALL: f32 = 24.0;
 
 /// What the file's name does not tell.
 enum Note {
-    /// What the class is called; several stamps of one name are one class with several pictures and recordings.
+    /// The name of the class; stamps of the same name are one class with several pictures and recordings.
     Name(&'static str),
     /// Why the pair is not used.
     LeftOut(&'static str),
@@ -135,7 +135,7 @@ pub fn find(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Whether a picture may show what a class shows: a second bird, say. Kinds lie in folders of their own, from the second
+/// Whether a picture may show the same kind of object as a class: a second bird, say. Kinds lie in folders of their own, from the second
 /// level on.
 fn confusable(picture: &Path, sounding: &BTreeSet<PathBuf>) -> bool {
     let mut kinds = picture.ancestors().skip(1);
