@@ -10,10 +10,6 @@
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 
 mod common;
-#[cfg(not(feature = "embedded"))]
-#[allow(dead_code)] // of the miniature only the sizes
-#[path = "../examples/miniature/model.rs"]
-mod miniature;
 
 use std::time::Duration;
 
@@ -81,11 +77,10 @@ fn small(place: &Place) -> Acl {
     builder.load().unwrap().acl().clone()
 }
 
-/// The sizes that the miniature is trained at.
+/// The sizes of the embedded model.
 #[cfg(not(feature = "embedded"))]
 fn small(place: &Place) -> Acl {
-    let classes = ["class"; 40];
-    random(&miniature::config(&miniature::Vocabulary::new(&classes), classes.len(), (0.0, 1.0)), place)
+    random(&serde_json::from_str(include_str!("../models/embedded/config.json")).unwrap(), place)
 }
 
 /// Chirps of ten seconds and random pixels.

@@ -30,7 +30,7 @@ for place in "cpu f32" "$device f32" "$device bf16"; do
   read -r where dtype <<<"$place"
   for pair in elephant/savanna duck/shore horse/farm; do
     printf '%s %s %s: ' "$where" "$dtype" "$pair"
-    cargo run --quiet "${features[@]}" --example localize -- "examples/media/${pair%/*}.wav" \
+    cargo run --quiet "${features[@]}" --features cli --bin soundsight -- localize "examples/media/${pair%/*}.wav" \
       "examples/media/${pair#*/}.jpg" --model embedded --device "$where" --dtype "$dtype" --json --out "$out"
   done
 done

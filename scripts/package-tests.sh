@@ -35,12 +35,12 @@ media='.*\.\(wav\|aiff\|caf\|flac\|mp3\|mp4\|m4a\|mka\|ogg\|aac\|png\|jpe?g\|web
 found="$(cd "$unpacked" && find . -type f -iregex "$media" ! -path './tests/fixtures/*' ! -path './target/*')"
 [ -z "$found" ] || fail "unexpected media in the package: $found"
 
-# docs.rs is asked for every feature but those that need a vendor's libraries.
+# docs.rs is asked for every feature but those that need a vendor's libraries, and the command's, which adds no API.
 python3 - "$repository/Cargo.toml" <<'PYTHON'
 import sys, tomllib
 manifest = tomllib.load(open(sys.argv[1], "rb"))
 documented = set(manifest["package"]["metadata"]["docs"]["rs"]["features"])
-expected = set(manifest["features"]) - {"default", "cuda", "cudnn", "metal", "accelerate", "mkl"}
+expected = set(manifest["features"]) - {"default", "cli", "cuda", "cudnn", "metal", "accelerate", "mkl"}
 if documented != expected:
     sys.exit(f"package-tests: features for docs.rs: {sorted(documented)}, not {sorted(expected)}")
 PYTHON

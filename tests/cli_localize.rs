@@ -1,5 +1,5 @@
-//! The programs `localize` and `convert` as a user runs them: what they write, print and refuse.
-#![cfg(all(feature = "text", feature = "train"))]
+//! `soundsight localize` and `soundsight convert` as a user runs them: what they write, print and refuse.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,12 +7,12 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::fixture;
-use common::program::{self, example, names_in, stdout, with_full_disk};
+use common::program::{self, names_in, stdout, with_full_disk};
+use common::{fixture, soundsight};
 use serde_json::Value;
 
 fn localize(out: &Path) -> Command {
-    let mut command = example("localize");
+    let mut command = soundsight("localize");
     command.arg("--model").arg(fixture("mini")).arg("--out").arg(out);
     command
 }
@@ -129,7 +129,7 @@ fn models_that_cannot_be_had_are_explained() {
     let out = tempfile::tempdir().unwrap();
     let inputs = [fixture("mini/clip.wav"), fixture("mini/frame.png")];
     let run = |model: &str| {
-        let mut command = example("localize");
+        let mut command = soundsight("localize");
         command.args(["--model", model, "--out"]).arg(out.path()).args(&inputs);
         command
     };
@@ -172,7 +172,7 @@ fn convert_writes_a_model_directory_that_says_the_same() {
     std::fs::write(&clipseg_config, config["clipseg"].to_string()).unwrap();
     let model = out.path().join("model");
     let original = |name: &str| fixture("mini/original").join(name);
-    let mut convert = example("convert");
+    let mut convert = soundsight("convert");
     convert.arg("--beats").arg(original("beats.pt")).arg("--clipseg").arg(original("clipseg.bin"));
     convert.arg("--clipseg-config").arg(&clipseg_config).arg("--acl").arg(original("acl.pth")).arg("--out").arg(&model);
     stdout(&mut convert);
@@ -189,7 +189,7 @@ fn convert_writes_a_model_directory_that_says_the_same() {
     }
     // The published sizes do not fit these weights: nothing may be written then.
     let wrong = out.path().join("wrong");
-    let mut convert = example("convert");
+    let mut convert = soundsight("convert");
     convert.arg("--beats").arg(original("beats.pt")).arg("--clipseg").arg(original("clipseg.bin"));
     convert.arg("--acl").arg(original("acl.pth")).arg("--out").arg(&wrong);
     refused(&mut convert, &wrong, &["clipseg.bin"]);
@@ -199,7 +199,7 @@ fn convert_writes_a_model_directory_that_says_the_same() {
 fn convert_writes_fewer_bits_that_localize_reads() {
     let (out, heatmaps) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let convert = |weights: &str, to: &Path| {
-        let mut convert = example("convert");
+        let mut convert = soundsight("convert");
         convert.arg("--model").arg(fixture("mini")).args(["--weights", weights]).arg("--out").arg(to);
         convert
     };
@@ -213,7 +213,7 @@ fn convert_writes_fewer_bits_that_localize_reads() {
     }
     let run = |model: &Path, weights: &str, to: &str| {
         let to = heatmaps.path().join(to);
-        let mut localize = example("localize");
+        let mut localize = soundsight("localize");
         localize.arg("--model").arg(model).args(["--weights", weights]).arg("--out").arg(&to);
         stdout(localize.args([fixture("mini/clip.wav"), fixture("mini/frame.png")]));
         names_in(&to).into_iter().map(|name| std::fs::read(to.join(name)).unwrap()).collect::<Vec<_>>()

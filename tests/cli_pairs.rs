@@ -1,5 +1,5 @@
-//! `localize --pairs`: many pairs as a user runs them.
-#![cfg(all(feature = "text", feature = "train"))]
+//! `soundsight localize --pairs` as a user runs it.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,8 +8,8 @@ mod train_media;
 use std::path::Path;
 use std::process::Command;
 
-use common::fixture;
-use common::program::{example, names_in, refused, stdout};
+use common::program::{names_in, refused, stdout};
+use common::{fixture, soundsight};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ fn media() -> TempDir {
 }
 
 fn localize(folder: &Path, more: &[&str]) -> Command {
-    let mut command = example("localize");
+    let mut command = soundsight("localize");
     command.arg("--model").arg(fixture("mini")).arg("--out").arg(folder.join("out")).args(more);
     command
 }

@@ -1,5 +1,5 @@
-//! The program `train` as a user runs it: what it refuses, what it survives, and that nothing is lost.
-#![cfg(feature = "train")]
+//! `soundsight train` as a user runs it: what it refuses, what it survives, and that nothing is lost.
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,8 +8,8 @@ mod train_media;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::fixture;
-use common::program::{example, failed, names_in, refused, stdout};
+use common::program::{failed, names_in, refused, stdout};
+use common::{fixture, soundsight};
 use serde_json::Value;
 use tempfile::TempDir;
 use train_media::write_pairs;
@@ -42,7 +42,7 @@ impl Set {
     }
 
     fn train_on(&self, data: &Path, run: &str, more: &[&str]) -> Command {
-        let mut command = example("train");
+        let mut command = soundsight("train");
         if !more.contains(&"--model") {
             command.arg("--model").arg(fixture("mini"));
         }

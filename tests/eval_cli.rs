@@ -1,6 +1,6 @@
-//! The `evaluate` example, end to end, on sets made from Debian's stamps (photographs with alpha and matching sounds) in
+//! `soundsight evaluate`, end to end, on sets made from Debian's stamps (photographs with alpha and matching sounds) in
 //! the layout of each benchmark.
-#![cfg(feature = "eval")]
+#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test that panics has failed, one that is skipped says so
 
 mod eval_common;
@@ -120,19 +120,10 @@ impl Set {
     }
 }
 
-/// Runs the example; cargo builds it before it runs tests.
+/// Runs `soundsight evaluate`.
 fn evaluate(benchmark: &str, annotations: &Path, more: &[&str]) -> Output {
-    let mut target = std::env::current_exe().unwrap();
-    target.pop(); // target/<profile>/deps
-    target.pop();
-    let program = target.join("examples").join(format!("evaluate{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.is_file(),
-        "{} is not built: cargo test builds it, --test eval_cli alone does not",
-        program.display()
-    );
-    Command::new(program)
-        .args(["--benchmark", benchmark, "--annotations"])
+    Command::new(env!("CARGO_BIN_EXE_soundsight"))
+        .args(["evaluate", "--benchmark", benchmark, "--annotations"])
         .arg(annotations)
         .args(more)
         .output()

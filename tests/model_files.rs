@@ -369,7 +369,7 @@ fn a_cold_cache_says_how_to_get_the_weights() {
     assert!(what.contains("not asked for"), "{what}");
     assert_eq!(how.lines().count(), 3, "{how}");
     assert!(
-        ["HF_ENDPOINT", "HF_TOKEN", "hf download", "--example convert"].iter().all(|hint| how.contains(hint)),
+        ["HF_ENDPOINT", "HF_TOKEN", "hf download", "soundsight convert"].iter().all(|hint| how.contains(hint)),
         "{how}"
     );
 

@@ -1,6 +1,6 @@
 //! One optimizer step of the real objective, without the files and the loader around it.
 
-#[path = "../../examples/common/memory.rs"]
+#[path = "../../src/bin/soundsight/program/memory.rs"]
 mod memory;
 
 use anyhow::Result;

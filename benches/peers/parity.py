@@ -2,8 +2,8 @@
 """Parity at full size: every tensor of `localize --save-tensors` against PyTorch's (set-up: see peers.py).
 
     peers.py export OUT --size full
-    cargo build --release --example localize
-    parity.py OUT [--localize target/release/examples/localize]
+    cargo build --release --features cli
+    parity.py OUT [--soundsight target/release/soundsight]
 
 Runs the model directory OUT and, in a folder beside it, the same weights as the published pickles; prints the largest
 absolute difference of every tensor, and fails if one is above its bound or the two formats differ.
@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 BOUNDS = {"heatmap": 1e-5, "heatmap224": 1e-5}  # everything else: 1e-4
 
 
-def run(localize, model, inputs, folder):
+def run(soundsight, model, inputs, folder):
     file = os.path.join(folder, "tensors.safetensors")
     sound, picture = (os.path.join(inputs, name) for name in ("clip.wav", "frame.png"))
-    subprocess.run([localize, "--model", model, "--out", folder, "--save-tensors", file, sound, picture],
+    subprocess.run([soundsight, "localize", "--model", model, "--out", folder, "--save-tensors", file, sound, picture],
                    check=True, stdout=subprocess.DEVNULL)
     return load_file(file)
 
@@ -25,11 +25,11 @@ def run(localize, model, inputs, folder):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("out")
-    p.add_argument("--localize", default="target/release/examples/localize")
+    p.add_argument("--soundsight", default="target/release/soundsight")
     a = p.parse_args()
     expected, failed = load_file(os.path.join(a.out, "expected.safetensors")), False
     with tempfile.TemporaryDirectory() as folder:
-        found = run(a.localize, a.out, a.out, folder)
+        found = run(a.soundsight, a.out, a.out, folder)
         for name, wanted in sorted(expected.items()):
             off, bound = float((found[name] - wanted).abs().max()), BOUNDS.get(name, 1e-4)
             failed |= not off <= bound
@@ -38,7 +38,7 @@ def main():
         os.symlink(os.path.abspath(os.path.join(a.out, "config.json")), os.path.join(folder, "config.json"))
         for name in ("beats.pt", "clipseg.bin", "acl.pth"):
             os.symlink(os.path.abspath(os.path.join(a.out, "original", name)), os.path.join(folder, name))
-        pickled = run(a.localize, folder, a.out, folder)
+        pickled = run(a.soundsight, folder, a.out, folder)
         same = all(bool((found[name] == pickled[name]).all()) for name in found)
         print("pickles and safetensors:", "identical" if same else "DIFFERENT")
     sys.exit(failed or not same)

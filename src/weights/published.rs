@@ -79,7 +79,7 @@ fn get(hub: &Hub, sources: &[HubFile], download: &mut Download<'_>) -> Result<Pa
          HF_TOKEN gives access to closed repositories.\n\
          - From another machine: run `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'` there, \
          and copy its cache here (HF_HUB_CACHE).\n\
-         - From files: `cargo run --release --example convert -- --beats F --clipseg F --acl F --out DIR`, then DIR is \
+         - From files: `soundsight convert --beats F --clipseg F --acl F --out DIR`, then DIR is \
          the model.",
         wanted.join(" or "),
         CLIPSEG.id,

@@ -10,6 +10,14 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
+/// The command `soundsight` with this subcommand.
+#[cfg(feature = "cli")]
+pub fn soundsight(subcommand: &str) -> std::process::Command {
+    let mut command = program::command(env!("CARGO_BIN_EXE_soundsight"));
+    command.arg(subcommand);
+    command
+}
+
 /// A file or folder of the committed fixtures.
 pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

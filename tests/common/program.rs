@@ -1,7 +1,14 @@
-//! The example programs as a user runs them.
+//! Programs as a user runs them.
 
 use std::path::Path;
 use std::process::{Command, Output};
+
+/// The program at `path`, undisturbed by what the machine has cached or set.
+pub fn command(path: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(path);
+    command.env_remove("HF_ENDPOINT").env_remove("HF_TOKEN").env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent");
+    command
+}
 
 /// The example that `cargo test` built beside this test.
 pub fn example(name: &str) -> Command {
@@ -10,10 +17,7 @@ pub fn example(name: &str) -> Command {
     path.pop();
     let path = path.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(path.exists(), "{} is missing: cargo test builds it unless single tests are selected", path.display());
-    let mut command = Command::new(path);
-    // Whatever the machine has cached or set must not decide a test.
-    command.env_remove("HF_ENDPOINT").env_remove("HF_TOKEN").env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent");
-    command
+    command(path)
 }
 
 /// The command under a limit on the size of the files that it writes, as if the disk were full: blocks of 512 bytes or

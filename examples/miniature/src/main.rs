@@ -1,0 +1,204 @@
+//! The whole method in miniature: trains a small ACL model from scratch on scenes of real photographs and sounds.
+//!
+//! `cargo run --release -p miniature -- --out RUN`; the same command again continues where it stopped. On a finished run,
+//! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on.
+//!
+//! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
+#![allow(clippy::print_stdout)] // a program talks
+
+mod ablate;
+mod crosses;
+mod curves;
+mod disturb;
+mod docs;
+mod fresh;
+mod grounding;
+mod hearing;
+mod masker_start;
+mod masks;
+mod measure;
+mod mixtures;
+mod model;
+mod naming;
+mod plots;
+mod probe;
+#[path = "../../../src/bin/soundsight/program/mod.rs"]
+mod program;
+mod report;
+mod scenes;
+mod show;
+mod sounds;
+mod stage_b;
+mod stages;
+mod statistics;
+#[allow(dead_code, unused_imports)] // the tests use the rest
+mod world;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+use soundsight::audio::AudioFrontendConfig;
+
+use docs::Docs;
+use model::Vocabulary;
+use stages::{Recipe, Run};
+use world::{World, WorldConfig};
+
+/// Trains a small model from scratch: the encoders with labels, then the link between them without any.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<RunOptions>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Scenes(show::Options),
+}
+
+/// A run, or what to do with a finished one.
+#[derive(Args)]
+struct RunOptions {
+    /// Folder of the run; what is finished in it is not done again.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Folder of Tux Paint's stamps: pictures with transparency, and sounds of the same names.
+    #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
+    stamps: PathBuf,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// A short form of a few minutes, which learns something but not much.
+    #[arg(long)]
+    quick: bool,
+    /// Only this stage.
+    #[arg(long, value_enum, group = "instead")]
+    only: Option<Stage>,
+    /// Only measures what is there.
+    #[arg(long, group = "instead")]
+    measure: bool,
+    /// Trains stage b of a finished run with each loss alone, each pair and all three, and with other batches.
+    #[arg(long, group = "instead")]
+    ablate: bool,
+    /// Tries a finished run's model on disturbed sounds, two at once, and sounds of what is not there.
+    #[arg(long, group = "instead")]
+    probe: bool,
+    /// Draws the learning curves and the table of figures of a run, finished or not.
+    #[arg(long, group = "instead")]
+    plot: bool,
+    /// Folder whose miniature.md --ablate, --probe and --plot write their parts of.
+    #[arg(long, value_name = "DIR", default_value = "docs")]
+    docs: PathBuf,
+    /// Held-out scenes to measure on [default: 512, quick: 256].
+    #[arg(long, value_name = "N")]
+    scenes: Option<usize>,
+    /// Steps between checkpoints.
+    #[arg(long, value_name = "N", default_value_t = 125)]
+    save_every: usize,
+    /// Steps of each run of --ablate, in batches of 16.
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    ablate_steps: usize,
+    /// Classes that never sound in stage b.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    unheard: usize,
+    /// Steps of CLIP and CLIPSeg.
+    #[arg(long, value_name = "N")]
+    clip_steps: Option<usize>,
+    /// Steps of BEATs.
+    #[arg(long, value_name = "N")]
+    beats_steps: Option<usize>,
+    /// Steps of ACL.
+    #[arg(long, value_name = "N")]
+    acl_steps: Option<usize>,
+    /// Pairs in a batch of ACL.
+    #[arg(long, value_name = "B")]
+    acl_batch: Option<usize>,
+    /// Learning rate of ACL.
+    #[arg(long, value_name = "RATE")]
+    acl_lr: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Stage {
+    /// CLIP's towers and CLIPSeg's decoder, with labels.
+    Clip,
+    /// BEATs, with labels.
+    Beats,
+    /// The AudioTokenizer and the masker, without.
+    Acl,
+}
+
+fn main() -> ExitCode {
+    program::run(|options: Options| match (options.command, options.run) {
+        (Some(Command::Scenes(options)), _) => show::show(options),
+        (None, Some(run)) => miniature(run),
+        (None, None) => bail!("expected --out DIR, or the subcommand scenes (see --help)"),
+    })
+}
+
+fn miniature(options: RunOptions) -> Result<()> {
+    program::memory::keep_freed_memory();
+    let out = options.out.clone();
+    if options.plot {
+        return curves::plot(&out, &Docs::open(&options.docs)?);
+    }
+    let world_config =
+        WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
+    let world = Arc::new(World::open(&options.stamps, &world_config)?);
+    std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
+    let vocabulary = Vocabulary::new(&world.names());
+    println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
+    // The statistics are those of the front end that the configuration describes.
+    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0));
+    let frontend: AudioFrontendConfig = plain.acl.frontend();
+    let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
+    let config = model::config(&vocabulary, world.classes.len(), statistics);
+    config.validate()?;
+
+    let settings =
+        json!({ "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS });
+    let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
+    let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
+    let save_every = options.save_every;
+    let stop = program::interrupt::stop_on_ctrl_c()?;
+    let run =
+        Run { out, seed: options.seed, world, vocabulary, config, settings, variations, scenes, save_every, stop };
+    let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
+    if options.ablate {
+        return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
+    }
+    if options.probe {
+        return probe::probe(&run, &Docs::open(&options.docs)?);
+    }
+    let recipe = |steps: Option<usize>, default, batch: Option<usize>, default_batch, learning_rate| Recipe {
+        steps: steps.unwrap_or(either(default)),
+        batch: batch.unwrap_or(either(default_batch)),
+        learning_rate,
+        epoch: either([50, 250]),
+    };
+    let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
+    let beats = recipe(options.beats_steps, [100, 600], None, [16, 32], 1e-3);
+    let acl = recipe(options.acl_steps, [200, 2750], options.acl_batch, [8, 16], learning_rate);
+    let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
+    if wanted(Stage::Clip) {
+        run.naming(clip)?;
+    }
+    if wanted(Stage::Beats) {
+        run.hearing(beats)?;
+    }
+    if wanted(Stage::Acl) {
+        run.grounding(acl)?;
+    }
+    if options.only.is_none() {
+        run.finish()?;
+    }
+    Ok(())
+}

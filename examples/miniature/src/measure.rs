@@ -1,0 +1,297 @@
+//! How well a model of the miniature world does: on held-out scenes of two objects, one of which sounds.
+
+use std::sync::Arc;
+
+use candle_core::{D, Device, Tensor};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+use soundsight::Result;
+use soundsight::acl::Acl;
+use soundsight::clipseg::ClipSeg;
+use soundsight::data::random::{Purpose, stream};
+use soundsight::eval::{NUM_THRESHOLDS, THRESHOLDS};
+use soundsight::train::Metrics;
+use soundsight::viz::MaskStatistics;
+
+use crate::crosses::RETRIEVAL;
+use crate::model::{SIDE, Vocabulary};
+use crate::naming::{embed_plain_names, unit};
+use crate::scenes::{mask_tensor, pixels};
+use crate::sounds::{Ear, features};
+use crate::world::{Split, World};
+
+/// Scenes that go through the network at once.
+const CHUNK: usize = 32;
+
+/// One held-out scene of two or three objects.
+pub struct Question {
+    /// `[3, S, S]`.
+    pixels: Tensor,
+    /// What sounds, and another one.
+    pub class: usize,
+    pub other_class: usize,
+    /// Where the one is, `[S·S]`, and where the other.
+    pub own: Vec<bool>,
+    pub other: Vec<bool>,
+    /// Where the third is.
+    pub third: Option<Vec<bool>>,
+}
+
+/// Held-out scenes, with the features of their sounds once there is an encoder.
+pub struct Scoreboard {
+    pub questions: Vec<Question>,
+    num_classes: usize,
+    features: Vec<Tensor>,
+}
+
+/// One scene's outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The sounding object's mean is above the other's.
+    pub which: bool,
+    /// The highest value is inside the sounding object.
+    pub peak: bool,
+}
+
+/// What came out for one kind of heatmap; shares in [0, 1].
+#[derive(Clone, Debug, Default)]
+pub struct Scores {
+    /// Scene by scene.
+    pub answers: Vec<Answer>,
+    /// The sounding object's mean is above the other's.
+    pub which: f64,
+    /// The highest value is inside the sounding object.
+    pub peak: f64,
+    /// IoU of at least one half, at the threshold that suits all scenes best.
+    pub ciou: f64,
+    pub threshold: f32,
+}
+
+impl Scores {
+    pub fn json(&self) -> Value {
+        json!({ "which": self.which, "peak": self.peak, "ciou": self.ciou, "threshold": self.threshold })
+    }
+
+    fn metrics(&self) -> Metrics {
+        let named = [("which", self.which), ("peak", self.peak), ("ciou", self.ciou)];
+        named.map(|(name, value)| (name.to_string(), value)).to_vec()
+    }
+}
+
+impl Scoreboard {
+    /// `count` scenes in which one of `sounding` sounds, each [`RETRIEVAL`] in a row with different ones if there are
+    /// as many.
+    pub fn new(world: &Arc<World>, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
+        Self::with_classes(2, world, sounding, count, seed)
+    }
+
+    /// As [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
+    pub fn with_classes(
+        num_placed: usize,
+        world: &Arc<World>,
+        sounding: &[usize],
+        count: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let mut rng = stream(seed, Purpose::Validation, 2, sounding.len() as u64);
+        let mut classes = Vec::new();
+        let whole = if sounding.len() < RETRIEVAL { sounding.len() } else { sounding.len() / RETRIEVAL * RETRIEVAL };
+        while classes.len() < count {
+            let mut order = sounding.to_vec();
+            order.shuffle(&mut rng);
+            classes.extend(order.into_iter().take(whole));
+        }
+        classes.truncate(count);
+        let mut questions = Vec::new();
+        for class in classes {
+            let scene = world.scene(Split::HeldOut, num_placed, Some(class), &mut rng);
+            let mut others = scene.placed.iter().filter(|placed| placed.class != class);
+            let own = scene.placed.iter().find(|placed| placed.class == class);
+            let (Some(own), Some(other)) = (own, others.next()) else { continue };
+            questions.push(Question {
+                pixels: pixels(&scene)?,
+                class,
+                other_class: other.class,
+                own: own.mask.clone(),
+                other: other.mask.clone(),
+                third: others.next().map(|placed| placed.mask.clone()),
+            });
+        }
+        Ok(Self { questions, num_classes: world.classes.len(), features: Vec::new() })
+    }
+
+    /// Lets the encoder of `acl` hear a held-out sound for each scene.
+    pub fn hear(&mut self, acl: &Acl, ear: &Ear, seed: u64) -> Result<()> {
+        self.hear_sounds(acl, ear, &ear.sounds(&self.sounding(), Split::HeldOut, seed))
+    }
+
+    /// Lets the encoder of `acl` hear these sounds, one for each scene.
+    pub fn hear_sounds(&mut self, acl: &Acl, ear: &Ear, sounds: &[Vec<f32>]) -> Result<()> {
+        self.features = features(acl, &ear.listen(sounds)?, |_| ())?;
+        Ok(())
+    }
+
+    /// What sounds in each scene.
+    pub fn sounding(&self) -> Vec<usize> {
+        self.questions.iter().map(|question| question.class).collect()
+    }
+
+    pub fn num_questions(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// The mean fraction of the picture that the sounding object covers: how often a random point hits it.
+    pub fn mean_area(&self) -> f64 {
+        let area = |q: &Question| q.own.iter().filter(|inside| **inside).count() as f64 / q.own.len() as f64;
+        self.questions.iter().map(area).sum::<f64>() / self.questions.len().max(1) as f64
+    }
+
+    pub fn pixels(&self, first: usize, count: usize) -> Result<Tensor> {
+        let pixels: Vec<&Tensor> = self.questions.iter().skip(first).take(count).map(|q| &q.pixels).collect();
+        Ok(Tensor::stack(&pixels, 0)?)
+    }
+
+    pub fn chunks(&self, size: usize) -> impl Iterator<Item = (usize, usize)> {
+        let total = self.questions.len();
+        (0..total).step_by(size).map(move |first| (first, size.min(total - first)))
+    }
+
+    /// Scores heatmaps `[S·S]`, one for each scene.
+    fn score(&self, heatmaps: &[Vec<f32>]) -> Scores {
+        let mut scores = Scores::default();
+        let mut hits = [0usize; NUM_THRESHOLDS];
+        for (question, heatmap) in self.questions.iter().zip(heatmaps) {
+            let (own, other) = (mean_inside(heatmap, &question.own), mean_inside(heatmap, &question.other));
+            scores.which += if own == other { 0.5 } else { f64::from(u8::from(own > other)) };
+            let peak = peak(heatmap).is_some_and(|i| question.own[i]);
+            scores.peak += f64::from(u8::from(peak));
+            scores.answers.push(Answer { which: own > other, peak });
+            for (hits, threshold) in hits.iter_mut().zip(THRESHOLDS) {
+                let (mut common, mut either) = (0, 0);
+                for (value, inside) in heatmap.iter().zip(&question.own) {
+                    let predicted = *value >= threshold;
+                    common += usize::from(predicted && *inside);
+                    either += usize::from(predicted || *inside);
+                }
+                *hits += usize::from(2 * common >= either && either > 0);
+            }
+        }
+        let count = self.questions.len().max(1) as f64;
+        scores.which /= count;
+        scores.peak /= count;
+        if let Some((hits, threshold)) = hits.iter().zip(THRESHOLDS).max_by_key(|(hits, _)| **hits) {
+            (scores.ciou, scores.threshold) = (*hits as f64 / count, threshold);
+        }
+        scores
+    }
+
+    /// What the decoder draws for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
+    fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
+        let mut heatmaps = Vec::new();
+        for (first, count) in self.chunks(CHUNK) {
+            let blocks = clipseg.config().num_mask_blocks();
+            let scenes = clipseg.clip.vision_model.forward_blocks(&self.pixels(first, count)?, blocks)?;
+            let condition = embeddings.narrow(0, first, count)?.contiguous()?;
+            let logits = clipseg.decoder.forward(&clipseg.reduce(&scenes)?, &condition)?;
+            heatmaps
+                .extend(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?);
+        }
+        Ok(heatmaps)
+    }
+
+    /// Scores the name of what sounds: the oracle.
+    pub fn score_names(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary, offset: f32) -> Result<Scores> {
+        let names = embed_plain_names(clipseg, vocabulary, self.num_classes)?;
+        let classes: Vec<u32> = self.questions.iter().map(|question| question.class as u32).collect();
+        let embeddings = names.index_select(&Tensor::new(classes, &Device::Cpu)?, 0)?;
+        Ok(self.score(&self.draw(clipseg, &embeddings, offset)?))
+    }
+
+    /// Audio-driven embeddings `[Q, P]` of the scenes' sounds.
+    pub fn embed_sounds(&self, acl: &Acl) -> Result<Tensor> {
+        let embeddings = self.features.chunks(CHUNK).map(|chunk| {
+            let features = Tensor::stack(chunk, 0)?.to_dtype(candle_core::DType::F32)?;
+            acl.audio_embedding(&acl.audio_token(&features)?)
+        });
+        Ok(Tensor::cat(&embeddings.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// The heatmaps of the scenes' sounds, `[S·S]` each.
+    pub fn heatmaps(&self, acl: &Acl) -> Result<Vec<Vec<f32>>> {
+        self.draw(&acl.clipseg, &self.embed_sounds(acl)?, acl.masker.offset()?)
+    }
+
+    /// Scores the sound.
+    pub fn score_sounds(&self, acl: &Acl) -> Result<Scores> {
+        Ok(self.score(&self.heatmaps(acl)?))
+    }
+
+    /// Scores a heatmap of independent uniform numbers for each scene.
+    pub fn score_random(&self, seed: u64) -> Scores {
+        let mut rng = stream(seed, Purpose::Validation, 3, 0);
+        let heatmaps: Vec<Vec<f32>> =
+            self.questions.iter().map(|_| (0..SIDE * SIDE).map(|_| rng.random()).collect()).collect();
+        self.score(&heatmaps)
+    }
+
+    /// Scores a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.
+    pub fn score_centre(&self) -> Scores {
+        let from_centre = |i: usize| i as f32 - (SIDE as f32 - 1.0) / 2.0;
+        let sigma = SIDE as f32 / 4.0;
+        let value = |i: usize| {
+            let squared = from_centre(i / SIDE).powi(2) + from_centre(i % SIDE).powi(2);
+            (-squared / (2.0 * sigma * sigma)).exp()
+        };
+        let heatmap: Vec<f32> = (0..SIDE * SIDE).map(value).collect();
+        self.score(&vec![heatmap; self.questions.len()])
+    }
+
+    /// The fraction of the sounding objects that CLIP names correctly when the picture is masked by their true mask.
+    pub fn name_cut_outs(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<f64> {
+        let names = unit(&embed_plain_names(clipseg, vocabulary, self.num_classes)?)?;
+        let mut right = 0;
+        for (first, count) in self.chunks(CHUNK) {
+            let questions = &self.questions[first..first + count];
+            let masks = questions.iter().map(|q| mask_tensor(&q.own)).collect::<Result<Vec<_>>>()?;
+            let cut_outs = self.pixels(first, count)?.broadcast_mul(&Tensor::stack(&masks, 0)?)?;
+            let states = clipseg.clip.vision_model.forward(&cut_outs)?.hidden_states;
+            let embeddings = clipseg.clip.embed_image(&states[states.len() - 1])?;
+            let guesses = unit(&embeddings)?.matmul(&names.t()?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+            right += guesses.iter().zip(questions).filter(|(guess, q)| **guess as usize == q.class).count();
+        }
+        Ok(right as f64 / self.questions.len().max(1) as f64)
+    }
+
+    /// What the validation of stage a reports of the eyes.
+    pub fn naming(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<Metrics> {
+        let mut metrics = self.score_names(clipseg, vocabulary, 0.0)?.metrics();
+        metrics.push(("cut_outs_named".to_string(), self.name_cut_outs(clipseg, vocabulary)?));
+        Ok(metrics)
+    }
+
+    /// What the validation of stage b reports.
+    pub fn grounding(&self, acl: &Acl) -> Result<Metrics> {
+        let mut metrics = self.score_sounds(acl)?.metrics();
+        let crosses = self.crosses(acl)?;
+        metrics.push(("retrieval".to_string(), crosses.pictures.first));
+        if let Some(MaskStatistics { area, full, empty, alike }) = crosses.masks {
+            let alike = alike.unwrap_or(f64::NAN);
+            // As the library's own validation calls them: the progress on the screen knows what they mean.
+            let named = [("mask_area", area), ("masks_full", full), ("masks_empty", empty), ("masks_alike", alike)];
+            metrics.extend(named.map(|(name, value)| (name.to_string(), value)));
+        }
+        Ok(metrics)
+    }
+}
+
+/// The mean of a heatmap's values where `mask` is.
+pub fn mean_inside(heatmap: &[f32], mask: &[bool]) -> f64 {
+    let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
+    inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
+}
+
+/// Where a heatmap is highest.
+pub fn peak(heatmap: &[f32]) -> Option<usize> {
+    heatmap.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(i, _)| i)
+}

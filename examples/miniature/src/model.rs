@@ -1,0 +1,192 @@
+//! The small model: its sizes, its vocabulary, its directory.
+//!
+//! # What differs from the published model, and why
+//!
+//! | | published | here | because |
+//! |---|---|---|---|
+//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; an object still covers several patches |
+//! | sounds | 10 s, 128 mel bins | 4 s, 64 mel bins | the recordings are short; half the bins are half the patches |
+//! | width of text, vision, BEATs | 512, 768, 768 | 128 | some eighty names, no sentences |
+//! | blocks of text, vision, BEATs | 12, 12, 12 | 3, 6, 5 | as above |
+//! | vocabulary | 49,408 pieces of words | a token for each name | the audio token stands in for one token, so a name is one |
+//! | prompt | "A photo of {}" in CLIP's tokens | "a photo of {}" in its own | as above |
+//! | fbank mean, deviation | AudioSet's | measured on training sounds | another front end, other sounds |
+//! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they belong to the frozen decoder's logits |
+//! | expected area | 0.4 | measured, about 0.07 | it belongs to the objects' true sizes |
+//! | learning rate | 1e-4, constant | 5e-4, warm-up, cosine | a few thousand steps in place of 20 epochs of VGG-Sound |
+//! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | one for all stages, and towers trained from scratch want it |
+//! | batch | 8, gradients of two averaged | 16 | as many pairs a step, and more of them to be told apart |
+//! | pairs | recorded together | scenes of one object for a quarter of the steps, then of one to three | one object teaches what sounds, several teach where |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
+use soundsight::beats::BeatsConfig;
+use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
+use soundsight::clipseg::ClipSegConfig;
+use soundsight::weights::save_safetensors;
+
+/// Side of the pictures in pixels.
+pub const SIDE: usize = 64;
+/// Side of a patch.
+pub const PATCH: usize = 8;
+/// Patches of a picture.
+pub const NUM_PATCHES: usize = (SIDE / PATCH) * (SIDE / PATCH);
+/// Seconds of a sound.
+pub const SECONDS: f64 = 4.0;
+/// Width of all three transformers, and of the space that text and pictures share.
+const WIDTH: usize = 128;
+/// Tokens of the longest prompt.
+const MAX_TOKENS: usize = 8;
+
+/// The words that stand around names.
+const WORDS: [&str; 5] = ["a", "an", "the", "photo", "of"];
+const BOS: &str = "<|startoftext|>";
+const EOS: &str = "<|endoftext|>";
+
+/// Every word's id. A name is one token even if it has several words: the audio token will stand in for one.
+pub struct Vocabulary {
+    entries: Vec<String>,
+    names: Vec<u32>,
+}
+
+impl Vocabulary {
+    /// Start, the common words, all names, end.
+    pub fn new(names: &[&str]) -> Self {
+        let before = std::iter::once(BOS).chain(WORDS);
+        let entries: Vec<String> = before.chain(names.iter().copied()).chain([EOS]).map(str::to_string).collect();
+        let first = 1 + WORDS.len();
+        Self { entries, names: (0..names.len()).map(|i| (first + i) as u32).collect() }
+    }
+
+    pub fn size(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The id of the name of class `class`.
+    pub fn name(&self, class: usize) -> u32 {
+        self.names.get(class).copied().unwrap_or(0)
+    }
+
+    /// The names of all classes, in their order.
+    fn names(&self) -> &[String] {
+        let first = 1 + WORDS.len();
+        &self.entries[first..first + self.names.len()]
+    }
+
+    fn id(&self, word: &str) -> u32 {
+        self.entries.iter().position(|entry| entry == word).unwrap_or(0) as u32
+    }
+
+    pub fn end(&self) -> u32 {
+        self.id(EOS)
+    }
+
+    /// The prompt "before {} after" around a hole for one token.
+    pub fn prompt(&self, before: &[&str]) -> PromptIds {
+        let before = std::iter::once(BOS).chain(before.iter().copied()).map(|word| self.id(word)).collect();
+        PromptIds { before, after: vec![self.end()] }
+    }
+
+    /// `tokenizer.json`: a vocabulary of whole words.
+    fn json(&self) -> serde_json::Value {
+        let vocab: BTreeMap<&str, usize> = self.entries.iter().map(String::as_str).zip(0..).collect();
+        json!({ "version": "1.0", "model": { "type": "WordLevel", "vocab": vocab } })
+    }
+}
+
+/// The sizes. `fbank` are mean and standard deviation of the sounds' log mel energies.
+pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) -> ModelConfig {
+    let text_config = ClipTextConfig {
+        vocab_size: vocabulary.size(),
+        hidden_size: WIDTH,
+        intermediate_size: 4 * WIDTH,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        max_position_embeddings: MAX_TOKENS,
+        ..ClipTextConfig::default()
+    };
+    let vision_config = ClipVisionConfig {
+        hidden_size: WIDTH,
+        intermediate_size: 4 * WIDTH,
+        num_hidden_layers: 6,
+        num_attention_heads: 4,
+        image_size: SIDE,
+        patch_size: PATCH,
+        ..ClipVisionConfig::default()
+    };
+    let clipseg = ClipSegConfig {
+        text_config,
+        vision_config,
+        projection_dim: WIDTH,
+        // The last block is left out: dense features pass it without mixing.
+        extract_layers: vec![1, 3, 4],
+        reduce_dim: 64,
+        decoder_num_attention_heads: 4,
+        decoder_intermediate_size: 128,
+        conditional_layer: 0,
+        use_complex_transposed_convolution: false,
+    };
+    let beats = BeatsConfig {
+        embed_dim: WIDTH,
+        encoder_layers: 5,
+        encoder_embed_dim: WIDTH,
+        encoder_ffn_embed_dim: 4 * WIDTH,
+        encoder_attention_heads: 4,
+        conv_pos: 32,
+        // 4 s have no distances beyond.
+        num_buckets: 64,
+        max_distance: 128,
+        predictor_class: num_classes,
+        ..BeatsConfig::iter3_plus()
+    };
+    let acl = AclConfig {
+        image_size: SIDE,
+        audio_seconds: SECONDS,
+        num_mel_bins: 64,
+        fbank_mean: fbank.0,
+        fbank_std: fbank.1,
+        prompt: "a photo of {}".to_string(),
+        prompt_ids: Some(vocabulary.prompt(&["a", "photo", "of"])),
+        audio_blocks: vec![2, 3, 4],
+        ..AclConfig::default()
+    };
+    ModelConfig { beats, clipseg, acl }
+}
+
+/// The weights of a model by part.
+pub struct Weights {
+    pub beats: Vec<(String, Tensor)>,
+    pub clipseg: Vec<(String, Tensor)>,
+    pub acl: Vec<(String, Tensor)>,
+}
+
+/// Reads the tensors of a safetensors file, by name.
+pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu);
+    let tensors = tensors.with_context(|| format!("{}: cannot read the weights", path.display()))?;
+    let sorted: BTreeMap<String, Tensor> = tensors.into_iter().collect();
+    Ok(sorted.into_iter().collect())
+}
+
+/// Makes `folder` a model directory with these weights in f16; it says which classes the model knows.
+pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary, weights: &Weights) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+    for (name, tensors) in [("beats", &weights.beats), ("clipseg", &weights.clipseg), ("acl", &weights.acl)] {
+        let half = tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?)));
+        save_safetensors(folder.join(format!("{name}.safetensors")), &half.collect::<Result<_>>()?, &BTreeMap::new())?;
+    }
+    write_json(&folder.join("tokenizer.json"), &vocabulary.json())?;
+    let ModelConfig { beats, clipseg, acl } = config;
+    let classes = vocabulary.names();
+    let config = json!({ "beats": beats, "clipseg": clipseg, "acl": acl, "classes": classes });
+    write_json(&folder.join("config.json"), &config)
+}
+
+pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+    crate::write::write(path, format!("{value:#}\n").as_bytes())
+}

@@ -1,0 +1,99 @@
+//! The figures of a finished run: a table and `report.json`.
+#![allow(clippy::print_stdout)] // a program talks
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+use soundsight::acl::Acl;
+
+use crate::crosses::RETRIEVAL;
+use crate::hearing::naming_accuracy;
+use crate::measure::{Answer, Scoreboard, Scores};
+use crate::sounds::{Ear, SoundBatch};
+use crate::stages::Run;
+use crate::statistics::{discordant, sign_test};
+use crate::world::Split;
+
+/// Held-out variations of each sound.
+const VARIATIONS: usize = 6;
+
+/// Held-out variations of all sounds.
+pub fn held_out_sounds(ear: &Ear, num_classes: usize, variations: usize, seed: u64) -> soundsight::Result<SoundBatch> {
+    let classes: Vec<usize> = (0..variations).flat_map(|_| 0..num_classes).collect();
+    let fbanks = Tensor::stack(&ear.fbanks(&classes, Split::HeldOut, seed)?, 0)?;
+    let classes: Vec<u32> = classes.into_iter().map(|class| class as u32).collect();
+    Ok(SoundBatch { fbanks, classes: Tensor::new(classes, &Device::Cpu)? })
+}
+
+/// Measures `trained` and, beside it, the same model with a fresh AudioTokenizer.
+pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
+    let Run { world, vocabulary, seed, .. } = run;
+    let (ear, seed) = (run.ear()?, *seed);
+    let num_classes = world.classes.len();
+    let (unheard, heard): (Vec<usize>, Vec<usize>) = (0..num_classes).partition(|class| world.classes[*class].unheard);
+    let (clipseg, offset) = (&trained.clipseg, trained.masker.offset()?);
+    let mut tables = serde_json::Map::new();
+    let mut figures = serde_json::Map::new();
+    for (name, sounding) in [("heard", heard), ("unheard", unheard)] {
+        if sounding.is_empty() {
+            continue;
+        }
+        let mut board = Scoreboard::new(world, &sounding, run.scenes, seed)?;
+        board.hear(trained, &ear, seed)?;
+        let rows = [
+            ("name (oracle)", board.score_names(clipseg, vocabulary, offset)?),
+            ("sound", board.score_sounds(trained)?),
+            ("sound, untrained tokenizer", board.score_sounds(untrained)?),
+            ("random", board.score_random(seed)),
+            ("centre", board.score_centre()),
+        ];
+        println!("{} scenes, in which one of the {} {name} classes sounds", board.num_questions(), sounding.len());
+        show(&rows, board.mean_area());
+        let lead = lead(&rows[1].1, &rows[2].1);
+        println!("{:28} p = {:.1e}  p = {:.1e}", "sound above untrained", lead[0].2, lead[1].2);
+        let lead = lead.map(|(better, worse, p)| json!({ "better": better, "worse": worse, "p": p }));
+        let rows: serde_json::Map<String, Value> =
+            rows.into_iter().map(|(row, scores)| (row.to_string(), scores.json())).collect();
+        tables.insert(
+            name.to_string(),
+            json!({
+                "scenes": board.num_questions(), "area": board.mean_area(), "rows": rows,
+                "above_untrained": { "which": lead[0], "peak": lead[1] },
+            }),
+        );
+        if name == "heard" {
+            let (trained, untrained) = (board.crosses(trained)?, board.crosses(untrained)?);
+            figures.insert("retrieval".to_string(), json!(trained.pictures.first));
+            figures.insert("retrieval_untrained".to_string(), json!(untrained.pictures.first));
+            figures.insert("retrieval_chance".to_string(), json!(1.0 / RETRIEVAL as f64));
+        }
+        let named = board.name_cut_outs(clipseg, vocabulary)?;
+        figures.insert(format!("cut_outs_named_{name}"), json!(named));
+    }
+    let sounds = held_out_sounds(&ear, num_classes, VARIATIONS, seed)?;
+    figures.insert("sounds_named".to_string(), json!(naming_accuracy(&trained.beats, &sounds)?));
+    figures.insert("naming_chance".to_string(), json!(1.0 / num_classes as f64));
+    for (name, value) in &figures {
+        println!("{name:28} {:6.1} %", 100.0 * value.as_f64().unwrap_or(f64::NAN));
+    }
+    Ok(json!({ "scenes": tables, "figures": figures }))
+}
+
+/// Of `which` and of `peak`: the scenes that only the first got right, those that only the second did, and how likely
+/// chance gives the first such a lead ([`sign_test`]).
+fn lead(first: &Scores, second: &Scores) -> [(usize, usize, f64); 2] {
+    let outcomes: [fn(&Answer) -> bool; 2] = [|answer| answer.which, |answer| answer.peak];
+    outcomes.map(|outcome| {
+        let (better, worse) = discordant(first.answers.iter().map(outcome), second.answers.iter().map(outcome));
+        (better, worse, sign_test(better, worse))
+    })
+}
+
+fn show(rows: &[(&str, Scores)], area: f64) {
+    println!("{:28} {:>7} {:>7} {:>7} {:>5}", "", "which", "peak", "cIoU", "at");
+    for (name, scores) in rows {
+        let percent = [scores.which, scores.peak, scores.ciou].map(|share| format!("{:6.1} ", 100.0 * share));
+        println!("{name:28} {} {:5.2}", percent.join(" "), scores.threshold);
+    }
+    println!("{:28} {:6.1}  {:6.1}", "chance", 50.0, 100.0 * area);
+}

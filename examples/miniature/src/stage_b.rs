@@ -1,0 +1,165 @@
+//! Stage b, and what comes out of all stages: the model.
+#![allow(clippy::print_stdout)] // a program talks
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use serde_json::json;
+use soundsight::acl::{Acl, TrainedHead};
+use soundsight::data::random::{Purpose, stream};
+use soundsight::train::Trainable;
+use soundsight::train::losses::LossWeights;
+use soundsight::weights::ModelFiles;
+
+use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
+use crate::model::{Weights, read_tensors, write_json, write_model};
+use crate::program::progress::progress_bar;
+use crate::sounds::features;
+use crate::stages::{Recipe, Run, is_finished, read_minutes};
+use crate::world::Split;
+use crate::{masker_start, report};
+
+/// What stage b starts from: the frozen parts and what they hear.
+pub struct Foundation {
+    pub files: ModelFiles,
+    /// With an untrained AudioTokenizer.
+    pub acl: Acl,
+    pub pool: Arc<Pool>,
+    pub start: MaskerStart,
+}
+
+impl Run {
+    /// Stage b: from the frozen parts of stage a, and nothing but pairs.
+    pub fn grounding(&self, recipe: Recipe) -> Result<()> {
+        let folder = self.out.join("acl");
+        if is_finished(&folder, recipe)? {
+            return Ok(());
+        }
+        let foundation = self.foundation()?;
+        self.ground(&foundation, "ACL: from pairs of scene and sound alone", &folder, recipe, LossWeights::default())
+    }
+
+    /// The frozen parts of stage a, and where the masker starts: measured once.
+    pub fn foundation(&self) -> Result<Foundation> {
+        let frozen = self.out.join("frozen");
+        let (acl, _) = self.freeze(&frozen, MaskerStart { w: 1.0, b: 0.0, area: 0.0 })?;
+        let pool = Arc::new(self.pool(&acl)?);
+        let start_file = self.out.join("masker.json");
+        let begun = ["acl/checkpoints/latest", "ablate"].iter().any(|path| self.out.join(path).exists());
+        let start: MaskerStart = if begun && start_file.exists() {
+            serde_json::from_str(&std::fs::read_to_string(&start_file)?)
+                .with_context(|| format!("{}: not what this program wrote", start_file.display()))?
+        } else {
+            let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
+            write_json(&start_file, &serde_json::to_value(start)?)?;
+            start
+        };
+        let (acl, files) = self.freeze(&frozen, start)?;
+        Ok(Foundation { files, acl, pool, start })
+    }
+
+    /// Trains a fresh AudioTokenizer and masker in `folder`; of `weights`, the expected area is set here.
+    pub fn ground(
+        &self,
+        foundation: &Foundation,
+        title: &str,
+        folder: &Path,
+        recipe: Recipe,
+        weights: LossWeights,
+    ) -> Result<()> {
+        let Foundation { files, acl, pool, start } = foundation;
+        let (acl, vars) = fresh_learned(acl, self.seed, *start)?;
+        let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
+        let mut scoreboard = self.scoreboard(&heard)?;
+        scoreboard.hear(&acl, &self.ear()?, self.seed)?;
+        let weights = LossWeights { positive_area: start.area, ..weights };
+        let objective = GroundingObjective { files, acl, vars, weights, scoreboard: &scoreboard };
+        let loader = |counts: &[usize]| {
+            let ids = (0..recipe.epoch * recipe.batch).map(|i| format!("pair {i}")).collect();
+            let pairs = Pairs { world: self.world.clone(), pool: pool.clone(), ids, counts: counts.to_vec() };
+            self.loader(folder, pairs, recipe.batch)
+        };
+        let first_epochs = recipe.steps / recipe.epoch / 4;
+        let source = Curriculum { first: loader(&[1])?, first_epochs, then: loader(&[1, 2, 2, 3])? };
+        let settings = json!({
+            "world": self.settings, "acl": self.config.acl, "losses": weights,
+            "masker": start, "variations": self.variations,
+            "clipseg": files.clipseg.sha256()?,
+            "beats": files.beats.sha256()?,
+        });
+        self.train(title, folder, recipe, settings, &objective, &source)
+    }
+
+    /// `acl` with what stage b learned in `folder`.
+    pub fn learned(&self, acl: &Acl, folder: &Path) -> Result<Acl> {
+        let tensors = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter().collect();
+        let values = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        Ok(acl.with_trained_head(TrainedHead::new(acl.config(), values)?))
+    }
+
+    /// Puts the frozen parts of stage a together with a fresh AudioTokenizer, in half precision as they will be kept.
+    fn freeze(&self, folder: &Path, start: MaskerStart) -> Result<(Acl, ModelFiles)> {
+        let learned = Trainable::from_scratch(&self.config, self.seed ^ 1, &Device::Cpu)?;
+        let (_, vars) = learned.into_parts();
+        start.set(&vars)?;
+        let weights = Weights {
+            beats: read_tensors(&self.out.join("beats/last/beats.safetensors"))?,
+            clipseg: read_tensors(&self.out.join("clip/last/clipseg.safetensors"))?,
+            acl: vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect(),
+        };
+        write_model(folder, &self.config, &self.vocabulary, &weights)?;
+        self.load(folder)
+    }
+
+    /// Loads a model directory as inference does.
+    pub fn load(&self, folder: &Path) -> Result<(Acl, ModelFiles)> {
+        let files = ModelFiles::from_directory(folder)?;
+        let localizer = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?;
+        Ok((localizer.acl().clone(), files))
+    }
+
+    /// Lets the frozen encoder hear some variations of every sound that stage b may hear.
+    fn pool(&self, acl: &Acl) -> Result<Pool> {
+        let ear = self.ear()?;
+        let heard: Vec<usize> =
+            (0..self.world.classes.len()).filter(|class| !self.world.classes[*class].unheard).collect();
+        let bar = progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
+        let sounding = heard.into_iter().map(|class| {
+            let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, class as u64);
+            let fbanks = (0..self.variations).map(|_| ear.fbank(class, Split::Train, &mut rng));
+            let fbanks = fbanks.collect::<soundsight::Result<Vec<_>>>()?;
+            Ok((class, features(acl, &fbanks, |count| bar.inc(count as u64))?))
+        });
+        let sounding = sounding.collect::<Result<Vec<_>>>()?;
+        bar.finish_and_clear();
+        Ok(Pool { sounding })
+    }
+
+    /// The finished model in `RUN/model`, and its figures.
+    pub fn finish(&self) -> Result<()> {
+        let folder = self.out.join("model");
+        let weights = Weights {
+            beats: read_tensors(&self.out.join("frozen/beats.safetensors"))?,
+            clipseg: read_tensors(&self.out.join("frozen/clipseg.safetensors"))?,
+            acl: read_tensors(&self.out.join("acl/last/acl.safetensors"))?,
+        };
+        write_model(&folder, &self.config, &self.vocabulary, &weights)?;
+        let (trained, files) = self.load(&folder)?;
+        let (untrained, _) = self.load(&self.out.join("frozen"))?;
+        let sizes = [files.beats.path(), files.clipseg.path(), files.acl.path()].map(std::fs::metadata);
+        let bytes = sizes.into_iter().map(|file| Ok(file?.len())).sum::<std::io::Result<u64>>()?;
+        println!("{}: {:.2} MB of weights", folder.display(), bytes as f64 / 1e6);
+        let measured = report::measure(self, &trained, &untrained)?;
+        let minutes = ["clip", "beats", "acl"].map(|stage| (stage, read_minutes(&self.out.join(stage))));
+        let minutes: BTreeMap<&str, f64> = minutes.into_iter().collect();
+        let report = json!({
+            "seed": self.seed, "minutes": minutes, "classes": self.world.names(), "weight_bytes": bytes,
+            "measured": measured,
+        });
+        write_json(&self.out.join("report.json"), &report)
+    }
+}

@@ -1,0 +1,186 @@
+//! The stages in their order, each a run of the library's trainer in a folder of its own.
+#![allow(clippy::print_stdout)] // a program talks
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use soundsight::acl::ModelConfig;
+use soundsight::beats::Beats;
+use soundsight::clipseg::ClipSeg;
+use soundsight::data::{BadPairs, BatchSource, Dataset, EpochSampler, Loader, Shard};
+use soundsight::train::{
+    Checkpoints, Decay, Length, Objective, OptimizerConfig, OptimizerKind, Outcome, Schedule, TrainConfig, Trainer,
+};
+
+use crate::fresh::fresh;
+use crate::hearing::HearingObjective;
+use crate::measure::Scoreboard;
+use crate::model::{Vocabulary, write_json};
+use crate::naming::NamingObjective;
+use crate::program::progress::TrainingProgress;
+use crate::report::held_out_sounds;
+use crate::scenes::Scenes;
+use crate::sounds::{Ear, NamedSounds};
+use crate::world::World;
+
+/// Held-out scenes, at most, and sound variations that validations measure.
+const VALIDATION_SCENES: usize = 128;
+const VALIDATION_VARIATIONS: usize = 3;
+
+/// In a stage's folder, how long it has trained.
+const MINUTES: &str = "minutes.json";
+
+/// How long and how fast a stage learns.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    pub steps: usize,
+    pub batch: usize,
+    pub learning_rate: f64,
+    /// Steps between validations.
+    pub epoch: usize,
+}
+
+/// What all stages share.
+pub struct Run {
+    pub out: PathBuf,
+    pub seed: u64,
+    pub world: Arc<World>,
+    pub vocabulary: Vocabulary,
+    pub config: ModelConfig,
+    /// Of the world: what must be the same when a stage is resumed.
+    pub settings: Value,
+    /// Sound variations of each class in stage b.
+    pub variations: usize,
+    /// Held-out scenes that a finished model is measured on.
+    pub scenes: usize,
+    /// Steps between checkpoints.
+    pub save_every: usize,
+    /// Set by Ctrl-C: stop after the current step.
+    pub stop: &'static AtomicBool,
+}
+
+impl Run {
+    pub fn ear(&self) -> Result<Ear> {
+        Ok(Ear::new(self.world.clone(), self.config.acl.frontend())?)
+    }
+
+    /// The scenes of a stage's validations, in which one of `sounding` sounds.
+    pub fn scoreboard(&self, sounding: &[usize]) -> Result<Scoreboard> {
+        Ok(Scoreboard::new(&self.world, sounding, VALIDATION_SCENES.min(self.scenes), self.seed)?)
+    }
+
+    pub fn loader<D: Dataset>(&self, folder: &Path, dataset: D, batch: usize) -> Result<Loader<D>> {
+        let count = dataset.num_samples();
+        let sampler = EpochSampler::training(count, batch, self.seed, Shard::WHOLE)?;
+        let bad = Arc::new(BadPairs::open(&folder.join("unreadable.csv"), count, 0.0)?);
+        Ok(Loader::new(Arc::new(dataset), sampler, self.seed, batch, bad, 1)?)
+    }
+
+    /// Stage a, eyes and language.
+    pub fn naming(&self, recipe: Recipe) -> Result<()> {
+        let folder = self.out.join("clip");
+        if is_finished(&folder, recipe)? {
+            return Ok(());
+        }
+        let residual = (2.0 * self.config.clipseg.vision_config.num_hidden_layers as f64).powf(-0.5);
+        let (clipseg, vars) = fresh(self.seed, 1, residual, |vb| ClipSeg::new(&self.config.clipseg, vb))?;
+        let all: Vec<usize> = (0..self.world.classes.len()).collect();
+        let scoreboard = self.scoreboard(&all)?;
+        let objective = NamingObjective {
+            clipseg,
+            vars,
+            vocabulary: &self.vocabulary,
+            num_classes: self.world.classes.len(),
+            scoreboard: &scoreboard,
+        };
+        let loader =
+            self.loader(&folder, Scenes::new(self.world.clone(), recipe.epoch * recipe.batch), recipe.batch)?;
+        let settings = json!({ "world": self.settings, "clipseg": self.config.clipseg });
+        self.train(
+            "eyes and language: CLIP and CLIPSeg from named masks",
+            &folder,
+            recipe,
+            settings,
+            &objective,
+            &loader,
+        )
+    }
+
+    /// Stage a, ears.
+    pub fn hearing(&self, recipe: Recipe) -> Result<()> {
+        let folder = self.out.join("beats");
+        if is_finished(&folder, recipe)? {
+            return Ok(());
+        }
+        // DeepNorm's (8 · blocks)^-¼ (Wang et al., arXiv 2203.00555).
+        let residual = (8.0 * self.config.beats.encoder_layers as f64).powf(-0.25);
+        let (beats, vars) = fresh(self.seed, 2, residual, |vb| Beats::new(&self.config.beats, vb))?;
+        let ear = self.ear()?;
+        let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed)?;
+        let objective = HearingObjective { beats, vars, held_out };
+        let loader = self.loader(&folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
+        let settings = json!({ "world": self.settings, "beats": self.config.beats, "acl": self.config.acl });
+        self.train("ears: BEATs from named sounds", &folder, recipe, settings, &objective, &loader)
+    }
+
+    /// Runs or resumes one stage.
+    pub fn train<O: Objective, S: BatchSource<Batch = O::Batch>>(
+        &self,
+        title: &str,
+        folder: &Path,
+        recipe: Recipe,
+        settings: Value,
+        objective: &O,
+        source: &S,
+    ) -> Result<()> {
+        let count: usize = objective.trainable().iter().map(|(_, var)| var.elem_count()).sum();
+        println!("{title}: {count} weights, {} steps of {}", recipe.steps, recipe.batch);
+        let config = TrainConfig {
+            seed: self.seed,
+            length: Length::Steps(recipe.steps),
+            max_grad_norm: Some(1.0),
+            learning_rate: recipe.learning_rate,
+            schedule: Schedule { warmup_steps: recipe.steps.min(4000) / 20, decay: Decay::Cosine { floor: 0.02 } },
+            optimizer: OptimizerConfig {
+                kind: OptimizerKind::AdamW,
+                beta2: 0.98,
+                weight_decay: 0.01,
+                ..OptimizerConfig::default()
+            },
+            checkpoint_every: Some(self.save_every),
+            keep_checkpoints: 1,
+            ..TrainConfig::default()
+        };
+        let begun = Checkpoints::new(&folder.join("checkpoints"), 1).any();
+        let mut trainer = match begun {
+            true => Trainer::resume(config, settings, objective, source, folder)?,
+            false => Trainer::start(config, settings, objective, source, folder)?,
+        };
+        let progress = TrainingProgress::new(trainer.state().step, trainer.total_steps());
+        let started = Instant::now();
+        let outcome = trainer.run(self.stop, &mut |event| progress.show(&event));
+        progress.finish();
+        let minutes = read_minutes(folder) + started.elapsed().as_secs_f64() / 60.0;
+        write_json(&folder.join(MINUTES), &json!(minutes))?;
+        if outcome? == Outcome::Stopped {
+            bail!("stopped after {} steps; the same command goes on", trainer.state().step);
+        }
+        Ok(())
+    }
+}
+
+/// The minutes that the stage in `folder` has trained so far; those of a killed process are lost.
+pub fn read_minutes(folder: &Path) -> f64 {
+    let text = std::fs::read_to_string(folder.join(MINUTES)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or(0.0)
+}
+
+/// Whether the stage in `folder` has made all its steps.
+pub fn is_finished(folder: &Path, recipe: Recipe) -> Result<bool> {
+    let checkpoints = Checkpoints::new(&folder.join("checkpoints"), 1);
+    Ok(checkpoints.any() && Checkpoints::load(&checkpoints.latest()?)?.0.step >= recipe.steps)
+}

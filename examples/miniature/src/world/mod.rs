@@ -1,0 +1,192 @@
+//! A small world of real objects: cut-out pictures and their own recordings, from Tux Paint's stamps.
+//!
+//! [`World::open`] reads every pair `name.png` + `name.ogg|wav` below a folder; [`World::scene`] composes pictures in
+//! which the mask of every object is known, [`World::sound`] varies a class's recording. Everything is a pure function
+//! of the folder's contents, the configuration and the random numbers that are handed in.
+//!
+//! # What is held out
+//! Pictures of one class and its recording are few, so the classes themselves are shared by both splits; held out are
+//! - **combinations**: the classes stand on a circle in an order that the seed draws; two whose distance on it is 1, 6,
+//!   11, … (a fifth of all pairs, as many partners for every class) never meet in a training scene, and every held-out
+//!   scene of two or more objects holds at least one such pair;
+//! - **backgrounds and distractors**: a fifth of the soundless pictures is used in held-out scenes alone, the others in
+//!   training scenes alone. Every continuous parameter of a background (hue, saturation, lightness, angle, period) has
+//!   its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
+//! - **sound variations**: speed, offset, gain, gaps, noise level, tilt and the room's delays and gains have their
+//!   ranges divided in the same way.
+//!
+//! A held-out scene of a single object is therefore new in its background only. Size, place, turn, mirroring and
+//! colour jitter of the objects are continuous, never repeat, and are drawn alike in both.
+
+mod background;
+mod canvas;
+mod cutout;
+mod export;
+mod scene;
+mod sound;
+mod split;
+mod stamps;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+use soundsight::data::random::{Purpose, stream};
+
+pub use background::{BackgroundPlan, Clouds, Kind};
+pub use canvas::Canvas;
+pub use cutout::{CutOut, Patch, Pose, Tint};
+pub use export::Question;
+pub use scene::{Placed, Scene};
+pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
+pub use split::{Combinations, Split};
+
+/// The fewest classes that make a world: with fewer, the combinations of one split would be none.
+const MIN_CLASSES: usize = 4;
+
+/// One soundless picture in so many is held out.
+const HELD_OUT_PICTURES: usize = 5;
+
+/// Soundless pictures also serve as backgrounds, larger than the scene.
+const ENLARGED: usize = 2;
+
+/// What a world is made to.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// The side of a scene's picture, in pixels.
+    pub side: usize,
+    /// The length of a sound, in seconds.
+    pub seconds: f64,
+    /// Decides which combinations and pictures are held out and which classes are unheard.
+    pub seed: u64,
+    /// How many classes are marked as [`Class::unheard`].
+    pub num_unheard: usize,
+}
+
+/// Something that can be seen and heard.
+pub struct Class {
+    /// One to three lower-case words.
+    pub name: String,
+    /// Whether it is to be kept silent in self-supervised training.
+    pub unheard: bool,
+    /// Where its pictures and recordings come from, relative to the stamps' folder, without extension.
+    pub sources: Vec<PathBuf>,
+    /// At least one.
+    pub pictures: Vec<CutOut>,
+    /// At least one.
+    pub recordings: Vec<Recording>,
+}
+
+/// Everything that scenes and sounds are made of.
+pub struct World {
+    /// Ordered by name.
+    pub classes: Vec<Class>,
+    /// Pairs that are not used, each with the reason.
+    pub left_out: Vec<(PathBuf, String)>,
+    /// Which classes may meet in which split.
+    pub combinations: Combinations,
+    /// Pictures without a sound, for backgrounds and distractors: `[training, held-out]`.
+    soundless: [Vec<CutOut>; 2],
+    side: usize,
+    samples: usize,
+}
+
+impl World {
+    /// Reads the stamps below `stamps` and prepares them for scenes of `config.side` pixels and sounds of
+    /// `config.seconds`.
+    ///
+    /// # Errors
+    /// The configuration asks for what cannot be; `stamps` is no folder or has too few pairs of a picture and a
+    /// recording; a picture or a recording cannot be decoded (it is named: a world without it would be another one).
+    pub fn open(stamps: &Path, config: &WorldConfig) -> Result<Self> {
+        ensure!((32..=512).contains(&config.side), "side: expected 32 to 512 pixels, found {}", config.side);
+        ensure!(
+            (0.5..=60.0).contains(&config.seconds),
+            "seconds: expected 0.5 to 60 s of sound, found {}",
+            config.seconds
+        );
+        let found = stamps::find(stamps)?;
+        let mut left_out = found.left_out;
+        let loaded: Vec<_> = found.pairs.par_iter().map(|pair| pair.load(config.side)).collect::<Result<_>>()?;
+        let mut classes: Vec<Class> = Vec::new();
+        // Pairs come ordered by path, so the pictures of one class are always in the same order.
+        for (pair, loaded) in found.pairs.into_iter().zip(loaded) {
+            let (picture, recording) = match loaded {
+                Ok(usable) => usable,
+                Err(reason) => {
+                    left_out.push((pair.stem, reason));
+                    continue;
+                }
+            };
+            let class = match classes.iter_mut().find(|class| class.name == pair.name) {
+                Some(class) => class,
+                None => classes.push_mut(Class {
+                    name: pair.name,
+                    unheard: false,
+                    sources: Vec::new(),
+                    pictures: Vec::new(),
+                    recordings: Vec::new(),
+                }),
+            };
+            class.sources.push(pair.stem);
+            class.pictures.push(picture);
+            class.recordings.push(recording);
+        }
+        ensure!(
+            classes.len() >= MIN_CLASSES,
+            "{}: expected at least {MIN_CLASSES} classes with a picture and a recording, found {}; {}",
+            stamps.display(),
+            classes.len(),
+            stamps::ADVICE
+        );
+        ensure!(
+            config.num_unheard <= classes.len() / 2,
+            "num_unheard: expected at most half of the {} classes, found {}",
+            classes.len(),
+            config.num_unheard
+        );
+        classes.sort_by(|a, b| a.name.cmp(&b.name));
+        left_out.sort();
+        let mut order: Vec<usize> = (0..classes.len()).collect();
+        order.shuffle(&mut stream(config.seed, Purpose::HoldOut, 0, 0));
+        let combinations = Combinations::new(&order);
+        order.shuffle(&mut stream(config.seed, Purpose::HoldOut, 1, 0));
+        for &class in &order[..config.num_unheard] {
+            classes[class].unheard = true;
+        }
+        let soundless = found.soundless.par_iter();
+        let soundless = soundless.map(|path| stamps::load_picture(&stamps.join(path), ENLARGED * config.side));
+        let mut soundless: Vec<_> = soundless.collect::<Result<Vec<_>>>()?.into_iter().filter_map(Result::ok).collect();
+        soundless.shuffle(&mut stream(config.seed, Purpose::HoldOut, 2, 0));
+        let held_out = soundless.split_off(soundless.len() - soundless.len() / HELD_OUT_PICTURES);
+        Ok(Self {
+            classes,
+            left_out,
+            combinations,
+            soundless: [soundless, held_out],
+            side: config.side,
+            samples: (config.seconds * f64::from(SAMPLE_RATE)).round() as usize,
+        })
+    }
+
+    /// The classes' names, in their order.
+    pub fn names(&self) -> Vec<&str> {
+        self.classes.iter().map(|class| class.name.as_str()).collect()
+    }
+
+    /// The pictures without a sound that belong to `split`.
+    pub fn soundless(&self, split: Split) -> &[CutOut] {
+        &self.soundless[split as usize]
+    }
+
+    /// The side of a scene's picture, in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The length of a sound, in samples.
+    pub fn num_samples(&self) -> usize {
+        self.samples
+    }
+}

@@ -1,0 +1,120 @@
+//! `soundsight localize`: where in a picture does a sound come from?
+#![allow(clippy::print_stdout)] // a program talks
+
+mod decode;
+mod output;
+mod pairs;
+mod stages;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+use soundsight::weights::save_safetensors;
+use soundsight::{Embedding, Picture, Waveform};
+
+use crate::model::{ModelOptions, device_name};
+use output::{Answer, OutputOptions, one_line};
+use stages::Stages;
+
+/// Show where in a picture a sound comes from.
+///
+/// Writes the picture with the heatmap over it, the heatmap and the mask. The exit status is 0, or 1 with a message on
+/// standard error; with --pairs it is 1 only if not a single pair could be localized.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    output: OutputOptions,
+    /// Position in the sound to start at, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    start: f64,
+    /// Look for what a text describes ("a photo of a dog") instead of a sound; AUDIO may then be left out.
+    #[arg(long, value_name = "PROMPT")]
+    text: Option<String>,
+    /// Localize many pairs: a CSV file with the header `audio,image`, or a folder.
+    ///
+    /// Paths in a CSV file are relative to its folder. In a folder, sounds and pictures with the same name (dog.wav,
+    /// dog.jpg) are pairs. Each sound and each picture is encoded once, so the pairs of one picture are answered together.
+    /// Pairs that cannot be read are skipped and listed at the end.
+    #[arg(long, value_name = "CSV|DIR", conflicts_with_all = ["text", "save_tensors", "audio"])]
+    pairs: Option<PathBuf>,
+    /// Write every intermediate tensor to a safetensors file.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    save_tensors: Option<PathBuf>,
+    /// Sound: WAV, FLAC, MP3, Ogg Vorbis, AAC/M4A, or a film with a sound track.
+    #[arg(value_name = "AUDIO", required_unless_present_any = ["text", "pairs"])]
+    audio: Option<PathBuf>,
+    /// Picture: JPEG, PNG, WebP, GIF, BMP, TIFF …
+    #[arg(value_name = "IMAGE")]
+    image: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+pub fn localize(mut options: Options) -> Result<()> {
+    if let Some(list) = &options.pairs {
+        return pairs::localize_pairs(&options.model.load()?, list, options.start, &options.output);
+    }
+    let started = Instant::now();
+    let mut stages = Stages::default();
+    // With --text a single path is the picture's.
+    let image_path = options.image.take().or_else(|| options.text.as_ref().and(options.audio.take()));
+    let image_path = image_path.context("no picture given: soundsight localize AUDIO IMAGE (see --help)")?;
+
+    let localizer = stages.time("load", || options.model.load())?;
+    let acl = localizer.acl();
+    let seconds = localizer.audio_seconds();
+    let picture = stages.time("decode", || Picture::open(&image_path))?;
+    let mut sound = Value::Null;
+    let embedding = match (&options.text, &options.audio) {
+        (Some(prompt), _) => stages.time("text", || localizer.embed_text(prompt))?,
+        (None, Some(path)) => {
+            let waveform = stages.time("decode", || Waveform::open_window(path, options.start, seconds))?;
+            sound = sound_json(path, &waveform);
+            if let Some(file) = &options.save_tensors {
+                let tensors = localizer.trace(&waveform, &picture)?;
+                let named = tensors.into_iter().map(|(name, tensor)| (name.to_string(), tensor)).collect();
+                save_safetensors(file, &named, &Default::default())?;
+            }
+            let fbank = stages.time("fbank", || localizer.fbank(&[waveform]))?;
+            let features = stages.time("beats", || acl.audio_features(&fbank))?;
+            let token = stages.time("tokenizer", || acl.audio_token(&features))?;
+            let embedding = stages.time("text", || acl.audio_embedding(&token))?;
+            Embedding::from_tensor(embedding)?
+        }
+        (None, None) => anyhow::bail!("no sound given: soundsight localize AUDIO IMAGE (see --help)"),
+    };
+    let encoded = stages.time("vision", || localizer.encode_image(&picture))?;
+    stages.time("vision", || localizer.dense_features(&encoded))?; // the rest of the tower, for the confidence
+    let heatmap = stages.time("decoder", || localizer.localize(&embedding, &encoded))?;
+    let name = image_path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut answer = stages.time("write", || Answer::write(&options.output, &name, &picture, &heatmap))?;
+    answer.files["tensors"] = json!(options.save_tensors);
+    let timings = stages.finish(started);
+
+    if options.output.json {
+        let question = json!({
+            "model": localizer.name(),
+            "device": device_name(localizer.device()),
+            "dtype": localizer.dtype().as_str(),
+            "audio": sound,
+            "text": options.text,
+            "image": {"path": image_path, "width": picture.width(), "height": picture.height()},
+            "timings_ms": timings,
+        });
+        println!("{}", answer.json(question));
+    } else {
+        println!("{}", answer.summary());
+        println!("how long    {}", one_line(&timings));
+    }
+    Ok(())
+}
+
+/// What the JSON answer says about a sound.
+fn sound_json(path: &Path, waveform: &Waveform) -> Value {
+    json!({"path": path, "seconds": waveform.clip_seconds(), "sample_rate": waveform.sample_rate(),
+           "channels": waveform.channels()})
+}

@@ -1,0 +1,165 @@
+//! Many pairs: each sound and each picture is encoded once, in batches, while the next ones are being decoded.
+#![allow(clippy::print_stderr)] // a program talks
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use soundsight::data::{Pair, PairList};
+use soundsight::error::chain;
+use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
+
+use super::decode::{Decoded, Job, batches, decode};
+use super::output::{Answer, OutputOptions};
+use super::sound_json;
+use crate::program::progress::progress_bar;
+
+/// A sound or a picture in the form that the network needs, or the reason why it cannot be used.
+type Known<T> = HashMap<PathBuf, Result<T, String>>;
+
+/// Localizes every pair of a list or folder. Pairs that cannot be read are skipped and listed at the end.
+pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &OutputOptions) -> Result<()> {
+    let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
+    let batches = batches(&list);
+    let bar = progress_bar(list.num_pairs(), "{wide_bar} {pos}/{len} pairs, {eta} left");
+    let mut state = State {
+        localizer,
+        options,
+        digits: list.num_pairs().to_string().len(),
+        sounds: HashMap::new(),
+        pictures: HashMap::new(),
+        failures: Vec::new(),
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let (sender, receiver) = sync_channel(1);
+        let (batches, seconds) = (&batches, localizer.audio_seconds());
+        scope.spawn(move || decode(batches, start, seconds, &sender));
+        for (batch, decoded) in batches.iter().zip(receiver) {
+            state.encode(batch, decoded)?;
+            for line in state.answer(batch)? {
+                bar.suspend(|| writeln!(std::io::stdout(), "{line}")).context("standard output: cannot write")?;
+            }
+            bar.inc(batch.len() as u64);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let State { mut failures, .. } = state;
+    failures.sort();
+    for (number, reason) in &failures {
+        eprintln!("pair {number}: {reason}");
+    }
+    match failures.len() {
+        failed if failed == list.num_pairs() => bail!("none of {failed} pairs could be localized"),
+        0 => {}
+        failed => eprintln!("{failed} of {} pairs skipped", list.num_pairs()),
+    }
+    Ok(())
+}
+
+struct State<'a> {
+    localizer: &'a Localizer,
+    options: &'a OutputOptions,
+    /// Digits of the largest number: with leading zeros, files sort in the order of the list.
+    digits: usize,
+    /// All sounds so far: an embedding is small.
+    sounds: Known<(Embedding, Value)>,
+    /// The pictures of the current batch.
+    pictures: Known<(Picture, EncodedImage)>,
+    /// The numbers of the pairs that are skipped, and why.
+    failures: Vec<(usize, String)>,
+}
+
+impl State<'_> {
+    /// Encodes what is new in a batch, sounds and pictures in parallel, and drops pictures that the batch does not use.
+    fn encode(&mut self, batch: &[Job<'_>], decoded: Decoded) -> Result<()> {
+        self.pictures.retain(|path, _| batch.iter().any(|(_, pair)| pair.image == *path));
+        let (sound_paths, waveforms) = usable(decoded.sounds, &mut self.sounds);
+        let (picture_paths, pictures) = usable(decoded.pictures, &mut self.pictures);
+        let (embeddings, images) = rayon::join(
+            || self.localizer.embed_audio_batch(&waveforms),
+            || self.localizer.encode_image_batch(&pictures),
+        );
+        for ((path, waveform), embedding) in sound_paths.into_iter().zip(&waveforms).zip(embeddings?) {
+            let about = sound_json(&path, waveform);
+            self.sounds.insert(path, Ok((embedding, about)));
+        }
+        for ((path, picture), image) in picture_paths.into_iter().zip(pictures).zip(images?) {
+            self.pictures.insert(path, Ok((picture, image)));
+        }
+        Ok(())
+    }
+
+    /// Answers a batch: writes the pictures, and returns the lines to print.
+    fn answer(&mut self, batch: &[Job<'_>]) -> Result<Vec<String>> {
+        let mut asked = Vec::new();
+        for (number, pair) in batch {
+            match (self.sounds.get(&pair.audio), self.pictures.get(&pair.image)) {
+                (Some(Ok(sound)), Some(Ok(picture))) => asked.push((*number, pair, sound, picture)),
+                (Some(Err(reason)), _) | (_, Some(Err(reason))) => self.failures.push((*number, reason.clone())),
+                _ => bail!("pair {number} was never decoded"),
+            }
+        }
+        let questions: Vec<_> = asked.iter().map(|(.., sound, picture)| (&sound.0, &picture.1)).collect();
+        let answers: Vec<_> = asked
+            .par_iter()
+            .zip(self.heatmaps(&questions))
+            .map(|((number, pair, sound, (picture, _)), heatmap)| match heatmap {
+                Ok(heatmap) => self.write(*number, pair, &sound.1, picture, &heatmap).map(Ok),
+                Err(error) => Ok(Err((*number, chain(&error)))),
+            })
+            .collect::<Result<_>>()?;
+        let mut lines = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(line) => lines.push(line),
+                Err(failure) => self.failures.push(failure),
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Writes the pictures of one answer, and returns the line to print.
+    fn write(&self, number: usize, pair: &Pair, sound: &Value, picture: &Picture, heatmap: &Heatmap) -> Result<String> {
+        let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy();
+        // The number tells apart pictures that occur more than once, or have the same name in different folders.
+        let name = format!("{number:0digits$}-{stem}", digits = self.digits);
+        let answer = Answer::write(self.options, &name, picture, heatmap)?;
+        if !self.options.json {
+            return Ok(format!("{number} {} in {}: {}", pair.audio.display(), pair.image.display(), answer.line()));
+        }
+        let size = json!({"path": pair.image, "width": picture.width(), "height": picture.height()});
+        let model = self.localizer.name();
+        let about = json!({"pair": number, "model": model, "audio": sound, "image": size, "label": pair.label});
+        Ok(answer.json(about).to_string())
+    }
+
+    /// The heatmaps of a batch. If one fails, as may happen in half precision, the others must not fail with it.
+    fn heatmaps(&self, questions: &[(&Embedding, &EncodedImage)]) -> Vec<Result<Heatmap, Error>> {
+        match self.localizer.localize_batch(questions) {
+            Ok(heatmaps) => heatmaps.into_iter().map(Ok).collect(),
+            Err(_) => questions.iter().map(|(sound, image)| self.localizer.localize(sound, image)).collect(),
+        }
+    }
+}
+
+/// The paths and contents of what could be decoded; for the rest, `known` gets the reason.
+fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
+    let (mut paths, mut media) = (Vec::new(), Vec::new());
+    for (path, result) in decoded {
+        match result {
+            Ok(medium) => {
+                paths.push(path);
+                media.push(medium);
+            }
+            Err(error) => {
+                known.insert(path, Err(chain(&error)));
+            }
+        }
+    }
+    (paths, media)
+}

@@ -1,0 +1,40 @@
+//! The command `soundsight`.
+
+mod completions;
+mod convert;
+mod evaluate;
+mod localize;
+mod model;
+mod program;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Finds where in a picture a sound comes from.
+#[derive(Parser)]
+#[command(name = "soundsight", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Localize(localize::Options),
+    Train(train::Options),
+    Evaluate(evaluate::Options),
+    Convert(convert::Options),
+    Completions(completions::Options),
+}
+
+fn main() -> ExitCode {
+    program::run(|cli: Cli| match cli.command {
+        Command::Localize(options) => localize::localize(options),
+        Command::Train(options) => train::train(options),
+        Command::Evaluate(options) => evaluate::evaluate(options),
+        Command::Convert(options) => convert::convert(options),
+        Command::Completions(options) => completions::completions(options),
+    })
+}

@@ -1,0 +1,147 @@
+//! The options that choose a model, and how it is loaded.
+#![allow(clippy::print_stderr)] // a program talks
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use soundsight::localizer::select_device;
+use soundsight::weights::{Download, Hub, ModelFiles, WeightFormat};
+use soundsight::{Localizer, ModelSource};
+
+use crate::program::progress::progress_bar;
+
+/// Which model, and where it runs.
+#[derive(Args)]
+pub struct ModelOptions {
+    /// Model: a directory, acl-vit16, embedded, or auto.
+    ///
+    /// acl-vit16 is the published model, downloaded once (1 GB) unless it is in the Hub's cache; embedded is the small model
+    /// inside this program; auto takes acl-vit16 if it is in the cache and embedded otherwise, and never downloads.
+    #[arg(long, value_name = "DIR|NAME", default_value = "auto")]
+    pub model: ModelSource,
+    /// Device to compute on.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Number type to compute in.
+    #[arg(long, value_enum, default_value_t = DTypeChoice::F32)]
+    pub dtype: DTypeChoice,
+    /// Format of the weight matrices in memory, for computing in f32 on the CPU.
+    #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
+    pub weights: WeightsChoice,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum WeightsChoice {
+    /// The format of the model's files.
+    AsStored,
+    F32,
+    F16,
+    Bf16,
+    /// 8 bits a number, with one scale for every 32 of them.
+    Q8,
+}
+
+impl WeightsChoice {
+    /// The library's name for it.
+    pub fn format(self) -> WeightFormat {
+        match self {
+            Self::AsStored => WeightFormat::AsStored,
+            Self::F32 => WeightFormat::F32,
+            Self::F16 => WeightFormat::F16,
+            Self::Bf16 => WeightFormat::Bf16,
+            Self::Q8 => WeightFormat::Q8_0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DeviceChoice {
+    /// A GPU if this build supports it and the machine has one, else the CPU.
+    Auto,
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DTypeChoice {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl ModelOptions {
+    /// The device to compute on.
+    pub fn device(&self) -> Result<Device> {
+        Ok(match self.device {
+            DeviceChoice::Auto => select_device("auto"),
+            DeviceChoice::Cpu => select_device("cpu"),
+            DeviceChoice::Cuda => select_device("cuda"),
+            DeviceChoice::Metal => select_device("metal"),
+        }?)
+    }
+
+    /// The number type to compute in.
+    pub fn dtype(&self) -> DType {
+        match self.dtype {
+            DTypeChoice::F32 => DType::F32,
+            DTypeChoice::F16 => DType::F16,
+            DTypeChoice::Bf16 => DType::BF16,
+        }
+    }
+
+    /// Finds and loads the chosen model.
+    pub fn load(&self) -> Result<Localizer> {
+        self.load_files(&self.find()?)
+    }
+
+    /// Loads the chosen model from its files.
+    pub fn load_files(&self, files: &ModelFiles) -> Result<Localizer> {
+        let builder = Localizer::builder(&files.source).device(self.device()?).dtype(self.dtype());
+        Ok(builder.weights(self.weights.format()).load_files(files)?)
+    }
+
+    /// Finds the chosen model's files, with a progress bar for each file that has to be downloaded.
+    pub fn find(&self) -> Result<ModelFiles> {
+        let mut bar: Option<(String, ProgressBar)> = None;
+        let mut progress = move |p: soundsight::weights::Progress<'_>| {
+            if bar.as_ref().is_none_or(|(file, _)| file != p.file) {
+                bar = Some((p.file.to_string(), download_bar(p.file)));
+            }
+            if let Some((_, bar)) = &bar {
+                if let Some(total) = p.total {
+                    bar.set_length(total);
+                }
+                bar.set_position(p.downloaded);
+                if p.total == Some(p.downloaded) {
+                    bar.finish();
+                }
+            }
+        };
+        let files = ModelFiles::resolve(&self.model, &Hub::from_env(), Download::IfMissing(&mut progress))?;
+        if self.model == ModelSource::Auto && files.source == ModelSource::Embedded {
+            let knows = files
+                .classes
+                .as_ref()
+                .map_or(String::new(), |classes| format!(", which knows {} classes", classes.len()));
+            eprintln!("using the embedded model{knows}; --model acl-vit16 fetches the published one (1 GB, once)");
+        }
+        Ok(files)
+    }
+}
+
+fn download_bar(file: &str) -> ProgressBar {
+    let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    bar.set_message(file.to_string());
+    bar
+}
+
+/// `cpu`, `cuda` or `metal`.
+pub fn device_name(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
