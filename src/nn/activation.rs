@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::simd::{self, Map1};
 use crate::error::Result;
 
-/// An activation function, by its name in the published configurations.
+/// An activation function, serialised under its name in the published configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activation {
-    /// `x·Φ(x) = x/2·(1 + erf(x/√2))` (Hendrycks and Gimpel, arXiv 1606.08415), exactly, not its tanh approximation.
+    /// The exact GELU, `x·Φ(x) = x/2·(1 + erf(x/√2))`, not its tanh approximation (Hendrycks and Gimpel, arXiv
+    /// 1606.08415).
     Gelu,
     /// `x·σ(1.702·x)`, the sigmoid approximation that CLIP was trained with.
     QuickGelu,
@@ -22,7 +23,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the function to every element; differentiable on every device.
+    /// Applies the function to every element. Differentiable on every device.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) for tensors that are not floats.
@@ -33,17 +34,17 @@ impl Activation {
         self.forward_composed(x)
     }
 
-    /// The same out of Candle's own differentiable operations.
+    /// The same function, composed of Candle's differentiable operations.
     pub(crate) fn forward_composed(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Gelu => x.gelu_erf()?,
-            // σ(z) = 1/(1 + e⁻ᶻ): candle_nn's sigmoid is one operation with a backward.
+            // σ(z) = 1/(1 + e⁻ᶻ). candle_nn's sigmoid is a single operation with a backward pass.
             Self::QuickGelu => (x * candle_nn::ops::sigmoid(&(x * 1.702)?)?)?,
             Self::Relu => x.relu()?,
         })
     }
 
-    /// The function on a vector in registers.
+    /// Applies the function to a vector in registers.
     #[inline(always)]
     pub(crate) fn apply_simd<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         match self {
@@ -57,7 +58,7 @@ impl Activation {
         }
     }
 
-    /// The derivative on a vector in registers.
+    /// Applies the derivative to a vector in registers.
     #[inline(always)]
     fn derivative_simd<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let one = simd.splat_f32s(1.0);
@@ -104,7 +105,7 @@ impl Map1 for Derivative {
     }
 }
 
-/// Elements that one task works on: large enough to pay for the hand-over, small enough to stay in the cache.
+/// Elements per task: enough to outweigh the scheduling overhead, few enough to stay in the cache.
 const CHUNK: usize = 16 * 1024;
 
 struct Elementwise(Activation);

@@ -1,38 +1,38 @@
-//! Matrices in fewer bits than `f32`.
+//! Matrices stored in fewer bits than `f32`.
 
 use candle_core::{DType, Result, Tensor};
 
 use super::format::{BLOCK, BLOCK_BYTES, append_blocks};
 
-/// A matrix `[N, K]` in 16 bits, or in blocks of 8 bits, in main memory.
+/// A matrix `[N, K]` stored in 16 bits, or in blocks of 8 bits, in main memory.
 #[derive(Clone, Debug)]
 pub(crate) struct CompressedMatrix {
-    /// The numbers `[N, K]` of type F16 or BF16, or the bytes of each row's `Q8_0` blocks, `[N, K / 32 · 34]`.
+    /// The values `[N, K]` of type F16 or BF16, or the bytes of each row's `Q8_0` blocks, `[N, K / 32 · 34]`.
     rows: Tensor,
     columns: usize,
 }
 
 impl CompressedMatrix {
-    /// A matrix `[N, K]` of type F16 or BF16.
+    /// Wraps a matrix `[N, K]` of type F16 or BF16.
     pub(crate) fn half(matrix: Tensor) -> Result<Self> {
         let (_, columns) = matrix.dims2()?;
         if !matches!(matrix.dtype(), DType::F16 | DType::BF16) {
-            return Err(candle_core::Error::Msg(format!("{:?} where F16 or BF16 was expected", matrix.dtype())).bt());
+            return Err(candle_core::Error::Msg(format!("expected F16 or BF16, found {:?}", matrix.dtype())).bt());
         }
         Ok(Self { rows: matrix.contiguous()?, columns })
     }
 
-    /// A matrix in `Q8_0` blocks, from the bytes of its rows `[N, K / 32 · 34]` of type U8.
+    /// Wraps a matrix of `Q8_0` blocks, given the bytes of its rows `[N, K / 32 · 34]` of type U8.
     pub(crate) fn blocks(bytes: Tensor) -> Result<Self> {
         let (_, width) = bytes.dims2()?;
         if bytes.dtype() != DType::U8 || !width.is_multiple_of(BLOCK_BYTES) {
-            let found = format!("{width} of {:?} a row, no whole Q8_0 blocks", bytes.dtype());
+            let found = format!("expected whole Q8_0 blocks of U8, found rows of {width} {:?}", bytes.dtype());
             return Err(candle_core::Error::Msg(found).bt());
         }
         Ok(Self { rows: bytes.contiguous()?, columns: width / BLOCK_BYTES * BLOCK })
     }
 
-    /// `parts` one below the other, where all of them are of one width and kept in the same way.
+    /// Stacks `parts` vertically. Returns `None` unless all of them have the same width and storage format.
     pub(super) fn stack(parts: &[Self]) -> Result<Option<Self>> {
         let Some(first) = parts.first() else { return Ok(None) };
         let fits = |part: &Self| part.columns == first.columns && part.rows.dtype() == first.rows.dtype();
@@ -43,17 +43,17 @@ impl CompressedMatrix {
         Ok(Some(Self { rows: Tensor::cat(&rows, 0)?, columns: first.columns }))
     }
 
-    /// N and K.
+    /// The shape, (N, K).
     pub(crate) fn dims(&self) -> (usize, usize) {
         (self.rows.dims()[0], self.columns)
     }
 
-    /// The rows as they are kept, without gaps: `[N, K]` of type F16 or BF16, or `[N, K / 32 · 34]` bytes of `Q8_0` blocks.
+    /// The stored rows, contiguous: `[N, K]` of type F16 or BF16, or `[N, K / 32 · 34]` bytes of `Q8_0` blocks.
     pub(super) fn rows(&self) -> &Tensor {
         &self.rows
     }
 
-    /// The rows `ids` `[I]`, of type U32, in `f32`: `[I, K]`.
+    /// The rows with the indices `ids` `[I]`, of type U32, as `f32`: `[I, K]`.
     pub(super) fn select(&self, ids: &Tensor) -> Result<Tensor> {
         let rows = self.rows.index_select(ids, 0)?;
         if rows.dtype() != DType::U8 {

@@ -1,4 +1,4 @@
-//! The convolutions around the vision tower, each as a matrix product.
+//! The convolutions before and after the vision tower, each implemented as a matrix product.
 
 use candle_core::{D, Tensor};
 
@@ -7,7 +7,7 @@ use super::linear::Linear;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
-/// A convolution whose kernel is as large as its stride: the picture is cut into patches, each a token
+/// A convolution whose kernel size equals its stride: it cuts the picture into patches, each of which becomes a token
 /// (Dosovitskiy et al., arXiv 2010.11929).
 #[derive(Clone, Debug)]
 pub(crate) struct PatchEmbedding {
@@ -17,11 +17,11 @@ pub(crate) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    /// `channels` → `dim` over patches of `patch` × `patch`, from `weight` `[dim, channels, patch, patch]` and, if
-    /// `bias`, `bias` of `weights`.
+    /// Maps `channels` → `dim` over patches of `patch` × `patch`. Takes `weight` `[dim, channels, patch, patch]` and,
+    /// with `bias`, `bias` `[dim]` from `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub fn new(channels: usize, dim: usize, patch: usize, bias: bool, weights: Weights<'_>) -> Result<Self> {
         let weight = weights.get((dim, channels, patch, patch), "weight")?;
         let bias = if bias { Some(weights.get(dim, "bias")?) } else { None };
@@ -29,11 +29,11 @@ impl PatchEmbedding {
         Ok(Self { projection, channels, patch })
     }
 
-    /// `[B, C, H, W]` → `[B, (H/patch)·(W/patch), dim]`, row by row. What does not fill a patch at the lower and right
-    /// border is left out, as a convolution does.
+    /// `[B, C, H, W]` → `[B, (H/patch)·(W/patch), dim]`, in row-major order. Incomplete patches at the lower and right
+    /// borders are dropped, as in a convolution.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there is not even one patch, or another number of channels.
+    /// [`Error::Shape`] when the picture is smaller than one patch, or the number of channels differs.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (p, c) = (self.patch, self.channels);
         let expected = || Error::shape("picture", format!("[B, {c}, ≥ {p}, ≥ {p}]"), x.dims());
@@ -52,7 +52,7 @@ impl PatchEmbedding {
     }
 }
 
-/// A transposed convolution whose kernel is as large as its stride: every pixel becomes a square of `scale` × `scale`.
+/// A transposed convolution whose kernel size equals its stride: every pixel becomes a square of `scale` × `scale`.
 #[derive(Clone, Debug)]
 pub(crate) struct TransposedConv {
     projection: Linear,
@@ -61,10 +61,10 @@ pub(crate) struct TransposedConv {
 }
 
 impl TransposedConv {
-    /// `in_channels` → `out_channels`, from `weight` `[in, out, scale, scale]` and `bias` `[out]` of `weights`.
+    /// Maps `in_channels` → `out_channels`. Takes `weight` `[in, out, scale, scale]` and `bias` `[out]` from `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub fn new(in_channels: usize, out_channels: usize, scale: usize, weights: Weights<'_>) -> Result<Self> {
         let square = scale * scale;
         let weight = weights.get((in_channels, out_channels, scale, scale), "weight")?;
@@ -80,7 +80,7 @@ impl TransposedConv {
     /// `[B, H, W, in]` → `[B, H·scale, W·scale, out]`, channels last.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of channels.
+    /// [`Error::Shape`] when the number of channels differs.
     pub fn forward(&self, x: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
         let (b, h, w, _) = x.dims4()?;
         let (s, c) = (self.scale, self.out_channels);
@@ -93,11 +93,11 @@ impl TransposedConv {
     }
 }
 
-/// A 3 × 3 convolution with zero padding: `[B, H, W, in]` → `[B, H, W, out]`, channels last. `layer` maps the nine
-/// neighbours side by side, `[9·in]` with the neighbours row by row, to `out`; see [`conv3x3_weight`].
+/// A 3 × 3 convolution with zero padding: `[B, H, W, in]` → `[B, H, W, out]`, channels last. `layer` maps the
+/// concatenated channels of the nine neighbours, `[9·in]` in row-major order, to `out`; see [`conv3x3_weight`].
 ///
 /// # Errors
-/// [`Error::Shape`] when the layer is not made for nine times the channels.
+/// [`Error::Shape`] when the input width of the layer is not nine times the number of channels.
 pub(crate) fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>) -> Result<Tensor> {
     let (_, h, w, _) = x.dims4()?;
     let padded = x.pad_with_zeros(1, 1, 1)?.pad_with_zeros(2, 1, 1)?;
@@ -110,10 +110,10 @@ pub(crate) fn conv3x3(x: &Tensor, layer: &Linear, activation: Option<Activation>
     }
 }
 
-/// The layer for [`conv3x3`] from `weight` `[out, in, 3, 3]` and `bias` of `weights`.
+/// The layer for [`conv3x3`], from `weight` `[out, in, 3, 3]` and `bias` `[out]` in `weights`.
 ///
 /// # Errors
-/// [`Error::Candle`] when there are no such tensors.
+/// [`Error::Candle`] when a tensor is missing or has another shape.
 pub(crate) fn conv3x3_weight(in_channels: usize, out_channels: usize, weights: Weights<'_>) -> Result<Linear> {
     let weight = weights.get((out_channels, in_channels, 3, 3), "weight")?;
     let bias = weights.get(out_channels, "bias")?;

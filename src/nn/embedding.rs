@@ -1,4 +1,4 @@
-//! Tables of embeddings.
+//! Embedding tables.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -6,16 +6,16 @@ use super::compressed::CompressedMatrix;
 use super::weights::Weights;
 use crate::error::Result;
 
-/// A table of vectors, looked up by number; kept compressed where the weights are.
+/// A table of vectors, looked up by index. It stays compressed if the weights are compressed.
 #[derive(Clone, Debug)]
 pub(crate) struct Embedding {
     table: Table,
     dim: usize,
-    /// The type of the looked up vectors.
+    /// The type of the vectors returned by a lookup.
     dtype: DType,
 }
 
-/// `[V, D]`.
+/// The table, `[V, D]`.
 #[derive(Clone, Debug)]
 enum Table {
     Full(Tensor),
@@ -23,10 +23,10 @@ enum Table {
 }
 
 impl Embedding {
-    /// A table of `count` vectors of width `dim` from `weight` of `weights`.
+    /// Creates a table of `count` vectors of width `dim` from the tensor `weight` in `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when there is no such tensor.
+    /// [`Error::Candle`](crate::Error::Candle) when the tensor is missing or has another shape.
     pub fn new(count: usize, dim: usize, weights: Weights<'_>) -> Result<Self> {
         let table = match weights.compressed(count, dim, "weight")? {
             Some(table) => Table::Compressed(table),
@@ -35,7 +35,7 @@ impl Embedding {
         Ok(Self { table, dim, dtype: weights.dtype() })
     }
 
-    /// Where the table is.
+    /// The device that the table is on.
     pub fn device(&self) -> &Device {
         match &self.table {
             Table::Full(table) => table.device(),
@@ -43,10 +43,10 @@ impl Embedding {
         }
     }
 
-    /// Vectors `[…, D]` of the numbers `ids` `[…]`, of type U32.
+    /// Looks up the indices `ids` `[…]`, of type U32, and returns their vectors `[…, D]`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) for a number outside of the table.
+    /// [`Error::Candle`](crate::Error::Candle) for an index outside the table.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let mut shape = ids.dims().to_vec();
         shape.push(self.dim);

@@ -3,10 +3,10 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, op};
 
-/// `x·Wᵀ + b` with constant `W` [N, K] and `b` [N]: its backward gives `g·W` and nothing else.
+/// `x·Wᵀ + b` with constant `W` [N, K] and `b` [N]. The backward pass computes `g·W` and nothing else.
 ///
-/// Candle's own matrix product computes the gradients of both sides, which for a frozen weight is half of the backward
-/// pass thrown away, and keeps the result until the end.
+/// Candle's own matrix product computes the gradients of both sides. For a frozen weight, that wastes half of the
+/// backward pass, and the unused gradient stays in memory until the pass ends.
 pub(crate) struct FrozenLinear {
     weight: Tensor,
     bias: Option<Tensor>,

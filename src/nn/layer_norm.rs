@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 
 /// `y = (x − E[x]) / √(Var[x] + eps) · weight + bias` over the last dimension (Ba et al., arXiv 1607.06450).
 ///
-/// Differentiable in all three on every device, unlike Candle's fused layer normalisation; of the affine parameters
-/// only trainable ones receive a gradient on the CPU.
+/// Differentiable with respect to all three on every device, unlike Candle's fused layer normalisation. On the CPU,
+/// only those of `weight` and `bias` that are trainable receive a gradient.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -21,19 +21,19 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A layer over `dim` elements from `weight` and `bias` of `weights`.
+    /// Creates a layer over `dim` elements from the tensors `weight` and `bias` in `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub fn new<'a>(dim: usize, eps: f64, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         Ok(Self { weight: weights.get(dim, "weight")?, bias: weights.get(dim, "bias")?, eps })
     }
 
-    /// `[…, dim]` → the same shape.
+    /// `[…, dim]` → `[…, dim]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the last dimension is not the layer's.
+    /// [`Error::Shape`] when the last dimension is not `dim`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let dim = self.weight.dim(0)?;
         if x.dims().last() != Some(&dim) {
@@ -44,13 +44,14 @@ impl LayerNorm {
         }
         let tracked = x.track_op() || self.weight.track_op() || self.bias.track_op();
         if !tracked {
-            // Candle's kernel has no backward, and none is wanted here.
+            // Candle's kernel has no backward pass, and none is needed here.
             return Ok(candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.eps as f32)?);
         }
         self.forward_composed(x)
     }
 
-    /// The same out of Candle's differentiable operations, the statistics in `f32` whatever the input's precision.
+    /// The same, composed of Candle's differentiable operations. The statistics are in `f32` regardless of the input's
+    /// precision.
     fn forward_composed(&self, x: &Tensor) -> Result<Tensor> {
         let dtype = x.dtype();
         let x = x.to_dtype(DType::F32)?;
@@ -65,7 +66,7 @@ struct Fused {
     eps: f32,
 }
 
-/// Rows that one task works on.
+/// Rows per task.
 const ROWS: usize = 16;
 
 impl CustomOp3 for Fused {
@@ -180,7 +181,7 @@ impl WithSimd for RowsBackward<'_> {
     }
 }
 
-/// `Σ g·x̂` over the rows, with `x̂` the normalised row.
+/// `Σ g·x̂` over the rows, where `x̂` is the normalised row.
 struct WeightGradient {
     eps: f32,
     dim: usize,

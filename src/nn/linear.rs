@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 
 /// `y = x·Wᵀ + b`, with `W` `[out, in]` and `b` `[out]` as PyTorch stores them.
 ///
-/// Weights that are trainable ([`Var`](candle_core::Var)s) receive gradients; all others are frozen, and then no
-/// gradient is computed for them. Frozen `f32` weights on a CPU are packed once for the product's inner loop and the
-/// original is dropped; those that are kept compressed ([`WeightFormat`](super::WeightFormat)) stay so.
+/// Trainable weights ([`Var`](candle_core::Var)s) receive gradients. All others are frozen, and no gradient is computed
+/// for them. Frozen `f32` weights on the CPU are packed once for the inner loop of the product, and the original is
+/// dropped. Compressed weights ([`WeightFormat`](super::WeightFormat)) stay compressed.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
@@ -31,11 +31,11 @@ enum Weight {
         weight: Tensor,
         bias: Option<Tensor>,
     },
-    /// Made anew in every pass, because the variables that it is made of change.
+    /// Recomputed in every pass, because the underlying variables change.
     Trainable(Arc<Recipe>),
 }
 
-/// Makes weight `[out, in]` and bias `[out]` from a layer's parameters.
+/// Computes weight `[out, in]` and bias `[out]` from a layer's parameters.
 type Recipe = dyn Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync;
 
 impl std::fmt::Debug for Weight {
@@ -52,20 +52,20 @@ impl std::fmt::Debug for Weight {
 struct Packed {
     matrix: PackedMatrix,
     bias: Option<Vec<f32>>,
-    /// The weight for the backward product `g·W`, packed when the first gradient passes.
+    /// The weight for the backward product `g·W`, packed during the first backward pass.
     transposed: OnceLock<PackedMatrix>,
 }
 
 impl Linear {
-    /// A layer of `in_dim` → `out_dim` from `weight` and, if `bias`, `bias` of `weights`.
+    /// Creates a layer `in_dim` → `out_dim` from the tensors `weight` and, with `bias`, `bias` in `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub fn new<'a>(in_dim: usize, out_dim: usize, bias: bool, weights: impl Into<Weights<'a>>) -> Result<Self> {
         Self::merged(in_dim, &[out_dim], bias, &[weights.into()])
     }
 
-    /// A layer from `weight` `[out, in]` and `bias` `[out]`.
+    /// Creates a layer from `weight` `[out, in]` and `bias` `[out]`.
     ///
     /// # Errors
     /// [`Error::Candle`] when the weight is not a matrix.
@@ -73,11 +73,11 @@ impl Linear {
         Self::derived(move || Ok((weight.clone(), bias.clone())))
     }
 
-    /// A layer whose weight `[out, in]` and bias `[out]` are computed from other parameters (put together, reshaped,
-    /// normalised): once where those are frozen, in every pass where they are trainable.
+    /// Creates a layer whose weight `[out, in]` and bias `[out]` are computed from other parameters (concatenated,
+    /// reshaped, normalised): once if those are frozen, in every pass if they are trainable.
     ///
     /// # Errors
-    /// Whatever `recipe` returns; [`Error::Candle`] when the weight is not a matrix.
+    /// The errors of `recipe`; [`Error::Candle`] when the weight is not a matrix.
     pub(crate) fn derived(
         recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -102,10 +102,11 @@ impl Linear {
         Ok(Self { weight, in_dim, out_dim })
     }
 
-    /// Several layers over the same input as one: `[y₁ | y₂ | …]`, each from its own `parts`.
+    /// Merges several layers that share an input into one, `[y₁ | y₂ | …]`; each takes its tensors from its own entry
+    /// of `parts`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub(crate) fn merged(in_dim: usize, out_dims: &[usize], bias: bool, parts: &[Weights<'_>]) -> Result<Self> {
         let mut biases = Vec::new();
         if bias {
@@ -127,7 +128,7 @@ impl Linear {
         Self::derived(move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
     }
 
-    /// The packed weight, where all parts are kept compressed in the same way.
+    /// The packed weight, if all parts are compressed in the same format.
     fn compressed(in_dim: usize, out_dims: &[usize], parts: &[Weights<'_>]) -> Result<Option<PackedMatrix>> {
         let mut matrices = Vec::new();
         for (out_dim, part) in out_dims.iter().zip(parts) {
@@ -139,12 +140,12 @@ impl Linear {
         Ok(CompressedMatrix::stack(&matrices)?.map(|matrix| PackedMatrix::compressed(&matrix)).transpose()?)
     }
 
-    /// Width of the input.
+    /// The input width.
     pub fn in_dim(&self) -> usize {
         self.in_dim
     }
 
-    /// Width of the output.
+    /// The output width.
     pub fn out_dim(&self) -> usize {
         self.out_dim
     }
@@ -152,15 +153,16 @@ impl Linear {
     /// `[…, in]` → `[…, out]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the last dimension of `x` is not the layer's input width.
+    /// [`Error::Shape`] when the last dimension of `x` is not [`Linear::in_dim`]; [`Error::Argument`] when the layer is
+    /// packed for `f32` on the CPU and `x` has another type or is on another device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.run(x, None)
     }
 
-    /// The layer followed by an activation; one pass over the result where no gradient is wanted.
+    /// Applies the layer, then an activation. Without gradients, both take one pass over the result.
     ///
     /// # Errors
-    /// As [`Linear::forward`].
+    /// Those of [`Linear::forward`].
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         self.run(x, Some(activation))
     }
@@ -176,12 +178,13 @@ impl Linear {
                 if !x.track_op() {
                     return Ok(x.apply_op1_no_bwd(&PackedLinear { packed, activation })?);
                 }
-                // The activation's backward needs the value before it, so with gradients it is an operation of its own.
+                // The activation's backward pass needs the value before it, so it is a separate operation if gradients
+                // are tracked.
                 x.apply_op1(PackedLinear { packed, activation: None })?
             }
             Weight::Packed(_) => {
                 let found = format!("{:?} on {:?}", x.dtype(), x.device().location());
-                return Err(Error::argument("input of a linear layer", "F32 on the CPU, as its weights", found));
+                return Err(Error::argument("input of a linear layer", "F32 on the CPU, like its weights", found));
             }
             Weight::Frozen { weight, bias } => x.contiguous()?.apply_op1(FrozenLinear::new(weight, bias.as_ref()))?,
             Weight::Trainable(recipe) => {
@@ -207,7 +210,7 @@ impl Linear {
         self.trainable_composed(&x, weight, bias)
     }
 
-    /// The same out of Candle's differentiable operations.
+    /// The same, composed of Candle's differentiable operations.
     fn trainable_composed(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let mut dims = x.dims().to_vec();
         let y = x.reshape(((), self.in_dim))?.matmul(&weight.t()?)?;
@@ -361,7 +364,7 @@ mod tests {
         let weights = Weights::with_compressed(tensors, &kept);
         let (p, q) = (weights.pp("p"), weights.pp("q"));
         let x = Var::from_tensor(&random(&[3, 32])).unwrap();
-        // The last has one part that is compressed and one that is not.
+        // In the last case, one part is compressed and the other is not.
         for (parts, weights) in
             [(vec![&p], vec![&exact]), (vec![&p, &p], vec![&exact; 2]), (vec![&p, &q], vec![&exact, &w])]
         {

@@ -1,9 +1,23 @@
 //! Differentiable, device-agnostic building blocks.
 //!
-//! Every block has two forms that a test holds together: one fused for `f32` on CPUs (vectorised, multi-threaded,
-//! with its own backward) and one composed of Candle's operations, which runs on every device and in every precision.
-//! Both let gradients through: Candle's own fused LayerNorm and softmax cut them silently, and its matrix product
-//! computes the gradient of frozen weights too.
+//! Every block has two implementations, and a test checks that they agree: a fused one for `f32` on the CPU
+//! (vectorised, multi-threaded, with its own backward pass) and one composed of Candle operations, which runs on every
+//! device and in every precision. Gradients flow through both. Candle's own fused LayerNorm and softmax cut them
+//! silently, and its matrix product also computes the gradients of frozen weights.
+//!
+//! ```
+//! use soundsight::candle_core::{Device, Tensor};
+//! use soundsight::nn::{Activation, Linear};
+//!
+//! # fn main() -> soundsight::Result<()> {
+//! let weight = Tensor::new(&[[1f32, 2.0], [0.0, -1.0]], &Device::Cpu)?; // [out, in]
+//! let layer = Linear::from_tensors(weight, None)?;
+//! let x = Tensor::new(&[[1f32, 1.0]], &Device::Cpu)?;
+//! let y = layer.forward_activated(&x, Activation::Relu)?;
+//! assert_eq!(y.to_vec2::<f32>()?, [[3.0, 0.0]]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod activation;
 mod attention;
@@ -43,7 +57,7 @@ pub use weights::Weights;
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 use rayon::prelude::*;
 
-/// Memory for a result, zeros for now. Large ones are cleared by all threads: one alone would keep the others waiting.
+/// Allocates zeroed memory for a result. All threads clear large allocations: with only one, the others would wait.
 pub(crate) fn zeros(len: usize) -> Vec<f32> {
     const PART: usize = 1 << 16;
     if len < 4 * PART {
@@ -61,17 +75,17 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core
     all.get(start..end).ok_or_else(|| candle_core::Error::Msg("layout outside of its storage".into()).bt())
 }
 
-/// Whether the fused kernels can take `x`.
+/// Whether `x` is a tensor that the fused kernels support: `f32` on the CPU.
 pub(crate) fn is_cpu_f32(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
-/// Softmax over the last dimension out of operations that have a backward (Candle's fused one has none), in `f32`
-/// whatever the input's precision.
+/// Softmax over the last dimension, composed of operations that have a backward pass (Candle's fused softmax has none).
+/// Computes in `f32` regardless of the input's precision.
 pub(crate) fn softmax_composed(x: &Tensor) -> candle_core::Result<Tensor> {
     let dtype = x.dtype();
     let x = x.to_dtype(DType::F32)?;
-    // The shift changes nothing but the rounding, so no gradient need pass through the maximum.
+    // The shift only affects rounding, so no gradient needs to flow through the maximum.
     let shifted = x.broadcast_sub(&x.detach().max_keepdim(candle_core::D::Minus1)?)?;
     let e = shifted.exp()?;
     e.broadcast_div(&e.sum_keepdim(candle_core::D::Minus1)?)?.to_dtype(dtype)

@@ -10,8 +10,8 @@ use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use crate::error::{Error, Result};
 
 /// The convolutional position embedding of wav2vec 2.0 and its descendants (Baevski et al., arXiv 2006.11477): a
-/// grouped convolution along the tokens with a wide kernel, padded on both sides by half of it, the surplus output of
-/// an even kernel dropped.
+/// grouped convolution along the tokens with a wide kernel. The input is padded on both sides by half of the kernel
+/// width, and the surplus output of an even kernel is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct PositionConv {
     kernel: Kernel,
@@ -22,9 +22,9 @@ pub(crate) struct PositionConv {
 
 #[derive(Clone)]
 enum Kernel {
-    /// Frozen `f32` on a CPU: one packed matrix `[width · D/groups, D/groups]` per group.
+    /// Frozen `f32` weights on the CPU: one packed matrix `[width · D/groups, D/groups]` per group.
     Packed(Arc<Vec<PackedMatrix>>),
-    /// `[D, D/groups, width]`.
+    /// All others, `[D, D/groups, width]`.
     Plain(Tensor),
 }
 
@@ -38,10 +38,10 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl PositionConv {
-    /// A convolution with `weight` `[D, D/groups, width]` and `bias` `[D]`.
+    /// Creates a convolution from `weight` `[D, D/groups, width]` and `bias` `[D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the groups do not divide the channels as the weight says.
+    /// [`Error::Shape`] when the shape of the weight does not match the number of groups.
     pub fn from_tensors(weight: Tensor, bias: Tensor, groups: usize) -> Result<Self> {
         let (dim, per_group, width) = weight.dims3()?;
         if groups == 0 || per_group * groups != dim {
@@ -62,8 +62,8 @@ impl PositionConv {
     /// `[B, N, D]` → `gelu(conv(x))`, `[B, N, D]`.
     ///
     /// # Errors
-    /// [`Error::Candle`] for another number of channels; a frozen `f32` convolution on a CPU has no
-    /// backward.
+    /// [`Error::Candle`] when the number of channels differs. A frozen `f32` convolution on the CPU has no backward
+    /// pass.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.kernel {
             Kernel::Packed(groups) => {
@@ -78,7 +78,7 @@ impl PositionConv {
         }
     }
 
-    /// The same out of Candle's operations.
+    /// The same, composed of Candle operations.
     fn forward_composed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let tokens = x.dim(1)?;
         let y = if weight.track_op() {
@@ -90,8 +90,8 @@ impl PositionConv {
         Activation::Gelu.forward(&y.broadcast_add(&self.bias)?.contiguous()?)
     }
 
-    /// The convolution as products with windows that are copied out: Candle 0.11 computes a wrong gradient for the
-    /// kernel of `conv1d` with more than one input channel.
+    /// The convolution as a product with copied windows. Candle 0.11 computes a wrong gradient for the kernel of
+    /// `conv1d` with more than one input channel.
     fn windows_composed(&self, x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, tokens, dim) = x.dims3()?;
         let (width, groups, per_group) = (self.width, self.groups, dim / self.groups);
@@ -106,8 +106,8 @@ impl PositionConv {
     }
 }
 
-/// The kernels of `[D, D/groups, width]` for products with windows of tokens: one `[width · D/groups, D/groups]` per
-/// group. Channels are innermost, so that a window is one contiguous row.
+/// Packs the kernels `[D, D/groups, width]` for products with windows of tokens, as one `[width · D/groups, D/groups]`
+/// per group. Channels are innermost, so that a window is one contiguous row.
 fn pack(weight: &Tensor) -> candle_core::Result<Vec<PackedMatrix>> {
     let (_, per_group, width) = weight.dims3()?;
     let rows = weight.permute((0, 2, 1))?.flatten_all()?.to_vec1::<f32>()?;
@@ -116,7 +116,7 @@ fn pack(weight: &Tensor) -> candle_core::Result<Vec<PackedMatrix>> {
     Ok(groups.map(|g| PackedMatrix::new(MatrixRef::new(g, per_group, depth).transposed())).collect())
 }
 
-/// `[B, N, D]` cut into groups of channels.
+/// `[B, N, D]`, split into groups of channels.
 #[derive(Clone, Copy)]
 struct Grouped<'a> {
     x: &'a [f32],
@@ -131,8 +131,8 @@ impl<'a> Grouped<'a> {
         Ok(Self { x, tokens, dim, per_group: dim / num_groups.max(1) })
     }
 
-    /// The channels of one group in one sample, `[tokens + width, per_group]`: `left` tokens of zeros before them, the
-    /// rest behind.
+    /// The channels of one group in one sample, `[tokens + width, per_group]`, padded with zeros: `left` tokens before,
+    /// the remaining ones after.
     fn padded(&self, sample: usize, group: usize, width: usize, left: usize) -> Vec<f32> {
         let per_group = self.per_group;
         let mut padded = vec![0f32; (self.tokens + width) * per_group];
@@ -144,7 +144,7 @@ impl<'a> Grouped<'a> {
         padded
     }
 
-    /// Every window of `width` tokens as a row: each begins one token later, so the rows overlap.
+    /// Every window of `width` tokens as a row. Each starts one token after the previous one, so the rows overlap.
     fn windows<'b>(&self, padded: &'b [f32], width: usize) -> MatrixRef<'b> {
         MatrixRef {
             data: padded,
@@ -207,7 +207,7 @@ impl CustomOp1 for Frozen {
     }
 }
 
-/// `conv(x)` with kernels `[D, D/groups, width]` that are being trained.
+/// `conv(x)` with trainable kernels `[D, D/groups, width]`.
 struct Trainable {
     groups: usize,
 }
@@ -238,7 +238,7 @@ impl CustomOp2 for Trainable {
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
-    /// The input's gradient is the convolution of `g` with the kernels turned around; that of a kernel is the product of
+    /// The gradient of the input is the convolution of `g` with the flipped kernels; that of a kernel is the product of
     /// `gᵀ` and the windows.
     fn bwd(
         &self,

@@ -7,19 +7,19 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Shap
 
 use crate::error::Result;
 
-/// `f(x)` without keeping anything of what `f` computes on the way; its backward runs `f` once more
-/// (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+/// Computes `f(x)` without keeping any intermediate results of `f`; the backward pass runs `f` again (Chen et al.,
+/// "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
 ///
-/// The gradient reaches `x` alone: parameters that `f` reads besides get none, so they must be frozen. `f` must give
-/// the same result whenever it is called.
+/// Only `x` receives a gradient. Other parameters that `f` reads receive none, so they must be frozen. `f` must be
+/// deterministic.
 ///
 /// # Errors
-/// Whatever `f` returns.
+/// The errors of `f`.
 pub(crate) fn recompute<F>(x: &Tensor, f: F) -> Result<Tensor>
 where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {
-    // A storage of its own from its beginning on: the operation below hands it out whole.
+    // A contiguous copy that owns its storage from offset zero, because the operation below returns the whole storage.
     let y = f(&x.detach())?.force_contiguous()?;
     if !x.track_op() {
         return Ok(y);
@@ -35,7 +35,7 @@ struct Recomputed {
 }
 
 impl Recomputed {
-    /// The result that was computed before, as this operation's output.
+    /// Returns the previously computed result as the output of this operation.
     fn result<S: BackendStorage>(
         &self,
         pick: impl for<'a> Fn(&'a Storage) -> Option<&'a S>,
@@ -76,7 +76,7 @@ impl CustomOp1 for Recomputed {
     fn bwd(&self, x: &Tensor, _y: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let x = Var::from_tensor(&x.detach())?;
         let y = (self.f)(&x).map_err(candle_core::Error::wrap)?;
-        // The gradient of Σ g·y is the vector–Jacobian product that is wanted.
+        // The gradient of Σ g·y is the required vector–Jacobian product.
         let grads = (y * g)?.sum_all()?.backward()?;
         Ok(grads.get(&x).cloned())
     }

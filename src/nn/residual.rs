@@ -5,10 +5,11 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 
-/// `alpha·x + y` for tensors of one shape: a block's output added to its input, as it is or weighted as DeepNorm does
+/// `alpha·x + y` for tensors of the same shape: adds a block's output to its input, unscaled or scaled as in DeepNorm
 /// (Wang et al., arXiv 2203.00555).
 ///
-/// One pass over memory in the threads that compute the products too; Candle's own sum wakes threads of its own.
+/// Takes one pass over memory, on the same threads that compute the products. Candle's own addition uses its own
+/// threads.
 ///
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) when the shapes differ.
@@ -23,7 +24,7 @@ fn composed(x: &Tensor, alpha: f64, y: &Tensor) -> Result<Tensor> {
     Ok(if alpha == 1.0 { (x + y)? } else { ((x * alpha)? + y)? })
 }
 
-/// Elements that one task works on.
+/// Elements per task.
 const CHUNK: usize = 32 * 1024;
 
 struct Fused {

@@ -5,21 +5,21 @@ use candle_core::Tensor;
 use super::frozen::FrozenLinear;
 use crate::error::{Error, Result};
 
-/// How values between the samples are found.
+/// How values between samples are interpolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Interpolation {
-    /// The sample at `⌊i·in/out⌋`, as `torch.nn.functional.interpolate(mode="nearest")`.
+    /// The sample at `⌊i·in/out⌋`, like `torch.nn.functional.interpolate(mode="nearest")`.
     Nearest,
-    /// Cubic convolution with a = −0.75 over pixel centres, borders repeated and no antialiasing, as
-    /// `interpolate(mode="bicubic", align_corners=False)` (Keys, 1981).
+    /// Cubic convolution (Keys, 1981) with a = −0.75, aligned to pixel centres, with replicated borders and without
+    /// antialiasing, like `interpolate(mode="bicubic", align_corners=False)`.
     Bicubic,
 }
 
 /// Resizes the last two dimensions of `x` `[…, H, W]` to `height` × `width`: `A_h · X · A_wᵀ`.
 ///
 /// # Errors
-/// [`Error::Shape`] for fewer than two dimensions or an empty one.
+/// [`Error::Shape`] when `x` has fewer than two dimensions, or an empty one.
 pub fn resize(x: &Tensor, height: usize, width: usize, interpolation: Interpolation) -> Result<Tensor> {
     let dims = x.dims();
     let [.., h, w] = *dims else {
@@ -42,10 +42,10 @@ pub fn resize(x: &Tensor, height: usize, width: usize, interpolation: Interpolat
     Ok(out.reshape(shape)?)
 }
 
-/// The weights `[to, from]` with which every output sample adds up the input samples; device and precision of `like`.
+/// The weights `[to, from]` of the input samples in every output sample, with the device and precision of `like`.
 fn matrix(from: usize, to: usize, interpolation: Interpolation, like: &Tensor) -> Result<Tensor> {
     let mut weights = vec![0f32; to * from];
-    // Positions in f32, as PyTorch computes them: in f64 they would be better, and heatmaps off by 6e-5.
+    // Positions are in f32, as in PyTorch: f64 would be more accurate, but heatmaps would differ by 6e-5.
     let scale = from as f32 / to as f32;
     for (i, row) in weights.chunks_exact_mut(from).enumerate() {
         match interpolation {

@@ -1,8 +1,8 @@
 //! Vectorised scalar functions and row kernels for `f32` on CPUs.
 //!
-//! Everything here is plain safe Rust over [`pulp`]'s run-time dispatched vectors: one binary uses AVX2 where the
-//! processor has it, NEON on ARM, and scalars elsewhere. Candle's own softmax, GELU and LayerNorm on the CPU work
-//! element by element through `libm` and cost more than the matrix products between them.
+//! Everything here is safe Rust based on [`pulp`]'s vectors, which are dispatched at run time: the same binary uses
+//! AVX2 where the processor supports it, NEON on ARM, and scalars elsewhere. On the CPU, Candle's own softmax, GELU and
+//! LayerNorm call `libm` element by element and take longer than the matrix products between them.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -14,7 +14,8 @@ const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Adding `1.5·2²³` rounds an `f32` to an integer in its lowest mantissa bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// `eˣ` with a relative error below 3e-7 for x in [−87, 88]; smaller x give 0 (below 1e-37), larger are clamped.
+/// `eˣ` with a relative error below 3e-7 for x in [−87, 88]. Smaller x give 0 (instead of values below 1e-37); larger x
+/// are clamped.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let x = simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(-87.0)), simd.splat_f32s(88.0));
@@ -28,7 +29,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     for c in TAYLOR {
         y = simd.mul_add_e_f32s(y, r, simd.splat_f32s(c));
     }
-    // 2ⁿ: the rounded sum carries n in its lowest bits; shifted into the exponent they scale y by addition.
+    // 2ⁿ: the rounded sum has n in its lowest bits. Shifted into the exponent and added, they scale y.
     let shift = simd.splat_u32s(23);
     let n_bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), shift);
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), n_bits))
@@ -37,7 +38,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// Coefficients of `erf(x) ≈ x·P(x²)/Q(x²)` on [−3.925, 3.925], beyond which erf rounds to ±1 in f32. Fitted by
 /// iteratively reweighted least squares (relative error 1.9e-8); absolute error in f32 arithmetic below 5e-7.
 const ERF_LIMIT: f32 = 3.925;
-#[allow(clippy::approx_constant)] // fitted; that the last one resembles 2/√π is no accident, but it is not it
+#[allow(clippy::approx_constant)] // fitted; the last one is close to 2/√π but differs from it
 const ERF_P: [f32; 6] = [2.046_187_5e-6, 2.848_304e-4, 3.771_840_8e-3, 5.276_709e-2, 1.905_768_2e-1, 1.128_379_1];
 const ERF_Q: [f32; 6] = [3.804_876_5e-5, 1.163_691_7e-3, 1.498_176_5e-2, 1.141_757_5e-1, 5.022_27e-1, 1.0];
 
@@ -62,9 +63,9 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
 }
 
-/// A function applied to every element of a row, vector by vector.
+/// A function that is applied to every element of a row, vector by vector.
 pub(crate) trait Map1: Copy + Send + Sync {
-    /// The function on one vector.
+    /// Applies the function to one vector.
     fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn map<F: Map1>(f: F, x: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(Run(f, x, out));
 }
 
-/// `out[i] = g[i] · f(x[i])`: a gradient `g` taken through a function whose derivative is `f`.
+/// `out[i] = g[i] · f(x[i])`: propagates the gradient `g` through a function whose derivative is `f`.
 pub(crate) fn map_times<F: Map1>(f: F, x: &[f32], g: &[f32], out: &mut [f32]) {
     struct Run<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
     impl<F: Map1> WithSimd for Run<'_, F> {
@@ -147,7 +148,7 @@ pub(crate) fn sum<S: Simd>(simd: S, x: &[f32]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(sum, simd.partial_load_f32s(x_tail)))
 }
 
-/// The largest element of a row; −∞ for an empty one.
+/// The largest element of a row, or −∞ for an empty row.
 #[inline(always)]
 pub(crate) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
     let (x, x_tail) = S::as_simd_f32s(x);
@@ -279,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Points from `low` to `high`, a count that leaves a tail in every vector width.
+    /// Points from `low` to `high`. Their number leaves a remainder for every vector width.
     fn grid(low: f32, high: f32) -> Vec<f32> {
         (0..100_003).map(|i| low + (high - low) * i as f32 / 100_002.0).collect()
     }
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn erf_stays_within_its_absolute_bound() {
-        // The Taylor series in double precision is the independent computation; beyond 4.5 erf is 1 − 2e-10.
+        // The Taylor series in double precision is an independent reference. Beyond 4.5, erf is 1 − 2e-10.
         fn reference(x: f64) -> f64 {
             if x.abs() > 4.5 {
                 return x.signum();

@@ -1,4 +1,4 @@
-//! What the blocks' own tests share.
+//! Helpers shared by the unit tests of the blocks.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -8,7 +8,7 @@ pub(super) fn random(shape: &[usize]) -> Tensor {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
 }
 
-/// The largest absolute difference of two tensors of one shape.
+/// The largest absolute difference between two tensors of the same shape.
 pub(super) fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()

@@ -1,13 +1,13 @@
-//! The product of a linear layer that is being trained, for `f32` on CPUs.
+//! The product of a linear layer in training, for `f32` on the CPU.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 
-/// `x·Wᵀ + b` for `x` `[…, K]`, `W` [N, K] and `b` [N]. Of the three gradients only those are computed that a variable
-/// waits for: `dx = g·W`, `dW = gᵀ·x`, `db = Σ g`. Candle's own product computes both sides' always, and its
-/// transposes are copies.
+/// `x·Wᵀ + b` for `x` `[…, K]`, `W` [N, K] and `b` [N]. Of the gradients `dx = g·W`, `dW = gᵀ·x` and `db = Σ g`, only
+/// those that a variable needs are computed. Candle's own product always computes the gradients of both sides, and
+/// copies its transposes.
 pub(super) struct TrainableLinear;
 
 impl CustomOp3 for TrainableLinear {
@@ -68,7 +68,7 @@ impl CustomOp2 for Input {
     }
 }
 
-/// `gᵀ·x`, [N, K], for `g` `[…, N]` and `x` `[…, K]`.
+/// `gᵀ·x` [N, K], for `g` `[…, N]` and `x` `[…, K]`.
 struct Outer;
 
 impl CustomOp2 for Outer {
@@ -92,13 +92,13 @@ impl CustomOp2 for Outer {
     }
 }
 
-/// A contiguous `[…, D]` as a matrix with rows of D.
+/// Views a contiguous `[…, D]` as a matrix whose rows have D elements.
 fn rows<'a>(data: &'a [f32], layout: &Layout) -> MatrixRef<'a> {
     let columns = layout.dims().last().copied().unwrap_or(1);
     MatrixRef::new(data, data.len() / columns.max(1), columns)
 }
 
-/// `x·B` for `x` `[…, K]` and `B` [K, N] that is packed for this one product.
+/// `x·B` for `x` `[…, K]` and `B` [K, N], which is packed for this product only.
 fn rows_times(x: &[f32], layout: &Layout, b: MatrixRef<'_>, epilogue: Epilogue<'_>) -> (CpuStorage, Shape) {
     let x = rows(x, layout);
     let mut out = super::zeros(x.rows * b.columns);
@@ -110,10 +110,10 @@ fn rows_times(x: &[f32], layout: &Layout, b: MatrixRef<'_>, epilogue: Epilogue<'
     (CpuStorage::F32(out), dims.into())
 }
 
-/// Rows that are added up by one task; fixed, so that the sum does not depend on the number of threads.
+/// Rows summed by one task. Fixed, so that the sum does not depend on the number of threads.
 pub(super) const SUM_ROWS: usize = 256;
 
-/// `Σ g` over all but the last dimension of a contiguous `[…, N]`.
+/// `Σ g` over all dimensions but the last of a contiguous `[…, N]`.
 pub(super) fn column_sums(g: &Tensor) -> Result<Tensor> {
     struct Sums;
     impl candle_core::CustomOp1 for Sums {
@@ -132,7 +132,7 @@ pub(super) fn column_sums(g: &Tensor) -> Result<Tensor> {
     g.apply_op1_no_bwd(&Sums)
 }
 
-/// Adds up the rows of a matrix.
+/// Sums the rows of a matrix.
 pub(super) fn add_rows(data: &[f32], columns: usize) -> Vec<f32> {
     let mut sums = vec![0f32; columns];
     for row in data.chunks_exact(columns.max(1)) {

@@ -1,8 +1,8 @@
 //! The gradient of attention.
 //!
-//! The weights are computed anew: cheaper than keeping `[B, H, N, N]` from the forward pass. With `P` the weights and
-//! `dP = g·vᵀ`: `dv = Pᵀ·g`, `dS = P∘(dP − Σⱼ P∘dP)`, `dq = scale·dS·k`, `dk = scale·dSᵀ·q`; and for a gated bias,
-//! `dgate_i = Σⱼ dS_ij·table_(j−i)`, `dtable_(j−i) = Σᵢ gate_i·dS_ij`.
+//! The attention weights are recomputed, which is cheaper than keeping `[B, H, N, N]` from the forward pass. Let `P` be
+//! the weights and `dP = g·vᵀ`. Then `dv = Pᵀ·g`, `dS = P∘(dP − Σⱼ P∘dP)`, `dq = scale·dS·k` and `dk = scale·dSᵀ·q`.
+//! For a gated bias, `dgate_i = Σⱼ dS_ij·table_(j−i)` and `dtable_(j−i) = Σᵢ gate_i·dS_ij`.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -12,7 +12,7 @@ use super::super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::super::simd;
 use super::{Attention, Fused, Heads};
 
-/// The gradient of `qkv` `[B, N, 3D]` from that of the output, `g` `[B, N, D]`.
+/// The gradient of `qkv` `[B, N, 3D]`, given the gradient `g` `[B, N, D]` of the output.
 pub(super) fn without_bias(attention: Attention, qkv: &Tensor, g: &Tensor) -> Result<Tensor> {
     let op = Backward { attention, bias: None };
     qkv.contiguous()?.apply_op2_no_bwd(&g.contiguous()?, &op)?.reshape(qkv.shape())
@@ -38,10 +38,10 @@ pub(super) fn with_bias(
     Ok((next(qkv)?, next(table)?, next(gate)?))
 }
 
-/// Every gradient, one behind the other.
+/// All gradients, concatenated.
 struct Backward {
     attention: Attention,
-    /// Table and gate.
+    /// The gradients of table and gate.
     bias: Option<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -103,7 +103,7 @@ impl CustomOp2 for Backward {
     }
 }
 
-/// Products on the calling thread, with memory that is used again.
+/// Products on the calling thread, with reusable memory.
 #[derive(Default)]
 struct Products {
     packed: PackedMatrix,
@@ -111,8 +111,8 @@ struct Products {
 }
 
 impl Products {
-    /// `out = a · b`. Not a closure: those are not inlined for certain, and outside of the function that enables the
-    /// vector instructions every one of them would be a call.
+    /// `out = a · b`. Not a closure: closures are not always inlined, and outside the function that enables the vector
+    /// instructions, each of those instructions would become a function call.
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S, a: MatrixRef<'_>, b: MatrixRef<'_>, out: &mut [f32], stride: usize) {
         self.packed.pack(b);

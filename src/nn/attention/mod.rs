@@ -10,33 +10,33 @@ use super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::simd;
 use crate::error::{Error, Result};
 
-/// Scaled dot-product attention of every token with every token, over queries, keys and values side by side:
-/// `softmax(scale · q·kᵀ + bias)·v` per head (Vaswani et al., arXiv 1706.03762).
+/// Scaled dot-product self-attention, over concatenated queries, keys and values: `softmax(scale · q·kᵀ + bias)·v` per
+/// head (Vaswani et al., arXiv 1706.03762).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Attention {
-    /// Number of heads; divides the width.
+    /// Number of heads. Divides the width.
     pub num_heads: usize,
-    /// Factor on `q·kᵀ`; `1/√head_dim` as a rule.
+    /// Factor applied to `q·kᵀ`, usually `1/√head_dim`.
     pub scale: f64,
-    /// Whether a token attends only to itself and the ones before it.
+    /// Whether a token attends only to itself and to earlier tokens.
     pub causal: bool,
 }
 
-/// An additive bias that depends on the distance from query to key and is scaled by every query for itself (BEATs'
+/// An additive bias that depends on the distance from query to key and is scaled separately for each query (BEATs'
 /// gated relative position bias): `bias[b, h, i, j] = gate[b, h, i] · table[h, N − 1 + j − i]`.
 #[derive(Clone, Debug)]
 pub(crate) struct GatedBias {
-    /// The bias per head and distance j − i from −(N − 1) to N − 1, `[H, 2N − 1]`.
+    /// The bias per head and distance j − i, from −(N − 1) to N − 1: `[H, 2N − 1]`.
     pub table: Tensor,
     /// The gate per sample, head and query position, `[B, H, N]`.
     pub gate: Tensor,
 }
 
 impl Attention {
-    /// Attention over `width` = heads × head_dim with the usual scale, `1/√head_dim`.
+    /// Creates an attention over `width` = heads × head_dim with the usual scale, `1/√head_dim`.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the heads do not divide the width.
+    /// [`Error::Argument`] when `width` is not divisible by `num_heads`.
     pub fn new(width: usize, num_heads: usize, causal: bool) -> Result<Self> {
         if num_heads == 0 || !width.is_multiple_of(num_heads) {
             return Err(Error::argument("number of attention heads", format!("a divisor of {width}"), num_heads));
@@ -44,10 +44,10 @@ impl Attention {
         Ok(Self { num_heads, scale: ((width / num_heads) as f64).powf(-0.5), causal })
     }
 
-    /// `qkv` `[B, N, 3D]` (queries, keys and values side by side) → `[B, N, D]`.
+    /// `qkv` `[B, N, 3D]` (concatenated queries, keys and values) → `[B, N, D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the width is not three times a multiple of the heads.
+    /// [`Error::Shape`] when the width is not three times a multiple of the number of heads.
     pub fn forward(&self, qkv: &Tensor, bias: Option<&GatedBias>) -> Result<Tensor> {
         let (_, _, width) = qkv.dims3()?;
         if !width.is_multiple_of(3 * self.num_heads) || width == 0 {
@@ -70,7 +70,7 @@ impl Attention {
         }
     }
 
-    /// The same out of Candle's differentiable operations.
+    /// The same, composed of Candle's differentiable operations.
     fn forward_composed(&self, qkv: &Tensor, bias: Option<&GatedBias>) -> Result<Tensor> {
         let (b, n, width) = qkv.dims3()?;
         let d = width / 3 / self.num_heads;
@@ -97,7 +97,7 @@ impl Attention {
     }
 }
 
-/// One sample's queries, keys and values inside the `[B, N, 3D]` slice.
+/// One sample's queries, keys and values within the `[B, N, 3D]` slice.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
     qkv: &'a [f32],
@@ -107,7 +107,7 @@ struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    /// The `part` (0 queries, 1 keys, 2 values) of `head` in `sample`, `[N, d]`.
+    /// The matrix `part` (0 queries, 1 keys, 2 values) of `head` in `sample`, `[N, d]`.
     fn matrix(self, sample: usize, part: usize, head: usize) -> MatrixRef<'a> {
         let start = sample * self.num_tokens * 3 * self.width + part * self.width + head * self.head_dim;
         MatrixRef {
@@ -133,8 +133,8 @@ impl Fused {
     fn run(&self, batch: usize, heads: Heads<'_>, bias: Option<(&[f32], &[f32])>) -> Vec<f32> {
         let Attention { num_heads, scale, causal } = self.0;
         let Heads { num_tokens: n, width, .. } = heads;
-        // Keys and values are packed once per head, then every block of query rows runs over all heads: so each task
-        // owns whole rows of the output.
+        // Keys and values are packed once per head. Each task then processes one block of query rows for all heads, so
+        // that it owns whole rows of the output.
         let packed: Vec<(PackedMatrix, PackedMatrix)> = (0..batch * num_heads)
             .into_par_iter()
             .map(|i| {
@@ -165,7 +165,7 @@ impl Fused {
     }
 }
 
-/// The output rows `first..` of one sample.
+/// The output rows of one sample from row `first` on.
 struct QueryBlock<'a> {
     heads: Heads<'a>,
     packed: &'a [(PackedMatrix, PackedMatrix)],

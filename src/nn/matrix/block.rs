@@ -1,4 +1,4 @@
-//! A product's loops on one thread: blocks of depth and rows, panels, tiles.
+//! The loops of a product on one thread: over blocks of depth and rows, panels, and tiles.
 
 use std::ops::Range;
 
@@ -10,27 +10,29 @@ use super::panels::NR;
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;
-/// Depth of a block: a panel of it (24 KiB) fits the first-level cache; measured against 256 and 768.
+/// Depth of a block. A panel of this depth (24 KiB) fits in the first-level cache; faster than 256 and 768 in
+/// benchmarks.
 pub(super) const KC: usize = 384;
-/// The most rows of a block: few, so that their part of a wide result stays in the second-level cache from one depth to
-/// the next, beside the packed rows (72 KiB).
+/// The maximum number of rows of a block. Small enough for the block's part of a wide result to stay in the
+/// second-level cache from one depth to the next, together with the packed rows (72 KiB).
 const MC: usize = 48;
-/// The same where the right-hand side is compressed: its panels are expanded for every block of rows, and twice as many
-/// rows halve the cost of that.
+/// The same for a compressed right-hand side. Its panels are expanded again for every block of rows, so twice as many
+/// rows halve that cost.
 const MC_COMPRESSED: usize = 96;
 
 impl PackedMatrix {
-    /// How many rows of the left-hand side make a block.
+    /// The number of rows of the left-hand side per block.
     pub(super) fn block_rows(&self) -> usize {
         if self.panels.is_compressed() { MC_COMPRESSED } else { MC }
     }
 }
 
-/// Work in tiles of `P` panels that are `V` vectors wide each: known per instruction set, and constants in the tile.
+/// Work in tiles of `P` panels, each `V` vectors wide. Both depend on the instruction set and are constants in the
+/// tile.
 pub(super) trait InTiles: Sized {
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S);
 
-    /// [`InTiles::run`] with the constants of `S`.
+    /// Calls [`InTiles::run`] with the constants for `S`.
     #[inline(always)]
     fn run_with<S: Simd>(self, simd: S) {
         match S::F32_LANES {
@@ -42,7 +44,7 @@ pub(super) trait InTiles: Sized {
     }
 }
 
-/// `out = activation(a · b[panels] + bias)` on the calling thread: some rows times some panels.
+/// `out = activation(a · b[panels] + bias)` for some rows and some panels, on the calling thread.
 pub(crate) struct Block<'a> {
     pub(crate) a: MatrixRef<'a>,
     pub(crate) b: &'a PackedMatrix,
@@ -50,7 +52,7 @@ pub(crate) struct Block<'a> {
     pub(crate) epilogue: Epilogue<'a>,
     pub(crate) out: &'a mut [f32],
     pub(crate) out_stride: usize,
-    /// Memory for packed rows, to be used again.
+    /// Reusable memory for packed rows.
     pub(crate) scratch: &'a mut Vec<f32>,
 }
 
@@ -74,7 +76,7 @@ impl InTiles for Block<'_> {
             let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
             for depth in (0..k).step_by(KC) {
                 let kc = KC.min(k - depth);
-                // All of it is written below.
+                // Every element is overwritten below.
                 packed.resize(a.rows.div_ceil(MR) * kc * MR, 0.0);
                 pack_rows(a, depth, kc, packed);
                 let (first, last) = (depth == 0, depth + kc == k);
@@ -87,7 +89,7 @@ impl InTiles for Block<'_> {
                     let panel = b.panels.rows(simd, p, k, depth, kc, left);
                     let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
                     let origin = rows * out_stride + (p - panels.start) * NR;
-                    // A function of its own: inlined beside the expansion, its tile would not stay in registers.
+                    // A separate function: inlined next to the expansion, its tile would not stay in registers.
                     simd.vectorize(Column::<V> {
                         panels: [panel, next],
                         strips: packed.as_chunks::<MR>().0,
@@ -105,11 +107,11 @@ impl InTiles for Block<'_> {
     }
 }
 
-/// All packed rows times one panel, or two.
+/// The product of all packed rows with one or two panels.
 struct Column<'a, const V: usize> {
-    /// The second one is empty where there is but one.
+    /// The second panel is empty if there is only one.
     panels: [&'a [f32]; 2],
-    /// Strips of [`MR`] packed rows, `depth` long each.
+    /// Strips of [`MR`] packed rows, each `depth` long.
     strips: &'a [[f32; MR]],
     depth: usize,
     bias: Option<&'a [f32]>,
@@ -144,7 +146,7 @@ impl<const V: usize> WithSimd for Column<'_, V> {
 struct Tile<'a> {
     /// The packed rows of the left-hand side.
     strip: &'a [[f32; MR]],
-    /// What the result starts from, or `None` to go on from what is there; nothing for zeros.
+    /// The initial value of the result: `None` to accumulate onto the existing values, an empty slice for zeros.
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     out: &'a mut [f32],
@@ -154,7 +156,7 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// The strip times `P` panels.
+    /// The product of the strip and `P` panels.
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S, panels: [&[f32]; P]) {
         let Self { strip, bias, activation, out, out_stride, width, height } = self;
@@ -215,8 +217,8 @@ pub(super) fn multiply<S: Simd, const V: usize, const P: usize>(
 ) -> TileRows<S, V, P> {
     let vectors = |panel| S::as_simd_f32s(panel).0.as_chunks::<V>().0;
     let (left, right) = (vectors(panels[0]), vectors(panels[P - 1]));
-    // Rows of their own, that nothing indexes, and a loop that cannot panic: only so is the tile sure to stay in
-    // registers, whatever is done with it before and after. `cargo bench` shows when it does not: half the speed.
+    // Separate variables instead of indexed rows, and a loop that cannot panic: only this reliably keeps the tile in
+    // registers, regardless of the code before and after. If it fails, `cargo bench` reports half the speed.
     let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5] = tile;
     for ((&[a0, a1, a2, a3, a4, a5], left), right) in strip.iter().zip(left).zip(right) {
         let b = [left, right];
@@ -230,7 +232,7 @@ pub(super) fn multiply<S: Simd, const V: usize, const P: usize>(
     [r0, r1, r2, r3, r4, r5]
 }
 
-/// `a · b + row`, one panel after the other.
+/// `a · b + row`, panel by panel.
 #[inline(always)]
 fn multiply_add<S: Simd, const V: usize, const P: usize>(
     simd: S,
@@ -253,7 +255,7 @@ fn columns(row: &[f32], j: usize) -> &[f32] {
     &row[j * NR..((j + 1) * NR).min(row.len())]
 }
 
-/// Up to [`NR`] floats as vectors, zeros behind them.
+/// Loads up to [`NR`] floats as vectors, padded with zeros.
 #[inline(always)]
 pub(super) fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] {
     let mut out = [simd.splat_f32s(0.0); V];
@@ -269,7 +271,7 @@ pub(super) fn load<S: Simd, const V: usize>(simd: S, x: &[f32]) -> [S::f32s; V] 
     out
 }
 
-/// The first `out.len()` floats of a row of a tile.
+/// Stores the first `out.len()` floats of a row of a tile.
 #[inline(always)]
 pub(super) fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mut [f32]) {
     if out.len() == NR {
@@ -283,7 +285,8 @@ pub(super) fn store<S: Simd, const V: usize>(simd: S, x: &[S::f32s; V], out: &mu
     }
 }
 
-/// Columns `depth..depth + kc` of `a` in strips of [`MR`] rows: `strip[t][k][i] = A[t·MR + i, depth + k]`, zeros below.
+/// Packs the columns `depth..depth + kc` of `a` in strips of [`MR`] rows: `strip[t][k][i] = A[t·MR + i, depth + k]`,
+/// padded with rows of zeros.
 #[inline(always)]
 pub(super) fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, packed: &mut [f32]) {
     for (t, strip) in packed.chunks_exact_mut(kc * MR).enumerate() {

@@ -1,14 +1,14 @@
 //! Matrix products for `f32` on CPUs, with the right-hand side packed once.
 //!
-//! A weight is multiplied thousands of times and changes never, so it is laid out once in the order in which the
-//! innermost loop reads it. The loop keeps a tile of the result in registers, 6 × 16 with AVX2 and 6 × 32 with AVX-512
-//! (twelve vectors: enough to hide the latency of their additions), the left-hand side is packed per block of rows and
-//! stays in the second-level cache, and bias and activation are applied while the tile is still in registers. The scheme
-//! is Goto and van de Geijn's ("Anatomy of High-Performance Matrix Multiplication", 2008). The sharing
-//! out is here, the loops are in [`block`](mod@block); what has rows enough goes through [`strassen`].
+//! A weight never changes but is multiplied thousands of times, so it is packed once, in the order in which the
+//! innermost loop reads it. That loop keeps a tile of the result in registers: 6 × 16 with AVX2, 6 × 32 with AVX-512
+//! (twelve vectors, enough to hide the latency of the additions). The left-hand side is packed per block of rows and
+//! stays in the second-level cache. Bias and activation are applied while the tile is still in registers. The scheme is
+//! that of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008). This module distributes
+//! the work over threads; the loops are in [`block`](mod@block). Products with enough rows use [`strassen`].
 //!
-//! A row's result depends on the cut into blocks by its rounding errors, and so on the number of rows and of threads; for
-//! the same of both it is the same, bit for bit.
+//! The rounding errors of a row depend on how the rows are split into blocks, and therefore on the number of rows and
+//! threads. For a given number of rows and threads, results are identical bit for bit.
 
 mod block;
 mod operands;
@@ -32,7 +32,8 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
     }
     let threads = rayon::current_num_threads();
     if m >= 2 * MR * threads || threads == 1 {
-        // Equal blocks of whole tiles, a multiple of the threads: each packs its own rows and reads all panels.
+        // Equal blocks of whole tiles; their number is a multiple of the threads. Each block packs its own rows and
+        // reads all panels.
         let fast = strassen::pays(m.div_ceil(threads), b);
         let block_rows = if fast { strassen::MC } else { b.block_rows() };
         let blocks = threads * m.div_ceil(block_rows * threads);
@@ -56,7 +57,8 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
             });
         });
     } else {
-        // Few rows (the text tower has six): the panels are shared out, and the results are put side by side.
+        // Few rows (the text tower has six): the panels are distributed over the threads, and the results are joined
+        // side by side.
         let panels = n.div_ceil(NR);
         let share = panels.div_ceil(threads * 2).max(1);
         let parts: Vec<(usize, usize, Vec<f32>)> = (0..panels.div_ceil(share))
@@ -96,7 +98,7 @@ mod tests {
     use super::super::compressed::CompressedMatrix;
     use super::*;
 
-    /// Small numbers without a pattern, the same in every run.
+    /// Small pseudorandom numbers, the same in every run.
     pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         (0..len)
@@ -137,7 +139,7 @@ mod tests {
     #[test]
     fn a_last_block_of_any_height_agrees_with_the_definition() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(32).build().unwrap();
-        // 31 blocks of 102 rows, and one, five or six.
+        // 31 blocks of 102 rows, plus a last one of one, five or six rows.
         for m in [3163, 3167, 3168] {
             let (a, b) = (numbers(m * 64, 1), numbers(64 * 64, 2));
             pool.install(|| check(MatrixRef::new(&a, m, 64), MatrixRef::new(&b, 64, 64), None));
@@ -195,7 +197,7 @@ mod tests {
         let block = Tensor::from_vec(block, (1, 34), &Device::Cpu).unwrap();
         let packed = PackedMatrix::compressed(&CompressedMatrix::blocks(block).unwrap()).unwrap();
         assert_eq!(packed.unpack_transposed(), [f32::INFINITY; 32]);
-        // Not a kind that anything makes.
+        // A storage type that no constructor produces.
         let odd = Tensor::zeros((1, 32), DType::U8, &Device::Cpu).unwrap();
         assert!(CompressedMatrix::half(odd.clone()).is_err());
         assert!(CompressedMatrix::blocks(odd).is_err());

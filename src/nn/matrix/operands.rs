@@ -1,4 +1,5 @@
-//! What goes into a product: a matrix on the left, a packed one on the right, and what is done to the result.
+//! The operands of a product: a matrix on the left, a packed matrix on the right, and the epilogue applied to the
+//! result.
 
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use super::super::activation::Activation;
 use super::super::compressed::CompressedMatrix;
 use super::panels::{NR, Panels};
 
-/// A read-only matrix inside a slice: element (i, j) is `data[i·row_stride + j·column_stride]`.
+/// A read-only view of a slice as a matrix: element (i, j) is `data[i·row_stride + j·column_stride]`.
 ///
 /// Rows may overlap (a sliding window is a matrix whose row stride is smaller than its width).
 #[derive(Clone, Copy)]
@@ -21,18 +22,18 @@ pub(crate) struct MatrixRef<'a> {
 }
 
 impl<'a> MatrixRef<'a> {
-    /// A row-major matrix without gaps.
+    /// A contiguous row-major matrix.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// The rows of `range`.
+    /// The rows in `range`.
     pub(super) fn slice_rows(self, range: Range<usize>) -> Self {
         let start = (range.start * self.row_stride).min(self.data.len());
         Self { data: &self.data[start..], rows: range.len(), ..self }
     }
 
-    /// The same elements with rows and columns exchanged.
+    /// The transposed matrix, over the same elements.
     pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -61,7 +62,7 @@ impl PackedMatrix {
         packed
     }
 
-    /// Packs `b` [K, N] into the memory of `self`.
+    /// Packs `b` [K, N], reusing the memory of `self`.
     pub(crate) fn pack(&mut self, b: MatrixRef<'_>) {
         (self.rows, self.columns) = (b.rows, b.columns);
         let panels = b.columns.div_ceil(NR);
@@ -107,7 +108,7 @@ impl PackedMatrix {
         self.columns
     }
 
-    /// The matrix back as `[N, K]` row-major: each column of B is a row.
+    /// Unpacks the matrix as row-major `[N, K]`: each column of B is a row.
     pub(crate) fn unpack_transposed(&self) -> Vec<f32> {
         let k = self.rows.max(1);
         let mut out = vec![0.0; self.rows * self.columns];
@@ -124,7 +125,7 @@ impl PackedMatrix {
     }
 }
 
-/// What becomes of a finished element of a product.
+/// The operations applied to each finished element of a product.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Epilogue<'a> {
     /// Added to every row; `[N]`.

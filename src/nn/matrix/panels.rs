@@ -1,4 +1,4 @@
-//! The panels of a packed matrix, in full or compressed.
+//! The panels of a packed matrix, uncompressed or compressed.
 
 use candle_core::CpuStorage;
 use pulp::Simd;
@@ -6,13 +6,13 @@ use pulp::Simd;
 use super::super::compressed::CompressedMatrix;
 use super::super::format::{BLOCK, BLOCK_BYTES, split_block};
 
-/// The width of a packed panel.
+/// The number of columns in a packed panel.
 pub(crate) const NR: usize = 16;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
 ///
-/// A compressed panel has two or four rows side by side in the bits of one row of `u32`s (the first in the lowest), so that
-/// expanding them takes shifts within lanes and nothing wider.
+/// A compressed panel packs two or four rows into the bits of one row of `u32`s (the first row in the lowest bits), so
+/// that expanding them only takes shifts within lanes.
 #[derive(Clone)]
 pub(super) enum Panels {
     F32(Vec<f32>),
@@ -20,7 +20,7 @@ pub(super) enum Panels {
     F16(Vec<Lanes>),
     /// `bf16`s, two rows at a time.
     Bf16(Vec<Lanes>),
-    /// Bytes with a sign, four rows at a time, and the factor of every 32 rows. Every panel has a multiple of 32 rows.
+    /// Signed bytes, four rows at a time, with one scale for every 32 rows. Every panel has a multiple of 32 rows.
     Q8 {
         quants: Vec<Lanes>,
         scales: Vec<[f32; NR]>,
@@ -29,7 +29,7 @@ pub(super) enum Panels {
 
 type Lanes = [u32; NR];
 
-/// Rows that one row of lanes holds.
+/// Rows packed into one row of lanes.
 const HALVES: usize = 2;
 const BYTES: usize = 4;
 
@@ -68,7 +68,7 @@ impl Panels {
         }
     }
 
-    /// Rows of `per_row` blocks.
+    /// Packs rows of `per_row` blocks each.
     fn pack_blocks(blocks: &[[u8; BLOCK_BYTES]], per_row: usize) -> Self {
         let per_row = per_row.max(1);
         let num_blocks = (blocks.len() / per_row).div_ceil(NR) * per_row;
@@ -88,13 +88,13 @@ impl Panels {
         Self::Q8 { quants, scales }
     }
 
-    /// Whether reading needs memory to expand into.
+    /// Whether reading the panels needs memory to expand them into.
     pub(super) fn is_compressed(&self) -> bool {
         !matches!(self, Self::F32(_))
     }
 
-    /// The `count` rows from `first` on, a multiple of 32, in `panel`, of `k` rows: expanded into `scratch` if need be, which has
-    /// room for an even number of rows.
+    /// The `count` rows of `panel` from `first` on, where `first` is a multiple of 32 and a panel has `k` rows.
+    /// Compressed rows are expanded into `scratch`, which has room for an even number of rows.
     #[inline(always)]
     pub(super) fn rows<'a, S: Simd>(
         &'a self,
@@ -139,8 +139,8 @@ impl Panels {
     }
 }
 
-/// Two rows of finite `f16`s as `f32`s, exactly.
-// With explicit vectors: left alone, the compiler makes vectors of one lane of many rows, which is three times slower.
+/// Expands two rows of finite `f16`s to `f32`s, exactly.
+// Explicit vectors: on its own, the compiler vectorises across rows, one lane at a time, which is three times slower.
 #[inline(always)]
 fn expand_f16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) {
     let [first, second] = rows;
@@ -152,17 +152,17 @@ fn expand_f16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) {
     }
 }
 
-/// The finite `f16`s in the lower halves of `bits` as `f32`s.
+/// Converts the finite `f16`s in the lower halves of `bits` to `f32`s.
 #[inline(always)]
 fn f16_bits<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
-    /// What the exponents of the two types differ by, in place.
+    /// The difference between the exponent biases of the two types, shifted into place.
     const REBIAS: u32 = (127 - 15) << 23;
     /// 2⁻¹⁴, the smallest normal `f16`.
     const SMALLEST: u32 = (127 - 14) << 23;
     let magnitude = simd.and_u32s(bits, simd.splat_u32s(0x7fff));
     let magnitude = simd.wrapping_dyn_shl_u32s(magnitude, simd.splat_u32s(13));
     let normal = simd.transmute_f32s_u32s(simd.add_u32s(magnitude, simd.splat_u32s(REBIAS)));
-    // Without an exponent the fraction counts from zero: put it behind that of 2⁻¹⁴ and take this off again.
+    // Subnormal numbers have a fraction but no exponent: give the fraction the exponent of 2⁻¹⁴, then subtract 2⁻¹⁴.
     let smallest = simd.splat_f32s(f32::from_bits(SMALLEST));
     let subnormal = simd.transmute_f32s_u32s(simd.add_u32s(magnitude, simd.splat_u32s(SMALLEST)));
     let subnormal = simd.sub_f32s(subnormal, smallest);
@@ -173,7 +173,7 @@ fn f16_bits<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(x), sign))
 }
 
-/// Two rows of `bf16`s, the upper halves of `f32`s.
+/// Expands two rows of `bf16`s, which are the upper halves of `f32`s.
 #[inline(always)]
 fn expand_bf16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) {
     let [first, second] = rows;
@@ -185,7 +185,7 @@ fn expand_bf16<S: Simd>(simd: S, lanes: &Lanes, rows: &mut [[f32; NR]; HALVES]) 
     }
 }
 
-/// Bytes with a sign that are `shift` bits below the top of their lanes, times `scale`.
+/// Converts the signed bytes that are `shift` bits below the top of their lanes, times `scale`.
 #[inline(always)]
 fn expand_byte(lanes: &Lanes, shift: u32, scale: &[f32; NR]) -> [f32; NR] {
     let mut out = [0.0; NR];
@@ -195,7 +195,7 @@ fn expand_byte(lanes: &Lanes, shift: u32, scale: &[f32; NR]) -> [f32; NR] {
     out
 }
 
-/// Rows of `k` elements as panels of [`NR`] of them side by side, the last one padded with zeros.
+/// Packs rows of `k` elements into panels of [`NR`] rows side by side, padding the last panel with zeros.
 fn pack_halves<T: Copy>(rows: &[T], k: usize, bits: impl Fn(T) -> u16) -> Vec<Lanes> {
     let (k, per_panel) = (k.max(1), k.div_ceil(HALVES));
     let mut out = vec![[0; NR]; (rows.len() / k).div_ceil(NR) * per_panel];

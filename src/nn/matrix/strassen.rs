@@ -1,6 +1,7 @@
-//! Strassen's scheme around the loops of [`block`](mod@super::block): seven products of half the size instead of eight.
+//! Strassen's algorithm around the loops of [`block`](mod@super::block): seven products of half the size instead of
+//! eight.
 //!
-//! With both sides and the result cut in four (Strassen, "Gaussian Elimination is not Optimal", 1969):
+//! Both operands and the result are divided into quarters (Strassen, "Gaussian Elimination is not Optimal", 1969):
 //!
 //! ```text
 //! M₁ = (A₁₁ + A₂₂)(B₁₁ + B₂₂)    C₁₁ = M₁ + M₄ − M₅ + M₇
@@ -12,9 +13,10 @@
 //! M₇ = (A₁₂ − A₂₂)(B₂₁ + B₂₂)
 //! ```
 //!
-//! Which rows, columns and depths make a quarter is free, so the cut is made inside the blocks: upper and lower rows of a
-//! block, neighbouring tiles' columns, two depths that follow each other. Then the sums are of what is in cache anyway, no
-//! matrix is stored twice, and a product's tile is added to both of its targets while it is in registers.
+//! Any rows, columns and depths can form a quarter, so the division happens inside the blocks: the upper and lower rows
+//! of a block, the columns of neighbouring tiles, and two consecutive depths. The sums therefore use data that is
+//! already in the cache, no matrix is stored twice, and a product's tile is added to both of its targets while it is in
+//! registers.
 
 use pulp::{Simd, WithSimd};
 
@@ -23,9 +25,9 @@ use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, 
 use super::operands::{Epilogue, MatrixRef, PackedMatrix};
 use super::panels::NR;
 
-/// The most rows of a block: the sums of the right-hand side are formed once for each.
+/// The maximum number of rows of a block. The sums of the right-hand side are computed once per block.
 pub(super) const MC: usize = 252;
-/// With fewer rows, the sums cost more than the product that they save.
+/// With fewer rows, the sums cost more than the saved product.
 const MIN_ROWS: usize = 96;
 
 /// A quarter of a matrix: row, then column.
@@ -39,7 +41,7 @@ enum Quarter {
 use Quarter::{Q11, Q12, Q21, Q22};
 
 impl Quarter {
-    /// The numbers of the first and the last of the [`PRODUCTS`] that go into this quarter of the result.
+    /// The indices of the first and the last of the [`PRODUCTS`] that contribute to this quarter of the result.
     fn first_and_last(self) -> (usize, usize) {
         match self {
             Q11 => (0, 6),
@@ -50,7 +52,7 @@ impl Quarter {
     }
 }
 
-/// How the second of two terms counts.
+/// The sign of the second of two terms.
 #[derive(Clone, Copy)]
 enum Sign {
     Plus,
@@ -77,7 +79,7 @@ struct Product {
     targets: [Option<(Sign, Quarter)>; 2],
 }
 
-/// The packed left-hand sides, in the order of [`pack_left`].
+/// Indices of the packed left-hand sides, in the order of [`pack_left`].
 const A11: usize = 0;
 const A12_LESS_A22: usize = 1;
 const A21_LESS_A11: usize = 2;
@@ -97,12 +99,13 @@ const PRODUCTS: [Product; 7] = [
     Product { left: A12_LESS_A22, right: (Q21, Some((Plus, Q22))), targets: [Some((Plus, Q11)), None] },
 ];
 
-/// Whether the scheme pays for a block of `rows` rows. Depths are cut at multiples of what compressed panels are read by.
+/// Whether the algorithm pays off for a block of `rows` rows. Depths are divided at multiples of the number of rows in
+/// which compressed panels are read.
 pub(super) fn pays(rows: usize, b: &PackedMatrix) -> bool {
     rows >= MIN_ROWS && b.columns >= 4 * NR && b.rows.is_multiple_of(64)
 }
 
-/// One thread's share of a product: some rows, more than [`MR`], times all of `b`.
+/// One thread's share of a product: some rows (more than [`MR`]) times all of `b`.
 pub(super) struct StrassenBlock<'a> {
     pub(super) a: MatrixRef<'a>,
     pub(super) b: &'a PackedMatrix,
@@ -155,10 +158,10 @@ impl InTiles for StrassenBlock<'_> {
                         let activation = epilogue.activation.filter(|_| is_last);
                         Target { sign, bias: is_first.then_some(bias), activation, row, rows, column }
                     };
-                    // Where the lower rows are a strip short, products of nothing but them are too.
+                    // If the lower half is one strip shorter, so are the products that only read lower rows.
                     let rows = if matches!(product.left, A22 | A21_AND_A22) { a.rows - upper } else { upper };
                     let packed = &left[product.left * upper * kc..][..rows.next_multiple_of(MR) * kc];
-                    // A function of its own, so that its tile stays in registers.
+                    // A separate function, so that its tile stays in registers.
                     simd.vectorize(Update::<V, P> {
                         panels,
                         strips: packed.as_chunks().0,
@@ -170,7 +173,7 @@ impl InTiles for StrassenBlock<'_> {
                 }
             }
         }
-        // The columns that do not fill a pair of tiles.
+        // The remaining columns, which do not fill a pair of tiles.
         let rest = groups * 2 * P..n.div_ceil(NR);
         if !rest.is_empty() {
             let (out, scratch) = (&mut out[rest.start * NR..], &mut left);
@@ -179,7 +182,7 @@ impl InTiles for StrassenBlock<'_> {
     }
 }
 
-/// `B₁₁`, `B₁₂`, `B₂₁`, `B₂₂` of the `2·P` panels from `panel` on and the `2·kc` rows from `depth` on.
+/// The quarters `B₁₁`, `B₁₂`, `B₂₁`, `B₂₂` of the `2·P` panels from `panel` on and the `2·kc` rows from `depth` on.
 #[inline(always)]
 fn right_quarters<'a, S: Simd, const P: usize>(
     simd: S,
@@ -189,7 +192,7 @@ fn right_quarters<'a, S: Simd, const P: usize>(
     kc: usize,
     expanded: &'a mut [f32],
 ) -> [[&'a [f32]; P]; 4] {
-    // No closures here and below: they would be compiled without the instruction set of their surroundings.
+    // No closures here and below: they would be compiled without the instruction set of the enclosing function.
     let mut memory = expanded.chunks_exact_mut(KC * NR);
     let mut quarters = [[&[][..]; P]; 4];
     for (quarter, panels) in quarters.iter_mut().enumerate() {
@@ -201,7 +204,7 @@ fn right_quarters<'a, S: Simd, const P: usize>(
     quarters
 }
 
-/// `x ± y`, in `memory`.
+/// `x ± y`, written to `memory`.
 #[inline(always)]
 fn add<'a, S: Simd, const P: usize>(
     simd: S,
@@ -228,7 +231,7 @@ fn combine<S: Simd>(simd: S, sign: Sign, x: &[f32], y: &[f32], sum: &mut [f32]) 
     }
 }
 
-/// The seven left-hand sides of `2·kc` columns of `a`, packed one after the other, `upper` rows each.
+/// Packs the seven left-hand sides of `2·kc` columns of `a` one after the other, `upper` rows each.
 #[inline(always)]
 fn pack_left<S: Simd>(simd: S, a: MatrixRef<'_>, upper: usize, depth: usize, kc: usize, left: &mut [f32]) {
     let size = upper * kc;
@@ -256,11 +259,11 @@ fn subtract<S: Simd>(simd: S, x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// Where a product is added to.
+/// The part of the result that a product is added to.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     sign: Sign,
-    /// What the result starts from, or `None` to go on from what is there; nothing for zeros.
+    /// The initial value of the result: `None` to accumulate onto the existing values, an empty slice for zeros.
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     row: usize,
@@ -268,7 +271,7 @@ struct Target<'a> {
     column: usize,
 }
 
-/// All packed rows of one product times its panels.
+/// The product of all packed rows and panels of one of the seven products.
 struct Update<'a, const V: usize, const P: usize> {
     panels: [&'a [f32]; P],
     strips: &'a [[f32; MR]],
@@ -355,7 +358,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_agrees_with_the_definition() {
-        // Rows with and without a last strip that has no partner, columns that do not fill tiles, depths of several blocks.
+        // Rows with and without an unpaired last strip, columns that do not fill tiles, and depths of several blocks.
         for (m, k, n) in [(12, 64, 64), (13, 128, 70), (19, 832, 130), (100, 64, 96), (31, 1600, 64), (7, 192, 65)] {
             let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
             let packed = PackedMatrix::new(MatrixRef::new(&b, k, n));
