@@ -1,4 +1,4 @@
-//! Writing files so that no reader, and no crash, ever sees half of one.
+//! Atomic file writes: neither a reader nor a crash ever sees a partially written file.
 
 #[cfg(any(feature = "hub", feature = "train"))]
 mod digest;
@@ -13,25 +13,25 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// How the names of unfinished files begin.
+/// The prefix of the names of unfinished files.
 const TEMPORARY_PREFIX: &str = ".soundsight-";
 
-/// Writes `path` beside itself and renames it into place: afterwards it holds everything that `fill` wrote, or, on any
-/// error (a full disk, an error of `fill` itself), exactly what it held before.
+/// Writes a temporary file in the folder of `path`, then renames it to `path`. Afterwards `path` contains everything
+/// that `fill` wrote or, after any error (a full disk, an error of `fill` itself), its previous contents.
 ///
-/// The data is on the disk (`fsync`) before the rename. Missing parent folders are an error, not created.
+/// The data is flushed to disk (`fsync`) before the rename. Missing parent folders are not created.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder cannot be written or the disk is full; whatever `fill` returns.
+/// [`Error::Io`] when the folder is missing or not writable, or the disk is full; the errors of `fill`.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // A temporary file in the same folder: a rename is atomic only within one file system.
+    // The temporary file is in the same folder because a rename is atomic only within one file system.
     let mut options = tempfile::Builder::new();
     options.prefix(TEMPORARY_PREFIX);
-    // Temporary files are private (0600) by default; this one is to become an ordinary file, as the umask wants it.
+    // Temporary files are private (0600) by default. This one becomes an ordinary file, so the umask decides.
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut beside = options.tempfile_in(folder).map_err(Error::io(path, "write"))?;
@@ -45,10 +45,10 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>
     Ok(())
 }
 
-/// Removes what killed processes left half-written in `folder`. Only for folders that no other process is writing to.
+/// Removes the unfinished files of killed processes from `folder`. No other process may be writing to it.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder cannot be read or a file not be removed.
+/// [`Error::Io`] when the folder cannot be read or a file cannot be removed.
 #[cfg(feature = "train")]
 pub fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
@@ -60,16 +60,16 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes `target` another name of the file `source`, or, where the file system cannot do that (another disk), a copy of
-/// it. A `target` that exists already is left as it is.
+/// Makes `target` a hard link to the file `source`, or a copy of it where linking fails (on another disk). An existing
+/// `target` is left unchanged.
 ///
 /// # Errors
-/// [`Error::Io`] when `source` cannot be read, or `target` not be written.
+/// [`Error::Io`] when `source` cannot be read or `target` cannot be written.
 pub fn link_or_copy(source: &Path, target: &Path) -> Result<()> {
     if target.exists() {
         return Ok(());
     }
-    // What lies behind symbolic links: a link to a link would break with either.
+    // Resolves symbolic links: a link to a relative link would be broken.
     let source = source.canonicalize().map_err(Error::io(source, "read"))?;
     if std::fs::hard_link(&source, target).is_ok() {
         return Ok(());
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// The file that the child process of the test is to write.
+    /// The environment variable with the path of the file that the test's child process writes.
     const CHILD: &str = "SOUNDSIGHT_TEST_UMASK_FILE";
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         for (umask, mode) in [("002", 0o664), ("022", 0o644), ("027", 0o640), ("077", 0o600)] {
-            // A umask belongs to its process: this test again, in a process of its own.
+            // The umask is per process, so the test runs itself again in a child process.
             let path = folder.path().join(umask);
             let output = Command::new("sh")
                 .args(["-c", "umask \"$0\" && exec \"$@\"", umask])

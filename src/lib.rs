@@ -25,9 +25,9 @@ pub mod eval;
 pub mod train;
 pub mod viz;
 
-/// The tensor library, re-exported so that a program uses the version this crate was built with.
+/// The tensor library, re-exported so that programs use the same version as this crate.
 pub use candle_core;
-/// Candle's neural network crate, whose `VarBuilder` the models are built from.
+/// Candle's neural network crate, which provides the `VarBuilder` that models are built from.
 pub use candle_nn;
 
 pub use audio::Waveform;

@@ -1,4 +1,4 @@
-//! Digests that tell files apart by their contents.
+//! Digests that identify files by their contents.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 /// The SHA-256 of a file's contents, in hexadecimal digits.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read.
+/// [`Error::Io`] when the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash_contents(&mut hash, path)?;
     Ok(hex(&hash.finalize()))
 }
 
-/// Adds the contents of a file to `hash`, piece by piece: films do not fit into memory.
+/// Adds the contents of a file to `hash` in pieces, because films do not fit into memory.
 pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path, "read"))?);
     loop {

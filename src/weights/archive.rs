@@ -1,27 +1,27 @@
-//! The directory of a zip archive as `torch.save` writes it: members stored without compression.
+//! The directory of a zip archive as written by `torch.save`, whose members are not compressed.
 //!
-//! Only the places of the members are wanted, so that tensors can be read straight out of the file. Every length is
-//! checked against the file before anything is allocated for it; general zip readers trust the member count of the
-//! directory with that. Format: PKWARE's APPNOTE, with zip64.
+//! Only the positions of the members are needed, so that tensors can be read directly from the file. Every length is
+//! checked against the file size before memory is allocated for it; general zip readers trust the member count of the
+//! directory. Format: PKWARE's APPNOTE, with zip64.
 
 use std::collections::HashMap;
 
 use super::entry::ReadError;
 use super::store::Store;
 
-/// Larger directories and comments than these are no checkpoint's.
+/// Size limits of the directory and the comment, beyond those of any checkpoint.
 const MAX_DIRECTORY: u64 = 16 << 20;
 const END_LEN: usize = 22;
 const MAX_COMMENT: u64 = u16::MAX as u64;
 
-/// Where a member's bytes lie in the file.
+/// The position of a member's bytes in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member {
     pub(super) start: u64,
     pub(super) len: u64,
 }
 
-/// The members of the archive `file` of `file_len` bytes, by name.
+/// The members of the archive `file`, which is `file_len` bytes long, by name.
 pub(super) fn members(file: &Store, file_len: u64) -> Result<HashMap<String, Member>, ReadError> {
     let directory = directory(file, file_len)?;
     let mut members = HashMap::new();
@@ -29,17 +29,17 @@ pub(super) fn members(file: &Store, file_len: u64) -> Result<HashMap<String, Mem
     while let Some((entry, tail)) = Entry::parse(rest)? {
         rest = tail;
         if entry.method != 0 || entry.encrypted || entry.stored_len != entry.len {
-            return Err(ReadError::Found(format!("the compressed or encrypted member `{}`", entry.name)));
+            return Err(ReadError::Found(format!("a compressed or encrypted member `{}`", entry.name)));
         }
         let header = Some(entry.header).filter(|&header| header < file_len).ok_or("a member outside of the file")?;
         let local = file.bytes(header, 30)?;
         if u32_at(&local, 0) != Some(0x0403_4b50) {
-            return Err(ReadError::Found(format!("no member where `{}` should begin", entry.name)));
+            return Err(ReadError::Found(format!("no member at the position of `{}`", entry.name)));
         }
         let lens = u16_at(&local, 26).zip(u16_at(&local, 28)).ok_or("a short header")?;
         let start = header.checked_add(30 + u64::from(lens.0) + u64::from(lens.1));
         let start = start.filter(|start| start.checked_add(entry.len).is_some_and(|end| end <= file_len));
-        let start = start.ok_or_else(|| ReadError::Found(format!("the member `{}` cut short", entry.name)))?;
+        let start = start.ok_or_else(|| ReadError::Found(format!("a truncated member `{}`", entry.name)))?;
         members.insert(entry.name, Member { start, len: entry.len });
     }
     Ok(members)
@@ -55,10 +55,10 @@ fn directory(file: &Store, file_len: u64) -> Result<Vec<u8>, ReadError> {
             && u16_at(&tail, at + 20).is_some_and(|comment| at + END_LEN + usize::from(comment) == tail.len())
     };
     let last = tail.len().checked_sub(END_LEN).ok_or("a file that ends too early")?;
-    let end = (0..=last).rev().find(is_end).ok_or("a zip archive without its directory (cut short?)")?;
+    let end = (0..=last).rev().find(is_end).ok_or("a zip archive without its directory (truncated?)")?;
     let mut len = u32_at(&tail, end + 12).map(u64::from);
     let mut start = u32_at(&tail, end + 16).map(u64::from);
-    // zip64: a locator right before the end record points to a wider end record.
+    // zip64: a locator directly before the end record points to a wider end record.
     if let Some(locator) = (tail_start + end as u64).checked_sub(20) {
         let locator = file.bytes(locator, 20)?;
         if u32_at(&locator, 0) == Some(0x0706_4b50) {
@@ -84,12 +84,12 @@ struct Entry {
     encrypted: bool,
     stored_len: u64,
     len: u64,
-    /// Where the member's local header begins.
+    /// The position of the member's local header.
     header: u64,
 }
 
 impl Entry {
-    /// The first entry of `bytes` and what follows it; `None` at the end.
+    /// Parses the first entry of `bytes`; returns it and the remaining bytes, or `None` at the end.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, ReadError> {
         if bytes.is_empty() {
             return Ok(None);
@@ -105,7 +105,7 @@ impl Entry {
         let (name, rest) = bytes.get(46..)?.split_at_checked(name_len.into())?;
         let (extra, rest) = rest.split_at_checked(extra_len.into())?;
         let (_, rest) = rest.split_at_checked(comment_len.into())?;
-        // Fields that do not fit 32 bits are all ones, and stand in the zip64 extra field in this order.
+        // Fields that do not fit into 32 bits are all ones; their values follow in the zip64 extra field in this order.
         let mut wide = zip64_extra(extra);
         let mut field = |at: usize| match u32_at(bytes, at)? {
             u32::MAX => {
@@ -128,7 +128,7 @@ impl Entry {
     }
 }
 
-/// The contents of the zip64 extra field, or nothing.
+/// The contents of the zip64 extra field, or an empty slice.
 fn zip64_extra(mut extra: &[u8]) -> &[u8] {
     while let Some((id, len)) = u16_at(extra, 0).zip(u16_at(extra, 2)) {
         let Some((field, rest)) = extra.get(4..).and_then(|rest| rest.split_at_checked(len.into())) else { break };

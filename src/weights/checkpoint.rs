@@ -1,4 +1,4 @@
-//! A file of weights, opened: what it holds is known, the numbers are read one tensor at a time.
+//! Opened files of weights: the directory is in memory, and the values are read one tensor at a time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,20 +16,21 @@ use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
 use crate::nn::format::{BLOCK, BLOCK_BYTES, append_blocks};
 
-/// What messages call the file.
+/// The kind of file, for error messages.
 const KIND: &str = "checkpoint";
 
-/// A file of weights: `.safetensors`, `.gguf`, or what `torch.save` writes (`.pt`, `.pth`, `.bin`), told apart by content.
+/// A file of weights: `.safetensors`, `.gguf`, or a file written by `torch.save` (`.pt`, `.pth`, `.bin`). The format is
+/// detected from the contents.
 ///
-/// Opening the file reads only its directory. Each tensor is then read straight into its final place, so that loading a
-/// model takes the memory of the model and no more. (Mapping the file into memory would save nothing: the weights are laid
-/// out anew for the products that they are used in, and it is undefined behaviour if a mapped file changes.) Pickles are
-/// decoded, never executed: anything in them that is not part of a checkpoint of tensors is an error.
+/// Opening the file only reads its directory. Each tensor is then read directly into its final place, so that loading a
+/// model takes no more memory than the model itself. (Mapping the file into memory would not help: weights are repacked
+/// for the products they are used in, and modifying a mapped file is undefined behaviour.) Pickles are decoded, never
+/// executed: anything in them that is not part of a checkpoint of tensors is an error.
 ///
-/// Nested dictionaries become dotted names, `{"masker_i": {"w": …}}` the tensor `masker_i.w`. Entries of the top level
-/// that hold no tensor become [`Checkpoint::metadata`]; where one of them is `cfg`, the tensors under `model` lose that
-/// prefix, so that the published `{cfg, model}` has the names of its model. Names are the published ones
-/// ([`keys::published`]) whatever the file calls them.
+/// Nested dictionaries become dotted names: `{"masker_i": {"w": …}}` contains the tensor `masker_i.w`. Top-level
+/// entries without tensors become [`Checkpoint::metadata`]. If one of them is `cfg`, the tensors under `model` lose
+/// that prefix, so that a published `{cfg, model}` checkpoint has the tensor names of its model. Names are always the
+/// published ones ([`keys::published`]), even if the file uses others.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -41,24 +42,25 @@ impl Checkpoint {
     /// Opens the file `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when there is no such file, it is a directory, or it cannot be read; [`Error::Format`] when it is
-    /// no file of weights, is cut short or damaged, or is a pickle with anything in it but tensors and plain values.
+    /// [`Error::Io`] when the file is missing, is a directory, or cannot be read; [`Error::Format`] when it is not a
+    /// file of weights, is truncated or damaged, or is a pickle that contains anything other than tensors and plain
+    /// values.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::read_directory(path, Store::open(path)?)
     }
 
-    /// Takes a file of weights from memory: bytes that live as long as the program are not copied, nor are owned ones.
-    /// `name` stands for the file in messages.
+    /// Opens a file of weights in memory. Neither static nor owned bytes are copied. `name` represents the file in
+    /// error messages.
     ///
     /// # Errors
-    /// [`Error::Format`] as [`Checkpoint::open`].
+    /// [`Error::Format`] as for [`Checkpoint::open`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         Self::read_directory(name.as_ref(), Store::Memory(bytes.into()))
     }
 
-    /// Opens the safetensors file `path`, whose tensors keep the names that they have there: a file in a layout of this
-    /// crate's own, not a published one.
+    /// Opens the safetensors file `path` without renaming its tensors: for layouts that are specific to this crate, not
+    /// published ones.
     #[cfg(any(feature = "eval", feature = "train"))]
     pub(crate) fn open_safetensors(path: &Path) -> Result<Self> {
         let store = Store::open(path)?;
@@ -80,23 +82,23 @@ impl Checkpoint {
         Ok(Self { path: path.to_path_buf(), store, contents })
     }
 
-    /// The file; of a checkpoint from memory the name that it was given.
+    /// The path of the file, or the name of a checkpoint in memory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The tensors, by name, in the order of their names.
+    /// The tensors, ordered by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.contents.entries
     }
 
-    /// What the file holds beside tensors: the strings of a safetensors file's `__metadata__`, or the entries of a
-    /// pickle's top level that hold no tensor (`cfg`, `label_dict`).
+    /// The contents of the file other than tensors: the strings in a safetensors file's `__metadata__`, or the
+    /// top-level entries of a pickle without tensors (`cfg`, `label_dict`).
     pub fn metadata(&self) -> &Map<String, Value> {
         &self.contents.metadata
     }
 
-    /// The configuration that a published `{cfg, model}` checkpoint carries.
+    /// The configuration in a published `{cfg, model}` checkpoint.
     pub fn config(&self) -> Option<&Value> {
         self.metadata().get("cfg").filter(|cfg| cfg.is_object())
     }
@@ -104,7 +106,7 @@ impl Checkpoint {
     /// The SHA-256 of the whole file, in hexadecimal digits.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read.
+    /// [`Error::Io`] when the file cannot be read.
     #[cfg(feature = "train")]
     pub fn sha256(&self) -> Result<String> {
         match &self.store {
@@ -113,11 +115,11 @@ impl Checkpoint {
         }
     }
 
-    /// Makes `target` this file: another name of it or a copy ([`link_or_copy`]), and the bytes where they are in memory.
-    /// A `target` that exists already is left as it is.
+    /// Places this file at `target`: as a hard link or a copy ([`link_or_copy`]), or by writing the bytes of a
+    /// checkpoint in memory. An existing `target` is left unchanged.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, or `target` not be written.
+    /// [`Error::Io`] when the file cannot be read or `target` cannot be written.
     pub fn place_at(&self, target: &Path) -> Result<()> {
         match &self.store {
             Store::File(_) => link_or_copy(&self.path, target),
@@ -128,11 +130,11 @@ impl Checkpoint {
         }
     }
 
-    /// Reads the tensor `name` onto `device` as `dtype`, converting from the type in the file where they differ.
+    /// Reads the tensor `name` onto `device` as `dtype`, converting from the type in the file if they differ.
     ///
     /// # Errors
-    /// [`Error::Weights`] when there is no such tensor; [`Error::Io`] and [`Error::Format`] when the file changed since
-    /// it was opened; [`Error::Candle`] when the device has no room.
+    /// [`Error::Weights`] when there is no such tensor; [`Error::Io`] when the file cannot be read; [`Error::Format`]
+    /// when it became shorter since it was opened; [`Error::Candle`] when the device is out of memory.
     pub fn tensor(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor> {
         let missing = || Error::Weights { path: self.path.clone(), problems: vec![format!("missing `{name}`")] };
         let entry = self.entries().get(name).ok_or_else(missing)?;
@@ -151,7 +153,7 @@ impl Checkpoint {
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// The rows of the matrix `entry` in `Q8_0` blocks, as they are in the file: of type U8 on the CPU.
+    /// The rows of the matrix `entry` in `Q8_0` blocks, as stored in the file: of type U8 on the CPU.
     pub(super) fn blocks(&self, entry: &Entry) -> Result<Tensor> {
         let (rows, columns) = (entry.shape()[0], entry.shape()[1]);
         let mut bytes = Vec::with_capacity(entry.span / BLOCK * BLOCK_BYTES);
@@ -159,14 +161,14 @@ impl Checkpoint {
         Ok(Tensor::from_vec(bytes, (rows, columns / BLOCK * BLOCK_BYTES), &Device::Cpu)?)
     }
 
-    /// Hands on the blocks of `entry`, whole ones at a time.
+    /// Passes the blocks of `entry` to `take`, always whole blocks.
     fn read_blocks(&self, entry: &Entry, take: impl FnMut(&[u8])) -> Result<()> {
         let len = entry.span / BLOCK * BLOCK_BYTES;
         let piece = CHUNK / BLOCK_BYTES * BLOCK_BYTES;
         self.store.read(entry.start, len, piece, take).map_err(|error| self.unreadable(error))
     }
 
-    /// What reading numbers fails with.
+    /// The error for a failure to read values.
     fn unreadable(&self, error: std::io::Error) -> Error {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
@@ -176,7 +178,7 @@ impl Checkpoint {
         }
     }
 
-    /// The numbers of `entry` in the order of its shape.
+    /// The values of `entry` in the order of its shape.
     fn numbers<T: Element>(&self, entry: &Entry) -> Result<Vec<T>> {
         let numbers = self.read(entry.start, entry.span).map_err(|error| self.unreadable(error))?;
         Ok(match &entry.strides {
@@ -185,7 +187,7 @@ impl Checkpoint {
         })
     }
 
-    /// `len` numbers from byte `start`. The caller has checked them against the length of the file.
+    /// Reads `len` values from byte `start` on. The caller has checked both against the length of the file.
     fn read<T: Element>(&self, start: u64, len: usize) -> std::io::Result<Vec<T>> {
         let mut numbers = Vec::with_capacity(len);
         self.store.read(start, len * T::SIZE, CHUNK, |piece| T::append(piece, &mut numbers))?;
@@ -194,7 +196,7 @@ impl Checkpoint {
 }
 
 impl ReadError {
-    /// The error of opening `path`, which should have been what `expected` says.
+    /// Converts this to the error of opening `path`, which should have been `expected`.
     fn of(self, path: &Path, expected: &str) -> Error {
         match self {
             Self::Io(source) => Error::io(path, "read")(source),
@@ -215,21 +217,22 @@ fn read_contents(store: &Store) -> Result<Contents, ReadError> {
                            map_location=\"cpu\"), FILE))"
             .into()),
         _ if head.starts_with(b"version https://git-lfs") => {
-            Err("a Git LFS pointer in place of the file itself (get it: git lfs pull)".into())
+            Err("a Git LFS pointer instead of the file (run `git lfs pull` to get it)".into())
         }
         [b'<', ..] => Err("a web page".into()),
         _ => Err(ReadError::Found(format!("a file that begins with {:?}", String::from_utf8_lossy(&head)))),
     }
 }
 
-/// The numbers of a strided view in the order of its shape; at least one, all within `numbers`.
+/// Gathers the values of a strided view in the order of its shape. There must be at least one, and all must lie within
+/// `numbers`.
 fn gather<T: Copy>(numbers: &[T], shape: &[usize], strides: &[usize]) -> Vec<T> {
     let mut gathered = Vec::with_capacity(shape.iter().product());
     let mut index = vec![0; shape.len()];
     let mut at = 0;
     loop {
         gathered.push(numbers[at]);
-        // The next index, as an odometer counts: the last dimension turns fastest.
+        // Increments the index like an odometer: the last dimension changes fastest.
         let mut dim = shape.len();
         loop {
             let Some(previous) = dim.checked_sub(1) else { return gathered };

@@ -1,4 +1,4 @@
-//! Weights in fewer bits, on their way into memory or into a file.
+//! Compressing weights, in memory and for files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::nn::WeightFormat;
 use crate::nn::compressed::CompressedMatrix;
 use crate::nn::format::{BLOCK, BLOCK_BYTES};
 
-/// How a matrix is kept in fewer than 32 bits per number.
+/// A storage format for matrices with fewer than 32 bits per value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Compression {
     /// F16 or BF16.
@@ -24,7 +24,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// How `format` compresses the tensor `name`; `None` where it leaves it as it is.
+    /// The compression that `format` applies to the tensor `name`; `None` leaves the tensor unchanged.
     pub(super) fn of(name: &str, entry: &Entry, format: WeightFormat) -> Option<Self> {
         let &[_, columns] = entry.shape() else { return None };
         if !keys::is_matrix(name) {
@@ -44,11 +44,11 @@ impl Compression {
         }
     }
 
-    /// Whether none of `numbers`, of type F32, is too large for it.
+    /// Whether all `numbers`, of type F32, are in the range of the format.
     fn fits(self, numbers: &Tensor) -> Result<bool> {
         let limit = match self {
             Self::Half(DType::F16) => 65_504.0,
-            // The largest bf16.
+            // The largest finite bf16.
             Self::Half(_) => f32::from_bits(0x7f7f_0000),
             Self::Q8 => 127.0 * 65_504.0,
         };
@@ -57,7 +57,7 @@ impl Compression {
 }
 
 impl Checkpoint {
-    /// The matrix `name`, compressed, on the CPU; `None` where some of its numbers are too large for that.
+    /// The matrix `name`, compressed, on the CPU; `None` if some of its values are out of range.
     pub(super) fn compressed(
         &self,
         name: &str,
@@ -82,20 +82,22 @@ impl Checkpoint {
         }))
     }
 
-    /// The tensor `name` in `dtype`, F16 or BF16, or in F32 where some of its numbers are too large for that.
+    /// The tensor `name` as `dtype`, F16 or BF16, or as F32 if some of its values are out of range.
     fn half(&self, name: &str, dtype: DType) -> Result<Tensor> {
         let numbers = self.tensor(name, &Device::Cpu, DType::F32)?;
         Ok(if Compression::Half(dtype).fits(&numbers)? { numbers.to_dtype(dtype)? } else { numbers })
     }
 }
 
-/// Writes the weights of `checkpoint` to `path`, all of them or nothing, with its matrices as `format` says: as a GGUF file
-/// for [`WeightFormat::Q8_0`], as a safetensors file otherwise. Where numbers are too large for the format, and in
-/// everything but matrices, tensors keep their type. A GGUF file leaves out what no model reads ([`keys::IGNORABLE`]).
+/// Writes the weights of `checkpoint` to `path` atomically, with the matrices in `format`: as a GGUF file for
+/// [`WeightFormat::Q8_0`], as a safetensors file otherwise. A matrix with values outside the range of the format is
+/// not compressed. Other tensors keep their type, except that [`WeightFormat::F32`] converts all floating-point tensors
+/// and that GGUF files store everything but F16 and BF16 as F32. GGUF files do not include tensors that no model uses
+/// ([`keys::IGNORABLE`]).
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) when a file cannot be read or written; what [`Checkpoint::tensor`] and
-/// [`save_safetensors`](super::save_safetensors) fail with.
+/// [`Error::Io`](crate::Error::Io) when a file cannot be read or written; the errors of [`Checkpoint::tensor`] and
+/// [`save_safetensors`](super::save_safetensors).
 pub fn save_as(checkpoint: &Checkpoint, path: impl AsRef<Path>, format: WeightFormat) -> Result<()> {
     let path = path.as_ref();
     if format == WeightFormat::Q8_0 {
@@ -121,13 +123,13 @@ fn save_gguf(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     for (name, entry) in checkpoint.entries().iter().filter(read) {
         let compression = Compression::of(name, entry, WeightFormat::Q8_0);
         let tensor = match compression {
-            // Numbers that were in blocks before are put into blocks again, which gives the same bytes.
+            // Values that were in blocks before are quantized again, which gives the same bytes.
             Some(Compression::Q8) | None => checkpoint.tensor(name, &Device::Cpu, entry.dtype())?,
             Some(Compression::Half(dtype)) => checkpoint.half(name, dtype)?,
         };
         let in_blocks = compression == Some(Compression::Q8) && Compression::Q8.fits(&tensor.to_dtype(DType::F32)?)?;
         let kind = if in_blocks { GgmlDType::Q8_0 } else { gguf::dtype(tensor.dtype()) };
-        // A tensor without dimensions is unknown to the format.
+        // The format does not support tensors without dimensions.
         let tensor = if tensor.rank() == 0 { tensor.reshape(1)? } else { tensor };
         tensors.insert(name.clone(), QTensor::quantize(&tensor, kind)?);
     }

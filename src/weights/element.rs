@@ -1,19 +1,19 @@
-//! The numbers of weight files: little-endian, in the types that Candle computes with.
+//! The values in weight files: little-endian, in the types that Candle computes with.
 
 use candle_core::{DType, WithDType};
 
 use half::{bf16, f16};
 
-/// Read or written at a time, in bytes or in numbers: little enough to stay in the cache, and the system call no longer
-/// counts.
+/// Size of a read or write, in bytes or in values: small enough for the cache, large enough to make the cost of the
+/// system call negligible.
 pub(super) const CHUNK: usize = 256 << 10;
 
-/// A number as it stands in a file.
+/// A value as it is stored in a file.
 pub(super) trait Element: WithDType {
-    /// Bytes of one number.
+    /// Bytes per value.
     const SIZE: usize;
 
-    /// Appends the numbers in `bytes`, a multiple of [`Element::SIZE`].
+    /// Appends the values in `bytes`, whose length is a multiple of [`Element::SIZE`].
     fn append(bytes: &[u8], to: &mut Vec<Self>);
 
     /// The bytes of `numbers`.
@@ -39,10 +39,10 @@ macro_rules! element {
 
 element!(f32, f64, f16, bf16, i64, i32, i16, u32, u8);
 
-/// The types of numbers that weight files may hold, for error messages.
+/// The value types that weight files may contain, for error messages.
 pub(super) const SUPPORTED: &str = "numbers of type f32, f64, f16, bf16, i64, i32, i16, u32 or u8";
 
-/// Runs `$body` with `$number` standing for the Rust type of `$dtype`, or `$otherwise` for types that no file holds.
+/// Runs `$body` with `$number` as the Rust type of `$dtype`, or `$otherwise` for types that files do not support.
 macro_rules! for_dtype {
     ($dtype:expr, $number:ident => $body:expr, $otherwise:expr) => {
         match $dtype {
@@ -88,7 +88,7 @@ macro_rules! for_dtype {
 }
 pub(super) use for_dtype;
 
-/// The safetensors name of `dtype`, for the types of [`SUPPORTED`].
+/// The safetensors name of `dtype`, for the types in [`SUPPORTED`].
 pub(super) fn to_safetensors(dtype: DType) -> Option<safetensors::Dtype> {
     use safetensors::Dtype;
     Some(match dtype {
@@ -105,7 +105,7 @@ pub(super) fn to_safetensors(dtype: DType) -> Option<safetensors::Dtype> {
     })
 }
 
-/// The type of numbers that safetensors calls `dtype`, for the types of [`SUPPORTED`] and truth values (as u8).
+/// The type for the safetensors name `dtype`, for the types in [`SUPPORTED`] and booleans (as u8).
 pub(super) fn from_safetensors(dtype: safetensors::Dtype) -> Option<DType> {
     use safetensors::Dtype;
     Some(match dtype {

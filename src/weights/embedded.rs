@@ -1,4 +1,4 @@
-//! The model that is compiled into the program: `models/embedded`, a small one trained by this crate itself.
+//! The model that is compiled into the program: `models/embedded`, a small model trained with this crate.
 
 use super::model_files::ModelFiles;
 #[cfg(not(feature = "embedded"))]
@@ -36,6 +36,6 @@ pub(super) fn files() -> Result<ModelFiles> {
 #[cfg(not(feature = "embedded"))]
 pub(super) fn files() -> Result<ModelFiles> {
     let reason = "model `embedded`: this program was built without the feature `embedded`, which compiles it in; \
-                  `acl-vit16` or a model directory will do instead";
+                  use `acl-vit16` or a model directory instead";
     Err(Error::ModelUnavailable { reason: reason.to_owned() })
 }

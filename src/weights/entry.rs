@@ -1,4 +1,4 @@
-//! What every format says about a file of weights: which tensors are in it, and where.
+//! The contents of a file of weights, independent of its format: the tensors and their positions.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,30 @@ use serde_json::{Map, Value};
 
 use crate::nn::format::{BLOCK, BLOCK_BYTES};
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) metadata: Map<String, Value>,
 }
 
-/// A tensor of a [`Checkpoint`](super::Checkpoint): its shape and its type of numbers.
+/// A tensor of a [`Checkpoint`](super::Checkpoint): its shape and its element type.
 #[derive(Clone, Debug)]
 pub struct Entry {
     dtype: DType,
     shape: Vec<usize>,
-    /// Steps between numbers, for tensors that do not lie in the file in their own order (transposed, sliced).
+    /// The strides, for tensors whose elements are not contiguous in the file (transposed, sliced).
     pub(super) strides: Option<Vec<usize>>,
-    /// How many numbers of the file the tensor spans.
+    /// How many elements of the file the tensor spans.
     pub(super) span: usize,
-    /// Where in the file its first number is, in bytes.
+    /// The position of the first element in the file, in bytes.
     pub(super) start: u64,
-    /// Whether the numbers are in `Q8_0` blocks.
+    /// Whether the elements are in `Q8_0` blocks.
     quantized: bool,
 }
 
 impl Entry {
-    /// A tensor at the start of the file; `None` where its size overflows or shape and strides do not go together.
+    /// A tensor at the start of the file; `None` if its size overflows or the strides do not match the shape.
     pub(super) fn strided(dtype: DType, shape: &[usize], strides: &[usize]) -> Option<Self> {
         if shape.len() != strides.len() {
             return None;
@@ -52,18 +52,19 @@ impl Entry {
         Some(Self { dtype, shape: shape.to_vec(), strides, span, start: 0, quantized: false })
     }
 
-    /// A tensor whose numbers lie in order from byte `start`; `None` where its size overflows.
+    /// A tensor whose elements are contiguous from byte `start` on; `None` if its size overflows.
     pub(super) fn contiguous(dtype: DType, shape: &[usize], start: u64) -> Option<Self> {
         Some(Self { dtype, shape: shape.to_vec(), strides: None, span: len(shape)?, start, quantized: false })
     }
 
-    /// A tensor in `Q8_0` blocks at the start of the file; `None` where its size overflows or is no multiple of a block.
+    /// A tensor in `Q8_0` blocks at the start of the file; `None` if its size overflows or is not a multiple of a
+    /// block.
     pub(super) fn blocks(shape: &[usize]) -> Option<Self> {
         shape.last().filter(|columns| columns.is_multiple_of(BLOCK))?;
         Some(Self { quantized: true, ..Self::contiguous(DType::F32, shape, 0)? })
     }
 
-    /// How many bytes of the file it takes; `None` where that overflows.
+    /// The size in the file in bytes; `None` if it overflows.
     pub(super) fn bytes(&self) -> Option<u64> {
         let bytes = match self.quantized {
             true => (self.span / BLOCK).checked_mul(BLOCK_BYTES),
@@ -72,28 +73,28 @@ impl Entry {
         bytes.map(|bytes| bytes as u64)
     }
 
-    /// Whether its numbers are stored in blocks of 8 bits (GGUF's `Q8_0`).
+    /// Whether the elements are stored in blocks of 8 bits (GGUF's `Q8_0`).
     pub fn is_quantized(&self) -> bool {
         self.quantized
     }
 
-    /// The type of its numbers in the file; F32 for numbers in blocks of 8 bits, which are products with a factor.
+    /// The element type in the file. F32 for blocks of 8 bits, whose elements are products with a scale.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Its shape.
+    /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// How many numbers it has.
+    /// The number of elements.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
-/// How many numbers a tensor of `shape` has; `None` where any of its strides would overflow, also if it has none.
+/// The number of elements of a tensor of `shape`; `None` if any of its strides would overflow, even if it is empty.
 fn len(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
     Some(shape.iter().product())
@@ -101,9 +102,9 @@ fn len(shape: &[usize]) -> Option<usize> {
 
 /// Why the contents of a file cannot be listed.
 pub(super) enum ReadError {
-    /// The file system refused.
+    /// An error of the file system.
     Io(std::io::Error),
-    /// The file is not what it should be: a description of what was found.
+    /// The contents are invalid: a description of what was found.
     Found(String),
 }
 

@@ -1,6 +1,6 @@
-//! The GGUF format: typed metadata, a list of tensors, then their numbers, which may be in blocks of 8 bits.
+//! The GGUF format: typed metadata, a list of tensors, then their elements, optionally in blocks of 8 bits.
 //!
-//! Candle writes such files; its reader, though, believes the file's own counts and alignment, so the directory is read
+//! Files are written with Candle. Its reader trusts the counts and the alignment in the file, so the directory is read
 //! here. Specification: ggml's `docs/gguf.md`, versions 2 and 3, little-endian.
 
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
-/// Longer names and strings than this are no checkpoint's.
+/// Maximum length of names and strings, beyond that in any checkpoint.
 const MAX_STRING: u64 = 1 << 20;
-/// What the format allows.
+/// The limit of the format.
 const MAX_DIMS: u32 = 4;
-/// Tensors begin at multiples of this where the metadata say nothing else.
+/// The default alignment of tensors, unless the metadata specify another.
 const ALIGNMENT: u64 = 32;
-/// Read at a time.
+/// Bytes per read.
 const PIECE: usize = 64 << 10;
 
-/// What the GGUF `file` of `file_len` bytes holds.
+/// Reads the directory of the GGUF `file`, which is `file_len` bytes long.
 pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let mut directory = Directory { file, file_len, next: MAGIC.len() as u64, piece: Vec::new(), at: 0 };
     let version = directory.u32()?;
@@ -34,7 +34,7 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let (tensors, values) = (directory.u64()?, directory.u64()?);
     let mut contents = Contents::default();
     let mut alignment = ALIGNMENT;
-    // Every turn reads some bytes, so that a count that is too large ends with the file.
+    // Every iteration reads some bytes, so a count that is too large fails at the end of the file.
     for _ in 0..values {
         let (name, kind) = (directory.string()?, directory.u32()?);
         match kind {
@@ -96,12 +96,12 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     Ok(contents)
 }
 
-// The types of metadata that are kept; see `fixed_size` for those that are passed over.
+// The metadata types that are read; see `fixed_size` for those that are skipped.
 const U32: u32 = 4;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
-/// Bytes of a value of a type that always takes the same.
+/// The size in bytes of a value of a fixed-size type.
 fn fixed_size(kind: u32) -> Result<u64, ReadError> {
     match kind {
         0 | 1 | 7 => Ok(1),
@@ -112,14 +112,14 @@ fn fixed_size(kind: u32) -> Result<u64, ReadError> {
     }
 }
 
-/// The part of the file before the numbers, read from front to back.
+/// The part of the file before the elements, read sequentially.
 struct Directory<'a> {
     file: &'a Store,
     file_len: u64,
-    /// Where in the file the next piece begins.
+    /// The position of the next piece in the file.
     next: u64,
     piece: Vec<u8>,
-    /// What was used of the piece.
+    /// How much of the piece has been consumed.
     at: usize,
 }
 
@@ -149,7 +149,7 @@ impl Directory<'_> {
         String::from_utf8(self.take(len)?).map_err(|_| "a name or text that is not UTF-8".into())
     }
 
-    /// The next `len` bytes, which are in the file.
+    /// The next `len` bytes, after checking that the file has that many.
     fn take(&mut self, len: u64) -> Result<Vec<u8>, ReadError> {
         if len > self.file_len - self.position() {
             return Err("a file that ends too early".into());
@@ -168,7 +168,7 @@ impl Directory<'_> {
         Ok(taken)
     }
 
-    /// Passes over `len` bytes without reading them.
+    /// Skips `len` bytes without reading them.
     fn skip(&mut self, len: u64) -> Result<(), ReadError> {
         let position = self.position();
         if len > self.file_len - position {
@@ -179,7 +179,7 @@ impl Directory<'_> {
         Ok(())
     }
 
-    /// Passes over a value `depth` arrays deep (a file needs no more than one).
+    /// Skips a value, which may be nested in arrays up to `depth` deep (files need no more than one level).
     fn skip_value(&mut self, kind: u32, depth: u32) -> Result<(), ReadError> {
         match kind {
             STRING => {
@@ -199,11 +199,11 @@ impl Directory<'_> {
     }
 }
 
-/// Writes `tensors` to the GGUF file `path`, all of it or nothing.
+/// Writes `tensors` to the GGUF file `path` atomically.
 pub(super) fn write(path: &Path, tensors: &BTreeMap<String, QTensor>) -> Result<()> {
     let architecture = gguf_file::Value::String("acl".into());
     let quantization = gguf_file::Value::U32(2);
-    // 7: mostly Q8_0, by the format's own table.
+    // 7: mostly Q8_0, according to the specification.
     let file_type = gguf_file::Value::U32(7);
     let metadata = [
         ("general.architecture", &architecture),
@@ -213,13 +213,13 @@ pub(super) fn write(path: &Path, tensors: &BTreeMap<String, QTensor>) -> Result<
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     write_atomically(path, |writer| {
         gguf_file::write(writer, &metadata, &tensors).map_err(|error| {
-            // A full disk is the only way that this fails.
+            // This only fails if the disk is full.
             Error::io(path, "write")(std::io::Error::other(error))
         })
     })
 }
 
-/// The type in which GGUF knows numbers of `dtype`, for those that it knows.
+/// The GGUF type for elements of `dtype`: F32 for everything but F16 and BF16.
 pub(super) fn dtype(dtype: DType) -> GgmlDType {
     match dtype {
         DType::F16 => GgmlDType::F16,

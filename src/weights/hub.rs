@@ -1,14 +1,14 @@
-//! The Hugging Face Hub as this machine sees it: the cache that all of the Hub's clients share, and how to ask for more.
+//! Access to the Hugging Face Hub: the cache that all Hub clients share, and the settings for downloads.
 //!
-//! The cache is looked up here, with or without the feature `hub`; only `download` goes to the network.
+//! The cache is read here, with or without the feature `hub`; only `download` accesses the network.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where the Hub's files are kept, and how the Hub is reached.
+/// The location of the Hub's cache, and how to reach the Hub.
 ///
-/// Downloads also honour `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and trust the certificates in
-/// `SSL_CERT_FILE` where it is set (Mozilla's otherwise).
+/// Downloads also respect `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and trust the certificates in
+/// `SSL_CERT_FILE` if it is set (Mozilla's otherwise).
 ///
 /// ```
 /// use soundsight::weights::{Download, Hub, ModelFiles};
@@ -22,17 +22,17 @@ use std::path::PathBuf;
 /// ```
 #[derive(Clone)]
 pub struct Hub {
-    /// The folder of the cache, with one folder for each repository in it.
+    /// The folder of the cache, which contains one folder per repository.
     pub cache: PathBuf,
-    /// The address of the Hub, <https://huggingface.co> or a mirror's.
+    /// The address of the Hub, <https://huggingface.co> or a mirror.
     pub endpoint: String,
-    /// The token sent along, for repositories that are not open to everyone.
+    /// The access token, for repositories that are not public.
     pub token: Option<String>,
-    /// Whether the network is off limits whatever the program asks for.
+    /// Whether network access is disabled, even if the program allows downloads.
     pub offline: bool,
 }
 
-// By hand, because a token must not end up in anybody's log.
+// Written by hand, because a token must not end up in a log.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
@@ -44,23 +44,24 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// Whether files that are missing may be fetched from the network.
+/// Whether missing files may be downloaded.
 pub enum Download<'a> {
-    /// Never: what is not on this machine is an error.
+    /// Never: a file that is not on this machine is an error.
     Never,
-    /// If they are missing. The function is told about the progress: at the start of each file, then several times a second.
+    /// Download missing files. The function receives the progress, at the start of each file and then several times a
+    /// second.
     IfMissing(&'a mut dyn FnMut(Progress<'_>)),
 }
 
-/// How far the download of one file is.
+/// The progress of the download of one file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress<'a> {
     /// The file's name in its repository.
     pub file: &'a str,
-    /// The bytes on the disk, those of an earlier, interrupted download included.
+    /// The number of bytes on disk, including those of an earlier, interrupted download.
     pub downloaded: u64,
-    /// The bytes of the whole file, where the Hub says.
+    /// The size of the whole file in bytes, if the Hub sends it.
     pub total: Option<u64>,
 }
 
@@ -85,17 +86,16 @@ pub(super) struct HubFile {
     pub(super) file: &'static str,
 }
 
-/// The revision that is asked for.
+/// The revision to download.
 pub(super) const REVISION: &str = "main";
 
 impl Hub {
-    /// The Hub as the environment says, with the variables and defaults of the Hub's own clients: `HF_HUB_CACHE`,
-    /// `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` for the cache, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, and
-    /// `HF_TOKEN`, `HF_TOKEN_PATH` or the token that was stored at login (none of the three where
+    /// Creates the settings from the environment, with the variables and defaults of the Hub's own clients:
+    /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME` and `XDG_CACHE_HOME` for the cache, `HF_ENDPOINT`,
+    /// `HF_HUB_OFFLINE`, and `HF_TOKEN`, `HF_TOKEN_PATH` or the token stored at login (none of these three if
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set).
     ///
-    /// Where there is no home folder either (as on WebAssembly) the cache is `.cache/huggingface/hub` in the current
-    /// folder.
+    /// Without a home folder (as on WebAssembly), the cache is `.cache/huggingface/hub` in the current folder.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
@@ -131,7 +131,7 @@ impl Hub {
         self.cache.join(format!("{kind}--{}", repo.id.replace('/', "--")))
     }
 
-    /// The file `source` as the cache has it.
+    /// The path of `source` in the cache, if it is there.
     pub(super) fn cached(&self, source: &HubFile) -> Option<PathBuf> {
         let folder = self.repo_folder(source.repo);
         let commit = std::fs::read_to_string(folder.join("refs").join(REVISION)).ok()?;

@@ -1,20 +1,27 @@
-//! The key table: how published names map to ours, and which published tensors are no weights.
+//! Tensor names: how the names in a file map to the published ones, and which published tensors are not weights.
 //!
-//! Our names are the published ones, so the table is short: it only undoes what later versions of PyTorch did to the
-//! names of weight normalization.
+//! This crate uses the published names, so there is little to map: only the names that newer versions of PyTorch use
+//! for weight normalization.
+//!
+//! ```
+//! use soundsight::weights::keys;
+//!
+//! assert_eq!(keys::published("conv.parametrizations.weight.original0"), "conv.weight_g");
+//! assert!(keys::matches("decoder.*", "decoder.layers.0.weight"));
+//! ```
 
-/// Tensors that published files hold and no model reads: tables of positions 0, 1, 2 … and counters of training steps.
-/// In [patterns](matches()) as [`crate::weights::Checkpoint::load`] takes them.
+/// Tensors in published files that no model uses: tables of positions 0, 1, 2 … and counters of training steps. These
+/// are [patterns](matches()), as for [`crate::weights::Checkpoint::load`].
 pub const IGNORABLE: &[&str] = &["*position_ids", "*num_batches_tracked"];
 
-/// Tables of positions: they are small, and what they say is added to everything.
+/// Position tables. They are small, and every element is added to the hidden states.
 const POSITIONS: &[&str] = &["*position_embedding.weight", "*relative_attention_bias.weight"];
 
-/// Endings that name the same weight: what newer PyTorch writes, and what the published checkpoints say.
+/// Equivalent endings: that of newer PyTorch versions, and that of the published checkpoints.
 const ENDINGS: &[(&str, &str)] =
     &[(".parametrizations.weight.original0", ".weight_g"), (".parametrizations.weight.original1", ".weight_v")];
 
-/// The published name of the tensor that a file calls `name`.
+/// The published name of the tensor that is called `name` in a file.
 ///
 /// Weight normalization (magnitude g and direction v of a weight) is stored as `weight_g` and `weight_v` in the
 /// published BEATs checkpoints, and as `parametrizations.weight.original0` and `original1` by newer PyTorch.
@@ -23,13 +30,13 @@ pub fn published(name: &str) -> String {
     ENDINGS.iter().find_map(rename).unwrap_or_else(|| name.to_owned())
 }
 
-/// Whether the two-dimensional tensor `name` is a matrix that may be kept in fewer bits: the weight of a linear layer or the
+/// Whether the two-dimensional tensor `name` is a matrix that may be compressed: the weight of a linear layer or the
 /// table of token embeddings.
 pub(super) fn is_matrix(name: &str) -> bool {
     matches("*.weight", name) && !POSITIONS.iter().any(|pattern| matches(pattern, name))
 }
 
-/// Whether `name` matches `pattern`, in which each `*` stands for any characters, dots included.
+/// Whether `name` matches `pattern`. Each `*` in the pattern matches any sequence of characters, including dots.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };

@@ -1,4 +1,4 @@
-//! Building a model from a checkpoint, strictly: every tensor is accounted for, or there is no model.
+//! Building a model from a checkpoint, strictly: every tensor must be used, or loading fails.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,26 +15,26 @@ use crate::nn::compressed::CompressedMatrix;
 use crate::nn::weights::CompressedMatrices;
 use crate::nn::{WeightFormat, Weights};
 
-/// After this many problems a file is the wrong one, and naming more helps nobody.
+/// Limit on the number of reported problems: with more, it is simply the wrong file.
 const MAX_PROBLEMS: usize = 50;
-/// Stand-ins for missing tensors may be this much larger than the whole file, in numbers.
+/// How much larger than the whole file the stand-ins for missing tensors may be, in elements.
 const MAX_STAND_INS: usize = 1 << 20;
 
 impl Checkpoint {
-    /// Builds a model: `build` gets a [`VarBuilder`] over the tensors of this file, converted to `dtype` on `device`,
-    /// and the model that it returns is handed out only if file and model agree exactly.
+    /// Builds a model: `build` receives a [`VarBuilder`] over the tensors of this file, converted to `dtype` on
+    /// `device`. The model that it returns is only passed on if it matches the file exactly.
     ///
-    /// They agree when every tensor that the model asks for is there in the shape that it asks for, and every tensor of
-    /// the file was asked for. Exempt from the latter are those that match [`keys::IGNORABLE`] or one of the patterns
-    /// `ignored` (as [`keys::matches`] reads them: `"decoder.*"`). A single number may be stored as `[]` or `[1]`,
-    /// whichever the model asks for.
+    /// They match if every tensor that the model requests exists with the requested shape, and if the model requests
+    /// every tensor of the file. Tensors that match [`keys::IGNORABLE`] or one of the patterns in `ignored`
+    /// (`"decoder.*"`; see [`keys::matches`]) do not need to be requested. A scalar may be stored as `[]` or `[1]`,
+    /// whichever shape the model requests.
     ///
-    /// All problems of the file are reported at once: while `build` runs, missing tensors read as zeros. The builder
-    /// pays no attention to initialization hints.
+    /// All problems of the file are reported at once: while `build` runs, missing tensors are replaced by zeros.
+    /// Initialization hints are ignored.
     ///
     /// # Errors
-    /// [`Error::Weights`] with every missing, misshaped and unexpected tensor; what [`Checkpoint::tensor`] fails with;
-    /// what `build` itself fails with, when the file is not to blame.
+    /// [`Error::Weights`] with every missing, misshaped and unexpected tensor; the errors of [`Checkpoint::tensor`];
+    /// the errors of `build` itself, if they are not caused by the file.
     pub fn load<M>(
         &self,
         device: &Device,
@@ -46,12 +46,12 @@ impl Checkpoint {
         self.load_with_format(device, dtype, WeightFormat::F32, ignored, build)
     }
 
-    /// As [`Checkpoint::load`], but `build` gets [`Weights`], from which the layers that know how to
-    /// ([`Linear`](crate::nn::Linear), tables of token embeddings) keep their matrices as `format` says. That is
-    /// for `f32` on the CPU; on other devices and in other precisions weights are kept in the precision of computing.
+    /// Like [`Checkpoint::load`], but `build` receives [`Weights`]. Layers that support it
+    /// ([`Linear`](crate::nn::Linear), tables of token embeddings) store their matrices in `format`. Compressed formats
+    /// require `f32` on the CPU; on other devices and with other types, weights are stored in the compute precision.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`]; [`Error::Argument`] for a format that device and `dtype` cannot have.
+    /// Those of [`Checkpoint::load`]; [`Error::Argument`] for a format that `device` and `dtype` do not support.
     pub fn load_with_format<M>(
         &self,
         device: &Device,
@@ -96,17 +96,17 @@ impl Checkpoint {
     }
 }
 
-/// What happened while a model was being built.
+/// A record of what happened while a model was being built.
 #[derive(Default)]
 struct Audit {
-    /// The tensors that were asked for and are there.
+    /// The requested tensors that exist.
     read: BTreeSet<String>,
     problems: Vec<String>,
-    /// The names in `problems`, each of which is worth one mention.
+    /// The names in `problems`; each is reported once.
     mentioned: BTreeSet<String>,
-    /// Numbers in the stand-ins so far.
+    /// The number of elements in the stand-ins so far.
     stand_ins: usize,
-    /// The first error of reading the file.
+    /// The first error while reading the file.
     failure: Option<Error>,
 }
 
@@ -126,7 +126,7 @@ impl Reader<'_> {
         self.noted(name, self.checkpoint.tensor(name, device, dtype))
     }
 
-    /// Notes that the tensor `name` was read, or could not be.
+    /// Records that the tensor `name` was read, or why it could not be.
     fn noted<T>(&self, name: &str, result: Result<T>) -> CandleResult<T> {
         self.audit().read.insert(name.to_owned());
         result.or_else(|error| {
@@ -136,9 +136,9 @@ impl Reader<'_> {
         })
     }
 
-    /// Notes the problem with `name` and answers zeros in its place, as long as that is cheap.
+    /// Records the problem with `name` and returns zeros in its place, as long as that is cheap.
     ///
-    /// A configuration that has nothing to do with the file may ask for any number of tensors of any size.
+    /// A configuration that does not match the file may request any number of tensors of any size.
     fn stand_in(
         &self,
         name: &str,
@@ -157,7 +157,7 @@ impl Reader<'_> {
         if audit.problems.len() > MAX_PROBLEMS || audit.stand_ins > in_file.saturating_add(MAX_STAND_INS) {
             bail!("too many tensors are missing");
         }
-        // A view of one zero: memory is taken only if the model copies it.
+        // A view of a single zero: memory is only allocated if the model copies it.
         Tensor::zeros((), dtype, device)?.broadcast_as(shape)
     }
 }
@@ -167,7 +167,7 @@ impl CompressedMatrices for Reader<'_> {
         let found = self.checkpoint.entries().get(name).filter(|entry| entry.shape() == [rows, columns]);
         match found.and_then(|entry| Some((entry, Compression::of(name, entry, self.format)?))) {
             Some((entry, compression)) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, compression))?),
-            // The layer asks for the whole tensor next, and hears what is wrong with it.
+            // The layer requests the whole tensor next, which reports the problem.
             None => Ok(None),
         }
     }

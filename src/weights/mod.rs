@@ -1,9 +1,29 @@
-//! Weights: the files they are stored in, and the places those files are found in.
+//! Weights: their file formats, and where to find the files.
 //!
-//! [`Checkpoint`] opens a file, `.safetensors`, `.gguf` or a pickle of PyTorch's, and [`Checkpoint::load`] builds a model from it
-//! with every tensor accounted for. [`ModelFiles`] finds the three files of a model ([`ModelSource`]): in a directory, in the
-//! cache of the Hugging Face Hub ([`Hub`]), or, when asked to download, on the Hub. [`save_safetensors`] writes, [`save_as`] in fewer
-//! bits ([`WeightFormat`]).
+//! [`Checkpoint`] opens a `.safetensors` or `.gguf` file or a PyTorch pickle, and [`Checkpoint::load`] builds a model
+//! from it strictly: every tensor must be used. [`save_safetensors`] writes tensors to a file, and [`save_as`] converts
+//! a checkpoint to another [`WeightFormat`]. [`ModelFiles`] finds the files of a model ([`ModelSource`]) in a
+//! directory, in the cache of the Hugging Face Hub ([`Hub`]), or, if downloads are allowed, on the Hub.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use soundsight::candle_core::{DType, Device, Tensor};
+//! use soundsight::nn::Linear;
+//! use soundsight::weights::{Checkpoint, save_safetensors};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("layer.safetensors");
+//! let weight = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu)?;
+//! save_safetensors(&path, &BTreeMap::from([("weight".to_owned(), weight)]), &BTreeMap::new())?;
+//!
+//! let checkpoint = Checkpoint::open(&path)?;
+//! let layer = checkpoint.load(&Device::Cpu, DType::F32, &[], |weights| Linear::new(2, 3, false, weights))?;
+//! assert_eq!((layer.in_dim(), layer.out_dim()), (2, 3));
+//! # Ok(())
+//! # }
+//! ```
 
 mod archive;
 mod checkpoint;

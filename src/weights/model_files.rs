@@ -1,4 +1,4 @@
-//! The files of a model, and model directories: reading and writing them.
+//! The files of a model; reading and writing model directories.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,44 +10,44 @@ use super::source::ModelSource;
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically};
 
-/// The parts of a model directory, each under the names it may have, the preferred one first.
+/// The possible names of each part of a model directory, in order of preference.
 const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
 const CLIPSEG_NAMES: [&str; 3] = ["clipseg.safetensors", "clipseg.gguf", "clipseg.bin"];
 const ACL_NAMES: [&str; 3] = ["acl.safetensors", "acl.gguf", "acl.pth"];
 const CONFIG_NAME: &str = "config.json";
 
-/// The files of a model, opened, and its configuration as it was written.
+/// The opened files of a model, and its configuration as JSON.
 #[derive(Debug)]
 pub struct ModelFiles {
-    /// Where they were found; never [`ModelSource::Auto`].
+    /// Where the files were found; never [`ModelSource::Auto`].
     pub source: ModelSource,
-    /// The same as text: the directory, or the name of the published or the embedded model.
+    /// The source as text: the directory, or the name of the published or embedded model.
     pub name: String,
     /// The weights of the audio encoder.
     pub beats: Checkpoint,
     /// The weights of the grounder.
     pub clipseg: Checkpoint,
-    /// The weights that ACL learned: `audio_proj.*`, `masker_i.*`.
+    /// The weights trained by ACL: `audio_proj.*`, `masker_i.*`.
     pub acl: Checkpoint,
-    /// The BEATs configuration, a JSON object: from `config.json`, or else out of the BEATs checkpoint.
+    /// The BEATs configuration, a JSON object: from `config.json` or, if absent there, from the BEATs checkpoint.
     pub beats_config: Value,
     /// The CLIPSeg configuration, a JSON object as in `config.json` on the Hub.
     pub clipseg_config: Value,
-    /// The ACL configuration, a JSON object; absent where all published defaults hold.
+    /// The ACL configuration, a JSON object. `None` for the published defaults.
     pub acl_config: Option<Value>,
-    /// The classes that the model was trained on, by name, where `config.json` lists them (`"classes": ["dog", …]`): a small model
-    /// knows a closed set.
+    /// The names of the classes that the model was trained on, if `config.json` lists them (`"classes": ["dog", …]`): a
+    /// small model supports a closed set.
     pub classes: Option<Vec<String>>,
-    /// The tokenizer; absent where the model comes without (it is needed for text prompts only).
+    /// The tokenizer, if the model has one. Only text prompts need it.
     pub tokenizer: Option<TokenizerFiles>,
 }
 
 /// The files of a CLIP tokenizer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenizerFiles {
-    /// `tokenizer.json`, which has everything.
+    /// `tokenizer.json`, which contains everything.
     Json(PathBuf),
-    /// The vocabulary and the merges of the byte-pair encoding in two files.
+    /// The vocabulary and the merges of the byte-pair encoding, in two files.
     VocabMerges {
         /// `vocab.json`.
         vocab: PathBuf,
@@ -56,24 +56,26 @@ pub enum TokenizerFiles {
     },
     /// A `tokenizer.json` in memory.
     Memory {
-        /// What stands for the file in messages.
+        /// Represents the file in error messages.
         name: PathBuf,
-        /// Its bytes.
+        /// The contents of the file.
         json: &'static [u8],
     },
 }
 
 impl ModelFiles {
-    /// The files of the model directory `folder`.
+    /// Opens the files of the model directory `folder`.
     ///
-    /// It holds `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "classes": […]}, the weights as `beats.safetensors`,
-    /// `clipseg.safetensors` and `acl.safetensors`, or with the ending `.gguf`, or as the published pickles `beats.pt`,
-    /// `clipseg.bin` and `acl.pth` (of several the first counts), and optionally `tokenizer.json` or `vocab.json` with `merges.txt`. The configuration of `beats` may be left out
-    /// where the BEATs checkpoint carries it, that of `acl` where the published defaults hold; `classes` always may.
+    /// The directory contains `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "classes": […]} and the
+    /// weights: `beats.safetensors`, `clipseg.safetensors` and `acl.safetensors`, or the same with the extension
+    /// `.gguf`, or the published pickles `beats.pt`, `clipseg.bin` and `acl.pth`. If there are several, the first of
+    /// these is used. It may also contain `tokenizer.json`, or `vocab.json` with `merges.txt`. In the configuration,
+    /// `beats` is optional if the BEATs checkpoint contains its own, `acl` is optional with the published defaults, and
+    /// `classes` is always optional.
     ///
     /// # Errors
-    /// [`Error::Format`] naming everything that is missing from the folder, or what is wrong with `config.json` or with
-    /// a file of weights; [`Error::Io`] when a file cannot be read.
+    /// [`Error::Format`] naming everything that is missing from the folder, or what is wrong with `config.json` or a
+    /// file of weights; [`Error::Io`] when a file cannot be read.
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
@@ -106,7 +108,7 @@ impl ModelFiles {
         )
     }
 
-    /// A model of opened files and the content of its `config.json`; the path is for the errors.
+    /// Combines opened files and the contents of their `config.json`; its path `config` is for error messages.
     pub(super) fn new(
         source: ModelSource,
         mut parts: Map<String, Value>,
@@ -142,12 +144,12 @@ impl ModelFiles {
         })
     }
 
-    /// Makes the existing `folder` a model directory with everything of this model but ACL's own weights: the frozen
-    /// weights and the tokenizer as links to these files (copies, on another disk or from memory), and `config.json`. What is there
-    /// already is left as it is.
+    /// Makes the existing `folder` a model directory that contains everything but ACL's own weights: links to the
+    /// frozen weights and the tokenizer (or copies, from memory or on another disk), and `config.json`. Existing files
+    /// are left unchanged.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be written.
+    /// [`Error::Io`] when a file cannot be read or the folder cannot be written.
     pub fn link_frozen(&self, folder: &Path) -> Result<()> {
         for (checkpoint, [safetensors, gguf, pickle]) in [(&self.beats, BEATS_NAMES), (&self.clipseg, CLIPSEG_NAMES)] {
             let name = match checkpoint.path().extension().and_then(|extension| extension.to_str()) {
@@ -165,7 +167,7 @@ impl ModelFiles {
         self.write_config(folder)
     }
 
-    /// Writes the model's `config.json` into the existing `folder`, in place of one that is there.
+    /// Writes the model's `config.json` into the existing `folder`, replacing any previous one.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder cannot be written.
@@ -184,10 +186,10 @@ impl ModelFiles {
         write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
     }
 
-    /// Places the model's tokenizer in the existing `folder`, as links or copies; what is there already is left as it is.
+    /// Places the model's tokenizer in the existing `folder`, as links or copies. Existing files are left unchanged.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be written.
+    /// [`Error::Io`] when a file cannot be read or the folder cannot be written.
     pub fn place_tokenizer(&self, folder: &Path) -> Result<()> {
         let single = folder.join("tokenizer.json");
         match &self.tokenizer {
@@ -206,12 +208,12 @@ impl ModelFiles {
     }
 }
 
-/// A JSON object from a file.
+/// Reads a JSON object from a file.
 pub(super) fn read_config(path: &Path) -> Result<Map<String, Value>> {
     parse_config(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
 }
 
-/// A JSON object from the content of a file.
+/// Parses a JSON object from the contents of a file.
 pub(super) fn parse_config(path: &Path, text: &[u8]) -> Result<Map<String, Value>> {
     match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),

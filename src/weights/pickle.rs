@@ -1,7 +1,7 @@
-//! The values that a pickle of tensors may hold, and the names that it may refer to.
+//! The values that a pickle of tensors may contain, and the names that it may refer to.
 //!
-//! Values live in one arena and refer to each other by index, so that shared objects cost nothing and cycles cannot
-//! leak.
+//! Values are stored in one arena and refer to each other by index, so that shared objects cost nothing and cycles
+//! cannot leak.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use candle_core::DType;
 /// The position of a value among all the values of a pickle.
 pub(super) type Id = usize;
 
-/// What went wrong, in words; the caller knows the file.
+/// The error is a description of what was found; the caller knows the file.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// A decoded value.
@@ -29,7 +29,7 @@ pub(super) enum Value {
     Tensor(Box<TensorView>),
 }
 
-/// The classes and functions a checkpoint may name.
+/// The classes and functions that a checkpoint may refer to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Global {
     OrderedDict,
@@ -41,16 +41,16 @@ pub(super) enum Global {
     RebuildFromType,
 }
 
-/// A block of numbers beside the pickle, in the archive under `data/<key>`.
+/// A block of elements outside the pickle, in the archive under `data/<key>`.
 #[derive(Clone, Debug)]
 pub(super) struct Storage {
     pub(super) dtype: DType,
     pub(super) key: Arc<str>,
-    /// How many numbers it holds.
+    /// The number of elements.
     pub(super) len: usize,
 }
 
-/// A tensor: a strided view of a storage; offset and strides count numbers, not bytes.
+/// A tensor: a strided view of a storage. Offset and strides are in elements, not bytes.
 #[derive(Clone, Debug)]
 pub(super) struct TensorView {
     pub(super) storage: Arc<Storage>,
@@ -59,7 +59,7 @@ pub(super) struct TensorView {
     pub(super) strides: Vec<usize>,
 }
 
-/// The class or function `module.name`, if a checkpoint may name it.
+/// The class or function `module.name`, if a checkpoint may refer to it.
 pub(super) fn known_global(module: &str, name: &str) -> Option<Global> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,

@@ -1,4 +1,4 @@
-//! The published model `acl-vit16`: its files in the Hub's cache, or on the Hub.
+//! The published model `acl-vit16`: its files, in the Hub's cache or on the Hub.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ const ACL: Repo = Repo { kind: RepoKind::Space, id: "swimmiing/ACL-SSL-zeroshot-
 const BEATS_MIRROR: Repo =
     Repo { kind: RepoKind::Model, id: "WeiChihChen/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2" };
 
-// What makes up `acl-vit16`; of several sources for one file, the first that has it counts.
+// The files of `acl-vit16`. A file with several sources is taken from the first source that has it.
 const CLIPSEG_CONFIG: &[HubFile] = &[HubFile { repo: CLIPSEG, file: "config.json" }];
 const CLIPSEG_WEIGHTS: &[HubFile] =
     &[HubFile { repo: CLIPSEG, file: "model.safetensors" }, HubFile { repo: CLIPSEG, file: "pytorch_model.bin" }];
@@ -27,18 +27,18 @@ const ACL_WEIGHTS: &[HubFile] = &[HubFile { repo: ACL, file: "pretrain/Param_bes
 const VOCAB: &[HubFile] = &[HubFile { repo: CLIPSEG, file: "vocab.json" }];
 const MERGES: &[HubFile] = &[HubFile { repo: CLIPSEG, file: "merges.txt" }];
 
-/// The files of the published model: those of the cache, and what is missing from the Hub if `download` says so.
+/// The files of the published model: those in the cache, and, if `download` allows it, the missing ones from the Hub.
 pub(super) fn files(hub: &Hub, mut download: Download<'_>) -> Result<ModelFiles> {
     let mut get = |sources: &[HubFile]| get(hub, sources, &mut download);
-    // The small file first: a Hub that cannot be reached shows before a gigabyte is on its way.
+    // The small file first, so that an unreachable Hub is noticed before downloading a gigabyte.
     let config = get(CLIPSEG_CONFIG)?;
     let acl = get(ACL_WEIGHTS)?;
     let beats = Checkpoint::open(get(BEATS_WEIGHTS)?)?;
     let clipseg = get(CLIPSEG_WEIGHTS)?;
-    // Optional: without a tokenizer everything but text prompts works.
+    // Optional: only text prompts need a tokenizer.
     let vocab_merges = get(VOCAB).and_then(|vocab| Ok(TokenizerFiles::VocabMerges { vocab, merges: get(MERGES)? }));
     let beats_config = beats.config().cloned().ok_or_else(|| {
-        Error::format(beats.path(), "BEATs checkpoint", "its configuration (`cfg`) beside the tensors", "none")
+        Error::format(beats.path(), "BEATs checkpoint", "a configuration (`cfg`) in addition to the tensors", "none")
     })?;
     Ok(ModelFiles {
         name: ModelSource::Published.to_string(),
@@ -54,16 +54,16 @@ pub(super) fn files(hub: &Hub, mut download: Download<'_>) -> Result<ModelFiles>
     })
 }
 
-/// One file out of the cache, or else from the network.
+/// Finds one file in the cache, or else downloads it.
 fn get(hub: &Hub, sources: &[HubFile], download: &mut Download<'_>) -> Result<PathBuf> {
     if let Some(path) = sources.iter().find_map(|source| hub.cached(source)) {
         return Ok(path);
     }
     let why = match download {
-        Download::Never => "downloading it was not asked for".to_owned(),
-        Download::IfMissing(_) if hub.offline => "HF_HUB_OFFLINE keeps it from being downloaded".to_owned(),
+        Download::Never => "a download was not asked for".to_owned(),
+        Download::IfMissing(_) if hub.offline => "HF_HUB_OFFLINE disables downloads".to_owned(),
         #[cfg(not(feature = "hub"))]
-        Download::IfMissing(_) => "this program was built without the feature `hub`, which downloads".to_owned(),
+        Download::IfMissing(_) => "this program was built without the feature `hub`".to_owned(),
         #[cfg(feature = "hub")]
         Download::IfMissing(progress) => match super::download::first(hub, sources, &mut **progress)? {
             Ok(path) => return Ok(path),
@@ -72,15 +72,14 @@ fn get(hub: &Hub, sources: &[HubFile], download: &mut Download<'_>) -> Result<Pa
     };
     let wanted: Vec<String> = sources.iter().map(|source| format!("{} ({})", source.file, source.repo.id)).collect();
     let (name, cache) = (ModelSource::Published, hub.cache.display());
-    // What happened, then three ways out.
+    // What happened, then three ways to get the model.
     let reason = format!(
         "model `{name}`: {} is not in the cache {cache}: {why}\n\
-         - With a network: ask for `{name}` by name and let it be downloaded (1 GB, once); HF_ENDPOINT names a mirror, \
-         HF_TOKEN gives access to closed repositories.\n\
+         - With a network: ask for `{name}` by name and allow the download (1 GB, once); HF_ENDPOINT selects a mirror, \
+         HF_TOKEN gives access to restricted repositories.\n\
          - From another machine: run `hf download {}` and `hf download --repo-type space {} --include 'pretrain/*'` there, \
          and copy its cache here (HF_HUB_CACHE).\n\
-         - From files: `soundsight convert --beats F --clipseg F --acl F --out DIR`, then DIR is \
-         the model.",
+         - From files: `soundsight convert --beats F --clipseg F --acl F --out DIR`, then use DIR as the model.",
         wanted.join(" or "),
         CLIPSEG.id,
         ACL.id,

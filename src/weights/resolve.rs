@@ -1,4 +1,4 @@
-//! From what a model is called to its files.
+//! Finding the files of a model by its name or path.
 
 use super::hub::{Download, Hub};
 use super::model_files::ModelFiles;
@@ -7,11 +7,12 @@ use super::{embedded, published};
 use crate::error::{Error, Result};
 
 impl ModelFiles {
-    /// Finds the files of `source`: those of a directory ([`ModelFiles::from_directory`]), the published ones in the cache of
-    /// `hub` and, if `download` says so, on the Hub, or the embedded ones. [`ModelSource::Auto`] never downloads.
+    /// Finds the files of `source`: those of a directory ([`ModelFiles::from_directory`]), the published ones in the
+    /// cache of `hub` and, if `download` allows it, on the Hub, or the embedded ones. [`ModelSource::Auto`] never
+    /// downloads.
     ///
-    /// What is in the cache is used as it is: the network is asked for nothing but missing files. An interrupted
-    /// download goes on where it stopped.
+    /// Files in the cache are used without asking the network whether there are newer ones. An interrupted download
+    /// resumes where it stopped.
     ///
     /// ```
     /// use soundsight::ModelSource;
@@ -25,9 +26,10 @@ impl ModelFiles {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ModelUnavailable`] when there is no such directory, when the program has no embedded model, or when files
-    /// are missing and could not be fetched, saying why and how to get them; [`Error::Io`] when the cache cannot be
-    /// written; what [`ModelFiles::from_directory`] fails with.
+    /// [`Error::ModelUnavailable`] when there is no such directory, when the program has no embedded model, or when
+    /// files are missing and could not be downloaded, with the reason and how to get them; [`Error::Io`] when the cache
+    /// cannot be written; [`Error::Format`] when a cached file is invalid; the errors of
+    /// [`ModelFiles::from_directory`].
     pub fn resolve(source: impl Into<ModelSource>, hub: &Hub, download: Download<'_>) -> Result<Self> {
         match source.into() {
             ModelSource::Directory(path) if path.is_dir() => Self::from_directory(path),

@@ -1,4 +1,4 @@
-//! The safetensors format: a header of JSON, then the numbers of every tensor one after another.
+//! The safetensors format: a JSON header, then the elements of all tensors one after another.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,14 +14,14 @@ use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
-/// The length of the header comes first, in eight bytes.
+/// The file starts with the length of the header, in eight bytes.
 const PREFIX: u64 = 8;
-/// The header's name for the entry that is no tensor.
+/// The header entry that is not a tensor.
 const METADATA: &str = "__metadata__";
-/// The format's own limit.
+/// The limit of the format.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What the safetensors `file` of `file_len` bytes holds.
+/// Reads the header of the safetensors `file`, which is `file_len` bytes long.
 pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     if file_len < PREFIX {
         return Err(ReadError::Found(format!("{file_len} bytes")));
@@ -29,11 +29,11 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let len: [u8; 8] = file.bytes(0, PREFIX as usize)?.try_into().map_err(|_| "a file that ends too early")?;
     let len = u64::from_le_bytes(len);
     if len > MAX_HEADER || len > file_len - PREFIX {
-        let found = format!("no safetensors header in {file_len} bytes (they announce a header of {len} bytes)");
+        let found = format!("no safetensors header in {file_len} bytes (the first eight announce a header of {len} bytes)");
         return Err(ReadError::Found(found));
     }
     let header = file.bytes(PREFIX, len as usize)?;
-    // Checks the shapes and that the tensors follow each other without gap or overlap.
+    // Deserializing checks the shapes, and that the tensors follow each other without gaps or overlaps.
     let header: Metadata =
         serde_json::from_slice(&header).map_err(|error| ReadError::Found(format!("a damaged header: {error}")))?;
     let numbers = PREFIX + len;
@@ -57,15 +57,15 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     Ok(contents)
 }
 
-/// Writes `tensors` and `metadata` to the safetensors file `path`, all of it or nothing
-/// (a temporary file is written and renamed).
+/// Writes `tensors` and `metadata` to the safetensors file `path` atomically (to a temporary file, which is then
+/// renamed).
 ///
-/// Every tensor keeps its type of numbers. The same tensors make the same bytes: they are written in the order of
-/// decreasing width of number, then by name, so that every one of them is aligned. One tensor at a time is copied.
+/// Every tensor keeps its element type. The same tensors always give the same bytes: they are sorted by decreasing
+/// element size, then by name, so that all of them are aligned. Only one tensor at a time is copied.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written; [`Error::Argument`] for a type of numbers that no safetensors file
-/// holds, or a tensor with the name that the format reserves for metadata; [`Error::Candle`] when a tensor cannot be
+/// [`Error::Io`] when the file cannot be written; [`Error::Argument`] for an element type that safetensors files do not
+/// support, or a tensor with the name that the format reserves for metadata; [`Error::Candle`] when a tensor cannot be
 /// read from its device.
 pub fn save_safetensors(
     path: impl AsRef<Path>,
@@ -76,7 +76,7 @@ pub fn save_safetensors(
     write_atomically(path, |writer| write(writer, path, tensors, metadata))
 }
 
-/// Writes a safetensors file, as [`save_safetensors`] does, to `writer`; `path` stands for it in messages.
+/// Writes a safetensors file to `writer`, like [`save_safetensors`]; `path` represents it in error messages.
 pub(crate) fn write(
     writer: &mut impl Write,
     path: &Path,
@@ -105,7 +105,7 @@ pub(crate) fn write(
         header.insert((*name).clone(), info);
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // Spaces, so that the numbers begin at a multiple of eight bytes.
+    // Padded with spaces, so that the elements begin at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(PREFIX as usize), b' ');
 
     writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path, "write"))?;
@@ -122,7 +122,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// All numbers of `tensor`, in order.
+/// All elements of `tensor`, in order.
 fn numbers<T: Element>(tensor: &Tensor) -> Result<Vec<T>> {
     Ok(tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
 }

@@ -1,4 +1,4 @@
-//! What a model is called.
+//! The names and paths that identify a model.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,9 +11,8 @@ const AUTO: &str = "auto";
 
 /// Where a model comes from.
 ///
-/// As text, `acl-vit16`, `embedded` and `auto` are names and everything else is the path of a model directory. A name is
-/// never a path: a folder that happens to be called `auto` is `./auto`. What converts from a [`Path`] is always a
-/// directory.
+/// In text form, `acl-vit16`, `embedded` and `auto` are names, and everything else is the path of a model directory. A
+/// name is never a path: a folder called `auto` is written `./auto`. A [`Path`] always converts to a directory.
 ///
 /// ```
 /// use std::path::Path;
@@ -30,28 +29,28 @@ const AUTO: &str = "auto";
 pub enum ModelSource {
     /// A model directory.
     Directory(PathBuf),
-    /// `acl-vit16`: the published ACL with BEATs (iter3+, AS2M fine-tuned, cpt2) and CLIPSeg (rd64-refined, ViT-B/16), from
-    /// the cache of the Hugging Face Hub, or, where a download is allowed, from the Hub.
+    /// `acl-vit16`: the published ACL model with BEATs (iter3+, AS2M fine-tuned, cpt2) and CLIPSeg (rd64-refined,
+    /// ViT-B/16), from the cache of the Hugging Face Hub or, if downloads are allowed, from the Hub.
     Published,
     /// `embedded`: the small model that the feature `embedded` compiles into the program.
     Embedded,
-    /// `auto`: [`ModelSource::Published`] if the cache has its weights, else [`ModelSource::Embedded`]; it never downloads.
-    /// [`ModelFiles::source`](super::ModelFiles#structfield.source) and [`Localizer::source`](crate::Localizer::source) say which of
-    /// the two it was.
+    /// `auto`: [`ModelSource::Published`] if its weights are in the cache, otherwise [`ModelSource::Embedded`]. Never
+    /// downloads. [`ModelFiles::source`](super::ModelFiles#structfield.source) and
+    /// [`Localizer::source`](crate::Localizer::source) say which of the two was used.
     #[default]
     Auto,
 }
 
 impl ModelSource {
-    /// Every name that is not a path.
+    /// All names that are not paths.
     pub(super) const NAMES: [&str; 3] = [PUBLISHED, EMBEDDED, AUTO];
 }
 
 impl fmt::Display for ModelSource {
-    /// The text that reads as this source again.
+    /// Writes text that parses to the same source.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A folder that is called like a model.
+            // A folder with the name of a model.
             Self::Directory(path) if Self::NAMES.iter().any(|name| path.as_os_str() == *name) => {
                 write!(f, "./{}", path.display())
             }

@@ -1,4 +1,4 @@
-//! Where the bytes of a checkpoint are: in a file, or in the program.
+//! The bytes of a checkpoint, in a file or in memory.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// Bytes that can be read from anywhere.
+/// Bytes with random access.
 #[derive(Debug)]
 pub(super) enum Store {
     File(Mutex<File>),
@@ -25,17 +25,17 @@ impl Store {
         Ok(Self::File(Mutex::new(file)))
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(super) fn len(&self) -> std::io::Result<u64> {
         match self {
-            // A panic while the lock was held leaves nothing half-done behind: each reader seeks first.
+            // A panic while the lock was held does no harm: every reader seeks first.
             Self::File(file) => Ok(file.lock().unwrap_or_else(PoisonError::into_inner).metadata()?.len()),
             Self::Memory(bytes) => Ok(bytes.len() as u64),
         }
     }
 
-    /// Hands the `len` bytes from `start` on to `take`, in pieces of `piece` bytes (the last one shorter), or at once where
-    /// they lie in memory.
+    /// Passes the `len` bytes from `start` on to `take`: in pieces of `piece` bytes (the last one may be shorter), or
+    /// all at once if they are in memory.
     pub(super) fn read(
         &self,
         start: u64,

@@ -1,4 +1,4 @@
-//! Checkpoints written by `torch.save`: a zip archive of one pickle and the storages it refers to.
+//! Checkpoints written by `torch.save`: a zip archive with one pickle and the storages it refers to.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,13 +10,14 @@ use super::pickle::{Id, Parsed, TensorView, Value};
 use super::store::Store;
 use super::unpickle::Pickle;
 
-/// A checkpoint of ten thousand tensors has a pickle of a megabyte or two; decoding takes forty times its length.
+/// Size limit of the pickle. A checkpoint of ten thousand tensors has a pickle of one or two MB, and decoding takes
+/// forty times as much memory.
 const MAX_PICKLE: u64 = 16 << 20;
-/// Bounds of what one checkpoint may hold: objects that share objects could otherwise unfold without end.
+/// Limits on the contents of a checkpoint: shared objects could otherwise be unfolded without end.
 const MAX_DEPTH: usize = 16;
 const MAX_VALUES: usize = 1 << 18;
 
-/// What the checkpoint `file` of `file_len` bytes holds.
+/// Reads the directory of the checkpoint `file`, which is `file_len` bytes long.
 pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let members = archive::members(file, file_len)?;
     let folders = members.keys().filter_map(|name| name.strip_suffix("data.pkl"));
@@ -62,7 +63,7 @@ impl Reader<'_> {
                 contents.metadata.insert(name, value);
             }
         }
-        // {cfg, model}: a configuration and the state of the one model that it describes.
+        // {cfg, model}: a configuration and the state of the single model that it describes.
         let configured = contents.metadata.contains_key("cfg");
         for (name, id) in groups {
             let prefix = if configured && name == "model" { "" } else { name.as_str() };
@@ -90,7 +91,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Counts one value and one level, so that nothing unfolds without end.
+    /// Counts one value and one level, so that unfolding terminates.
     fn step(&mut self, depth: usize) -> Parsed<()> {
         self.left = self.left.checked_sub(1).ok_or("more values than any checkpoint holds")?;
         if depth > MAX_DEPTH { Err("dictionaries nested without end".into()) } else { Ok(()) }
@@ -126,7 +127,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Where the numbers of `view` lie in the file, all bounds checked.
+    /// The position of the elements of `view` in the file, with all bounds checked.
     fn entry(&self, view: &TensorView) -> Parsed<Entry> {
         let storage = &*view.storage;
         let member = self.members.get(&format!("{}data/{}", self.root, storage.key));
@@ -138,7 +139,7 @@ impl Reader<'_> {
         let TensorView { offset, shape, strides, .. } = view;
         let described = || format!("the shape {shape:?} with strides {strides:?} from {offset} of {}", storage.len);
         let mut entry = Entry::strided(storage.dtype, shape, strides).ok_or_else(described)?;
-        // A view may skip numbers but not repeat them: an expanded tensor could be larger than any memory.
+        // A view may skip elements but not repeat them: an expanded tensor could be larger than any memory.
         let fits = offset.checked_add(entry.span).is_some_and(|end| end <= storage.len);
         if !fits || entry.len() > storage.len {
             return Err(described());
@@ -147,7 +148,7 @@ impl Reader<'_> {
         Ok(entry)
     }
 
-    /// Plain values as JSON. Numbers that are not finite, which JSON lacks, become null.
+    /// Converts plain values to JSON. Non-finite numbers, which JSON does not support, become null.
     fn json(&mut self, id: Id, depth: usize) -> Parsed<serde_json::Value> {
         self.step(depth)?;
         Ok(match self.pickle.value(id) {

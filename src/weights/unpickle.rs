@@ -1,8 +1,8 @@
 //! A reader for the part of Python's pickle format that checkpoints use.
 //!
 //! A pickle is a program for a stack machine, and Python runs whatever functions it names. This reader runs nothing: it
-//! knows by name the few classes and functions that `torch.save` writes for tensors ([`known_global`]), builds plain
-//! values for them, and refuses every other name. What it allocates stays in proportion to the bytes read.
+//! recognizes the few classes and functions that `torch.save` writes for tensors ([`known_global`]), builds plain
+//! values for them, and rejects all other names. The memory it allocates is proportional to the number of bytes read.
 //!
 //! Format: the opcodes of CPython's `pickletools`, protocols 2 to 5.
 
@@ -30,32 +30,32 @@ impl Pickle {
 
     /// The value at `id`.
     pub(super) fn value(&self, id: Id) -> &Value {
-        // Ids are only ever made by `Machine::push` and values are never removed; `None` stands in all the same.
+        // Ids are only created by `Machine::push`, and values are never removed; `None` is a fallback.
         self.values.get(id).unwrap_or(&Value::None)
     }
 }
 
-/// The stack machine in the middle of a pickle.
+/// The state of the stack machine while it decodes a pickle.
 struct Machine<'a> {
     input: &'a [u8],
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// Heights of the stack at each open mark.
+    /// The height of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// The machine before the first instruction of the pickle `input`.
+    /// The initial state for the pickle `input`.
     fn new(input: &'a [u8]) -> Self {
         Self { input, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
-    /// All values of the pickle, and which of them is the outermost.
+    /// Runs the pickle and returns all values and the id of the outermost one.
     fn run(mut self) -> Parsed<(Vec<Value>, Id)> {
         loop {
             match self.byte()? {
-                // Framing: the protocol number and the frame lengths say nothing that reading on does not.
+                // Framing: the protocol number and the frame lengths are not needed to read the rest.
                 0x80 => drop(self.byte()?),
                 0x95 => drop(self.take(8)?),
                 b'.' => {
@@ -79,7 +79,7 @@ impl<'a> Machine<'a> {
                     self.push(Value::Int(value));
                 }
                 b'G' => {
-                    // The one big-endian number of the format.
+                    // The only big-endian number of the format.
                     let value = f64::from_be_bytes(self.array()?);
                     self.push(Value::Float(value));
                 }
@@ -125,7 +125,7 @@ impl<'a> Machine<'a> {
                         _ => return Err("a global whose name is not text".into()),
                     }
                 }
-                // Calling a function and making an object of a class look the same from here.
+                // Calling a function and instantiating a class are handled alike.
                 b'R' | 0x81 => {
                     let (arguments, callable) = (self.pop()?, self.pop()?);
                     self.call(callable, arguments)?;
@@ -176,7 +176,7 @@ impl<'a> Machine<'a> {
         usize::try_from(number).map_err(|_| format!("a length of {number}"))
     }
 
-    /// A little-endian two's complement number with its length in front.
+    /// A little-endian two's complement number, preceded by its length.
     fn long(&mut self) -> Parsed<i64> {
         let len = self.byte()?;
         let bytes = self.take(len.into())?;
@@ -217,7 +217,7 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// The lowest position that the innermost open mark leaves to its owner.
+    /// The lowest stack position above the innermost open mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
 
     fn pop_mark(&mut self) -> Parsed<Vec<Id>> {
         let mark = self.marks.pop().ok_or("a pickle that closes a mark it never opened")?;
-        // `pop` never goes below a mark, so the split lies inside the stack.
+        // `pop` never goes below a mark, so the split is within the stack.
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
@@ -272,7 +272,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match self.values.get_mut(top) {
             Some(Value::List(list)) => list.append(&mut items),
-            _ => return Err("items appended to something that is no list".into()),
+            _ => return Err("items appended to something that is not a list".into()),
         }
         Ok(())
     }
@@ -283,20 +283,21 @@ impl<'a> Machine<'a> {
         match self.values.get_mut(top) {
             Some(Value::Dict(dict)) if rest.is_empty() => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
             Some(Value::Dict(_)) => return Err("a dictionary with a key that has no value".into()),
-            _ => return Err("keys set on something that is no dictionary".into()),
+            _ => return Err("keys set on something that is not a dictionary".into()),
         }
         Ok(())
     }
 
     fn global(&mut self, module: &str, name: &str) -> Parsed<()> {
         let global = known_global(module, name).ok_or_else(|| {
-            format!("`{module}.{name}`, which is not part of a checkpoint of tensors (nothing of it was run)")
+            format!("`{module}.{name}`, which is not part of a checkpoint of tensors (it was not run)")
         })?;
         self.push(Value::Global(global));
         Ok(())
     }
 
-    /// `state` set on an object: attributes of dictionaries and tensors (`_metadata`, hooks), which carry no weights.
+    /// Sets `state` on an object: attributes of dictionaries and tensors (`_metadata`, hooks), which contain no
+    /// weights.
     fn build(&mut self) -> Parsed<()> {
         self.pop()?;
         match self.value(self.top()?) {
@@ -305,13 +306,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Puts what calling a known function makes on the stack.
+    /// Pushes the result of calling a known function.
     fn call(&mut self, callable: Id, arguments: Id) -> Parsed<()> {
         let Value::Global(global) = *self.value(callable) else {
-            return Err("a call of something that is no function".into());
+            return Err("a call of something that is not a function".into());
         };
         let Value::Tuple(arguments) = self.value(arguments) else {
-            return Err("a call whose arguments are no tuple".into());
+            return Err("a call whose arguments are not a tuple".into());
         };
         let argument = |index: usize| arguments.get(index).map(|&id| (id, self.value(id)));
         match (global, argument(0)) {
@@ -330,7 +331,7 @@ impl<'a> Machine<'a> {
                 };
                 self.push(Value::Tensor(Box::new(view)));
             }
-            // Tuples of sizes and parameters are their first argument, the rest being Python's affair.
+            // Tuples of sizes and parameters are represented by their first argument; the others only matter to Python.
             (Global::Size, Some((id, Value::Tuple(_)))) | (Global::RebuildParameter, Some((id, Value::Tensor(_)))) => {
                 self.stack.push(id);
             }
@@ -345,18 +346,18 @@ impl<'a> Machine<'a> {
     }
 
     fn sizes(&self, value: &Value) -> Parsed<Vec<usize>> {
-        let Value::Tuple(items) = value else { return Err("sizes that are no tuple".into()) };
+        let Value::Tuple(items) = value else { return Err("sizes that are not a tuple".into()) };
         if items.len() > MAX_RANK {
             return Err(format!("a tensor of {} dimensions", items.len()));
         }
         let int = |&id: &Id| match self.value(id) {
             Value::Int(int) => size(*int),
-            _ => Err("sizes that are no integers".into()),
+            _ => Err("sizes that are not integers".into()),
         };
         items.iter().map(int).collect()
     }
 
-    /// torch's persistent ids: ("storage", type, key, device, number of elements).
+    /// The persistent ids of torch: ("storage", type, key, device, number of elements).
     fn storage(&self, id: Id) -> Parsed<Storage> {
         let Value::Tuple(items) = self.value(id) else { return Err("an external object of unknown form".into()) };
         let item = |index: usize| items.get(index).map(|&id| self.value(id));

@@ -1,4 +1,4 @@
-//! A file's place in the cache, in the layout that all of the Hub's clients share.
+//! The paths of a file in the cache, in the layout that all Hub clients share.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
 use crate::weights::hub::{Hub, HubFile, REVISION};
 
-/// Where one file of one commit lies.
+/// The paths of one file of one commit.
 pub(super) struct Place<'a> {
     hub: &'a Hub,
     /// The repository's folder.
@@ -24,19 +24,19 @@ impl<'a> Place<'a> {
         Self { hub, folder: hub.repo_folder(source.repo), name: source.file, etag, commit }
     }
 
-    /// The file with the contents.
+    /// The file with the contents, named by their ETag.
     pub(super) fn blob(&self) -> PathBuf {
         self.folder.join("blobs").join(self.etag)
     }
 
-    /// The file that grows into the blob, in a folder that exists.
+    /// The partial download that will become the blob. Creates its folder.
     pub(super) fn incomplete(&self) -> Result<PathBuf> {
         let path = self.folder.join("blobs").join(format!("{}.incomplete", self.etag));
         create_parent(&path)?;
         Ok(path)
     }
 
-    /// The lock that the Hub's clients take while they write the blob.
+    /// The lock that Hub clients take while they write the blob.
     pub(super) fn lock(&self) -> Result<File> {
         let repo = self.folder.file_name().unwrap_or_default();
         let path = self.hub.cache.join(".locks").join(repo).join(format!("{}.lock", self.etag));
@@ -46,7 +46,7 @@ impl<'a> Place<'a> {
         Ok(file)
     }
 
-    /// Whether `file` has the contents that the ETag names; only the SHA-256 of large files can be checked.
+    /// Whether the contents of `file` match the ETag. Only the ETags of large files (their SHA-256) can be checked.
     pub(super) fn is_intact(&self, file: &Path) -> Result<bool> {
         if self.etag.len() != 64 || !self.etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(true);
@@ -54,8 +54,8 @@ impl<'a> Place<'a> {
         Ok(sha256(file)?.eq_ignore_ascii_case(self.etag))
     }
 
-    /// Lets the snapshot of the commit have the blob under its name, and the revision stand for the commit; returns the
-    /// file in the snapshot.
+    /// Links the blob into the snapshot of the commit and points the revision at the commit. Returns the path in the
+    /// snapshot.
     pub(super) fn publish(&self) -> Result<PathBuf> {
         let snapshot = self.link()?;
         let reference = self.folder.join("refs").join(REVISION);
@@ -68,7 +68,7 @@ impl<'a> Place<'a> {
 
     fn link(&self) -> Result<PathBuf> {
         let snapshot = self.folder.join("snapshots").join(self.commit).join(self.name);
-        // Commit and name determine the contents, and another process may be reading them.
+        // The commit and the name determine the contents, and another process may be reading the file.
         if snapshot.exists() {
             return Ok(snapshot);
         }
@@ -80,7 +80,7 @@ impl<'a> Place<'a> {
             let up = "../".repeat(self.name.split('/').count() + 1);
             std::os::unix::fs::symlink(format!("{up}blobs/{}", self.etag), &snapshot)
         };
-        // Symbolic links need special rights elsewhere.
+        // Symbolic links require special permissions on other systems.
         #[cfg(not(unix))]
         let linked = {
             let blob = self.blob();
@@ -96,7 +96,7 @@ fn create_parent(path: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "create the folder"))
 }
 
-/// Removes a file, if there is one.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),

@@ -1,4 +1,4 @@
-//! Requests to the Hub: redirects followed by hand, the token sent to the Hub alone.
+//! Requests to the Hub. Redirects are followed here, so that only the Hub receives the token.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -12,24 +12,24 @@ use ureq::{Agent, Body, ResponseExt, Timeout};
 use crate::error::Error;
 use crate::weights::hub::{Hub, HubFile, REVISION, RepoKind};
 
-/// How often an attempt that brought nothing new is repeated.
+/// The maximum number of consecutive retries without progress.
 pub(super) const MAX_FAILURES: u32 = 4;
-/// The first pause between attempts; each next one is twice as long.
+/// The first pause between attempts; each following pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long finding the host may take, and how long connecting to it.
+/// Time limit for resolving the host name, and for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 8;
 
-/// Why a source did not yield the file.
+/// Why a source did not provide the file.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// There is no such file: another source may have it.
+    /// There is no such file; another source may have it.
     Absent(String),
-    /// Access is restricted: another source may be open.
+    /// Access is restricted; another source may be open.
     Denied(String),
-    /// The Hub cannot be reached or does not behave: its other sources would fail too.
+    /// The Hub is unreachable or misbehaves, so its other sources would fail too.
     Failed(String),
-    /// This machine failed, not the Hub.
+    /// An error on this machine, not of the Hub.
     Local(Error),
 }
 
@@ -39,14 +39,14 @@ impl From<Error> for Refusal {
     }
 }
 
-/// What the Hub says about a file before sending it.
+/// The metadata that the Hub sends for a file.
 #[derive(Debug)]
 pub(super) struct About {
-    /// The name of its contents; for large files their SHA-256.
+    /// The identifier of the contents; for large files, their SHA-256.
     pub(super) etag: String,
-    /// The commit that [`REVISION`] stands for.
+    /// The commit that [`REVISION`] refers to.
     pub(super) commit: String,
-    /// Its bytes, where the Hub says.
+    /// The size in bytes, if the Hub sends it.
     pub(super) len: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ impl About {
         let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
         let commit = text(headers, "x-repo-commit")?;
-        // Both become names of files: nothing in them may lead elsewhere.
+        // Both become file names, so they must not contain path separators or the like.
         let plain =
             |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let len = text(headers, "x-linked-size")
@@ -75,14 +75,14 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// A client of `hub` that gives up a connection on which nothing arrives for as long as `silence`; the error says
-    /// what is wrong with the Hub's address.
+    /// Creates a client of `hub` that drops a connection after `silence` without data. The error describes an invalid
+    /// Hub address.
     pub(super) fn new(hub: &'a Hub, silence: Duration) -> Result<Self, String> {
         let endpoint: Uri = hub.endpoint.parse().map_err(|error| format!("{}: {error}", hub.endpoint))?;
         if !matches!(endpoint.scheme_str(), Some("http" | "https")) {
-            return Err(format!("{}: an address begins with https:// or http://", hub.endpoint));
+            return Err(format!("{}: expected an address that begins with https:// or http://", hub.endpoint));
         }
-        // Proxies are those of the environment, ureq's default.
+        // Proxies are taken from the environment, ureq's default.
         let agent = Agent::config_builder()
             .tls_config(TlsConfig::builder().root_certs(roots(std::env::var_os("SSL_CERT_FILE"))?).build())
             .http_status_as_error(false)
@@ -102,10 +102,10 @@ impl<'a> Client<'a> {
         self.hub
     }
 
-    /// Asks what `source` is.
+    /// Requests the metadata of `source`.
     ///
-    /// For large files the Hub answers with a redirect to its storage, and the headers wanted are those of the redirect
-    /// itself; repositories that were renamed answer with a redirect that has no such headers, and which is followed.
+    /// For large files, the Hub redirects to its storage, and the required headers are those of the redirect itself.
+    /// Renamed repositories answer with a redirect without these headers, which is followed.
     pub(super) fn about(&self, source: &HubFile) -> Result<About, Refusal> {
         let response = self.follow(source, |url| self.head(url), |answer| About::from_response(answer).is_some())?;
         About::from_response(&response).ok_or_else(|| {
@@ -114,12 +114,12 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Asks for the contents of `source`, all of them or a range. A server may send all of them (status 200) in any case.
+    /// Requests the contents of `source`, all of them or a range. A server may always send all of them (status 200).
     pub(super) fn get(&self, source: &HubFile, range: Option<Range<u64>>) -> Result<Response<Body>, Refusal> {
         self.follow(source, |url| self.send(Method::GET, url, range.clone()), |_| false)
     }
 
-    /// Sends requests for `source`, following redirects until an answer is a success, or is `enough`.
+    /// Sends requests for `source` and follows redirects until a response is successful or satisfies `enough`.
     fn follow(
         &self,
         source: &HubFile,
@@ -137,7 +137,7 @@ impl<'a> Client<'a> {
             let status = response.status();
             let refusal = || {
                 let message = text(response.headers(), "x-error-message").map(|message| format!(": {message}"));
-                // The query of a storage's address holds a signature, which belongs in nobody's log.
+                // The query of a storage address contains a signature, which must not appear in logs.
                 let url = url.to_string();
                 let page = url.split('?').next().unwrap_or_default();
                 format!("{page} answers {status}{}", message.unwrap_or_default())
@@ -162,7 +162,7 @@ impl<'a> Client<'a> {
         Refusal::Failed(format!("{}: {why}", self.hub.endpoint))
     }
 
-    /// One HEAD request, repeated while the server or the line fails for a moment.
+    /// Sends a HEAD request, and repeats it after transient failures of the server or the connection.
     fn head(&self, url: &Uri) -> Result<Response<Body>, ureq::Error> {
         let mut failures = 0;
         loop {
@@ -183,7 +183,7 @@ impl<'a> Client<'a> {
 
     fn send(&self, method: Method, url: &Uri, range: Option<Range<u64>>) -> Result<Response<Body>, ureq::Error> {
         let mut request = Request::builder().method(method).uri(url).header(header::ACCEPT_ENCODING, "identity");
-        // The token is for the Hub to see and nobody else.
+        // Only the Hub may receive the token.
         if let Some(token) = self.hub.token.as_ref().filter(|_| is_same_origin(url, &self.endpoint)) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -193,13 +193,13 @@ impl<'a> Client<'a> {
         self.agent.run(request.body(())?)
     }
 
-    /// What went wrong, for a message.
+    /// Describes an error for a message.
     pub(super) fn describe(&self, error: ureq::Error) -> String {
         match error {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
                 format!("no connection within {} s", CONNECT.as_secs())
             }
-            ureq::Error::Timeout(_) => format!("nothing arrived for {} s", self.silence.as_secs()),
+            ureq::Error::Timeout(_) => format!("no data for {} s", self.silence.as_secs()),
             error => error.into_io().to_string(),
         }
     }
@@ -210,8 +210,8 @@ pub(super) fn pause(failures: u32) {
     std::thread::sleep(PAUSE * 2u32.pow(failures));
 }
 
-/// The certificates to trust: those in `file`, the value of `SSL_CERT_FILE`, as with the Hub's own clients (a proxy that
-/// inspects traffic needs one), or Mozilla's where it is not set.
+/// The trusted certificates: those in `file`, the value of `SSL_CERT_FILE`, as in the Hub's own clients (proxies that
+/// inspect traffic need this), or Mozilla's if it is not set.
 fn roots(file: Option<OsString>) -> Result<RootCerts, String> {
     let Some(path) = file.filter(|path| !path.is_empty()).map(PathBuf::from) else {
         return Ok(RootCerts::WebPki);
@@ -238,7 +238,7 @@ fn is_same_origin(a: &Uri, b: &Uri) -> bool {
     origin(a) == origin(b)
 }
 
-/// The address that the redirect `location` means in an answer from `base`.
+/// Resolves the redirect `location` in a response from `base`.
 fn join(base: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
     let absolute = match location.parse::<Uri>() {

@@ -1,8 +1,8 @@
-//! Fetching a file from the Hub into the cache, resuming where an earlier attempt stopped.
+//! Downloads from the Hub into the cache. Interrupted downloads are resumed.
 //!
-//! `ureq` moves the bytes (connections, TLS, proxies). What surrounds a transfer is done here, in the layout and under the
-//! locks of the Hub's other clients: the growing `blobs/<etag>.incomplete`, the checksum, the blob, the snapshot that
-//! points to it, and the reference to the snapshot.
+//! `ureq` handles the transport (connections, TLS, proxies). This module does the rest, in the layout and with the
+//! locks of the other Hub clients: it writes the growing `blobs/<etag>.incomplete`, verifies the checksum, and creates
+//! the blob, the snapshot that points to it and the reference to the snapshot.
 
 mod cache;
 mod client;
@@ -18,10 +18,10 @@ use transfer::{OnProgress, Transfer};
 use super::hub::{Hub, HubFile};
 use crate::error::{Error, Result};
 
-/// A connection that delivers nothing for this long counts as cut.
+/// A connection that delivers no data for this long is treated as broken.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Fetches the first of `sources` that exists; the inner error says in words why there is none.
+/// Downloads the first of `sources` that exists. The inner error describes why none could be downloaded.
 pub(super) fn first(hub: &Hub, sources: &[HubFile], progress: &mut OnProgress<'_>) -> Result<Result<PathBuf, String>> {
     let client = match Client::new(hub, SILENCE) {
         Ok(client) => client,
@@ -46,7 +46,7 @@ pub(super) fn first(hub: &Hub, sources: &[HubFile], progress: &mut OnProgress<'_
 fn fetch(client: &Client<'_>, source: &HubFile, progress: &mut OnProgress<'_>) -> Result<PathBuf, Refusal> {
     let about = client.about(source)?;
     let place = Place::new(client.hub(), source, &about.etag, &about.commit);
-    // Held until the file is in place; released with the file handle, also when the process dies.
+    // Held until the file is in place. Released with the file handle, even if the process dies.
     let _lock = place.lock()?;
     let blob = place.blob();
     if !blob.exists() {
@@ -54,12 +54,12 @@ fn fetch(client: &Client<'_>, source: &HubFile, progress: &mut OnProgress<'_>) -
         let mut transfer = Transfer { client, source, len: about.len, file: &incomplete, progress };
         transfer.run()?;
         if !place.is_intact(&incomplete)? {
-            // What an earlier process left there may have been something else: once more, from nothing.
+            // An earlier process may have left other data there: try once more from the beginning.
             cache::remove(&incomplete)?;
             transfer.run()?;
             if !place.is_intact(&incomplete)? {
                 cache::remove(&incomplete)?;
-                return Err(Refusal::Failed(format!("{} arrives damaged (its SHA-256 differs)", source.file)));
+                return Err(Refusal::Failed(format!("{} was damaged in transit (its SHA-256 differs)", source.file)));
             }
         }
         std::fs::rename(&incomplete, &blob).map_err(Error::io(&blob, "write"))?;

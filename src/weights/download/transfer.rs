@@ -1,4 +1,4 @@
-//! The bytes of one file, over as many connections as it takes.
+//! The transfer of one file, over as many connections as necessary.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,17 +10,17 @@ use super::client::{Client, MAX_FAILURES, Refusal, pause};
 use crate::error::Error;
 use crate::weights::hub::{HubFile, Progress};
 
-/// Called with the state of each download.
+/// Called with the progress of each download.
 pub(super) type OnProgress<'a> = dyn FnMut(Progress<'_>) + 'a;
 
-/// Bytes read at once.
+/// Bytes per read.
 const PIECE: usize = 1 << 17;
 
-/// One file on its way into `file`.
+/// The transfer of one file into `file`.
 pub(super) struct Transfer<'a, 'p> {
     pub(super) client: &'a Client<'a>,
     pub(super) source: &'a HubFile,
-    /// The bytes of the whole file, where the Hub says.
+    /// The size of the whole file in bytes, if the Hub sends it.
     pub(super) len: Option<u64>,
     pub(super) file: &'a Path,
     pub(super) progress: &'a mut OnProgress<'p>,
@@ -28,21 +28,21 @@ pub(super) struct Transfer<'a, 'p> {
 
 /// How one connection ended.
 enum Ended {
-    /// The server had no more to send.
+    /// The server sent everything.
     Finished,
-    /// It sent something other than was asked for: it ignores ranges.
+    /// The server ignores ranges and sent the whole file.
     IgnoresRange,
-    /// It sent more than it had announced.
+    /// The server sent more than it had announced.
     TooMuch,
-    /// The line was cut.
+    /// The connection was broken.
     Cut(String),
 }
 
 impl Transfer<'_, '_> {
-    /// Fetches what `file` lacks.
+    /// Downloads the part of `file` that is missing.
     pub(super) fn run(&mut self) -> Result<(), Refusal> {
         let mut failures = 0;
-        // Ranges need a known length; a server that ignores them has to send everything in one go.
+        // Ranges require a known length. A server that ignores them must send everything in one go.
         let mut ranges = self.len.is_some();
         loop {
             let had = self.written();
@@ -80,7 +80,7 @@ impl Transfer<'_, '_> {
         (self.progress)(Progress { file: self.source.file, downloaded, total: self.len });
     }
 
-    /// Appends what one connection brings of the bytes from `start` on.
+    /// Downloads the bytes from `start` on over one connection and appends them.
     fn connect(&mut self, start: u64, file: &mut File) -> Result<Ended, Refusal> {
         let range = self.len.filter(|_| start > 0).map(|len| start..len);
         let response = match self.client.get(self.source, range) {
