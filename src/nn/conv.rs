@@ -18,7 +18,7 @@ pub(crate) struct PatchEmbedding {
 
 impl PatchEmbedding {
     /// Maps `channels` → `dim` over patches of `patch` × `patch`. Takes `weight` `[dim, channels, patch, patch]` and,
-    /// with `bias`, `bias` `[dim]` from `weights`.
+    /// if `bias` is true, `bias` `[dim]` from `weights`.
     ///
     /// # Errors
     /// [`Error::Candle`] when a tensor is missing or has another shape.

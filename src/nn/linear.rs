@@ -57,7 +57,8 @@ struct Packed {
 }
 
 impl Linear {
-    /// Creates a layer `in_dim` → `out_dim` from the tensors `weight` and, with `bias`, `bias` in `weights`.
+    /// Creates a layer `in_dim` → `out_dim` from the tensor `weight` in `weights` and, if `bias` is true, the tensor
+    /// `bias`.
     ///
     /// # Errors
     /// [`Error::Candle`] when a tensor is missing or has another shape.

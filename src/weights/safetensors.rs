@@ -29,7 +29,8 @@ pub(super) fn read(file: &Store, file_len: u64) -> Result<Contents, ReadError> {
     let len: [u8; 8] = file.bytes(0, PREFIX as usize)?.try_into().map_err(|_| "a file that ends too early")?;
     let len = u64::from_le_bytes(len);
     if len > MAX_HEADER || len > file_len - PREFIX {
-        let found = format!("no safetensors header in {file_len} bytes (the first eight announce a header of {len} bytes)");
+        let found =
+            format!("no safetensors header in {file_len} bytes (the first eight announce a header of {len} bytes)");
         return Err(ReadError::Found(found));
     }
     let header = file.bytes(PREFIX, len as usize)?;
