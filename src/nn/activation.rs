@@ -116,8 +116,8 @@ impl CustomOp1 for Elementwise {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = super::slice(x, layout)?;
-        let mut out = super::zeros(x.len());
+        let x = super::storage::slice(x, layout)?;
+        let mut out = super::storage::zeros(x.len());
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| simd::map(Function(self.0), x, out));
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
@@ -141,8 +141,8 @@ impl CustomOp2 for ElementwiseBackward {
         g: &CpuStorage,
         g_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
-        let mut out = super::zeros(x.len());
+        let (x, g) = (super::storage::slice(x, x_layout)?, super::storage::slice(g, g_layout)?);
+        let mut out = super::storage::zeros(x.len());
         out.par_chunks_mut(CHUNK)
             .zip(x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)))
             .for_each(|(out, (x, g))| simd::map_times(Derivative(self.0), x, g, out));

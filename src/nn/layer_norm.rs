@@ -39,7 +39,7 @@ impl LayerNorm {
         if x.dims().last() != Some(&dim) {
             return Err(Error::shape("input of a layer normalisation", format!("[…, {dim}]"), x.dims()));
         }
-        if super::is_cpu_f32(x) {
+        if super::storage::is_cpu_f32(x) {
             return Ok(x.contiguous()?.apply_op3(&self.weight, &self.bias, Fused { eps: self.eps as f32 })?);
         }
         let tracked = x.track_op() || self.weight.track_op() || self.bias.track_op();
@@ -83,9 +83,9 @@ impl CustomOp3 for Fused {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = super::slice(x, x_layout)?;
-        let (weight, bias) = (super::slice(weight, weight_layout)?, super::slice(bias, bias_layout)?);
-        let mut out = super::zeros(x.len());
+        let x = super::storage::slice(x, x_layout)?;
+        let (weight, bias) = (super::storage::slice(weight, weight_layout)?, super::storage::slice(bias, bias_layout)?);
+        let mut out = super::storage::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
             Arch::new().dispatch(Rows { x, weight, bias, eps: self.eps, out });
@@ -150,9 +150,9 @@ impl CustomOp3 for FusedBackward {
         g: &CpuStorage,
         g_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
-        let weight = super::slice(weight, weight_layout)?;
-        let mut out = super::zeros(x.len());
+        let (x, g) = (super::storage::slice(x, x_layout)?, super::storage::slice(g, g_layout)?);
+        let weight = super::storage::slice(weight, weight_layout)?;
+        let mut out = super::storage::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk).zip(g.par_chunks(chunk))).for_each(|(out, (x, g))| {
             Arch::new().dispatch(RowsBackward { x, weight, g, eps: self.eps, out });
@@ -199,7 +199,7 @@ impl CustomOp2 for WeightGradient {
         g: &CpuStorage,
         g_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (x, g) = (super::slice(x, x_layout)?, super::slice(g, g_layout)?);
+        let (x, g) = (super::storage::slice(x, x_layout)?, super::storage::slice(g, g_layout)?);
         // Parts of a fixed size, so that the sum does not depend on the number of threads.
         let chunk = SUM_ROWS * self.dim.max(1);
         let (eps, dim) = (self.eps, self.dim);

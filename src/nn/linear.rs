@@ -87,13 +87,13 @@ impl Linear {
         let trainable = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let weight = if trainable {
             Weight::Trainable(Arc::new(recipe))
-        } else if super::is_cpu_f32(&weight) {
+        } else if super::storage::is_cpu_f32(&weight) {
             let rows = weight.contiguous()?;
             let (storage, layout) = rows.storage_and_layout();
             let candle_core::Storage::Cpu(storage) = &*storage else {
                 return Err(candle_core::Error::Msg("a CPU tensor without CPU storage".into()).into());
             };
-            let rows = MatrixRef::new(super::slice(storage, layout)?, out_dim, in_dim);
+            let rows = MatrixRef::new(super::storage::slice(storage, layout)?, out_dim, in_dim);
             let matrix = PackedMatrix::new(rows.transposed());
             let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
             Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }))
@@ -173,7 +173,7 @@ impl Linear {
             return Err(Error::shape("input of a linear layer", format!("[…, {}]", self.in_dim), x.dims()));
         }
         let y = match &self.weight {
-            Weight::Packed(packed) if super::is_cpu_f32(x) => {
+            Weight::Packed(packed) if super::storage::is_cpu_f32(x) => {
                 let x = x.contiguous()?;
                 let packed = packed.clone();
                 if !x.track_op() {
@@ -201,7 +201,7 @@ impl Linear {
 
     fn trainable(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let x = x.contiguous()?;
-        if super::is_cpu_f32(&x) && super::is_cpu_f32(weight) {
+        if super::storage::is_cpu_f32(&x) && super::storage::is_cpu_f32(weight) {
             let bias = match bias {
                 Some(bias) => bias.contiguous()?,
                 None => Tensor::zeros(self.out_dim, x.dtype(), x.device())?,
@@ -238,7 +238,7 @@ impl CustomOp1 for PackedLinear {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let epilogue = Epilogue { bias: self.packed.bias.as_deref(), activation: self.activation };
-        product(super::slice(x, layout)?, layout.dims(), &self.packed.matrix, epilogue)
+        product(super::storage::slice(x, layout)?, layout.dims(), &self.packed.matrix, epilogue)
     }
 
     fn bwd(&self, _x: &Tensor, _y: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -259,7 +259,7 @@ impl CustomOp1 for PackedLinearBackward {
             let weight = forward.unpack_transposed();
             PackedMatrix::new(MatrixRef::new(&weight, forward.columns(), forward.rows()))
         });
-        product(super::slice(g, layout)?, layout.dims(), transposed, Epilogue::default())
+        product(super::storage::slice(g, layout)?, layout.dims(), transposed, Epilogue::default())
     }
 }
 
@@ -272,7 +272,7 @@ fn product(
 ) -> candle_core::Result<(CpuStorage, Shape)> {
     let (k, n) = (matrix.rows(), matrix.columns());
     let rows = x.len() / k.max(1);
-    let mut out = super::zeros(rows * n);
+    let mut out = super::storage::zeros(rows * n);
     matmul(MatrixRef::new(x, rows, k), matrix, epilogue, &mut out);
     let mut dims = dims.to_vec();
     if let Some(last) = dims.last_mut() {

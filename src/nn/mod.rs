@@ -35,6 +35,8 @@ mod recompute;
 mod residual;
 mod resize;
 mod simd;
+mod softmax;
+mod storage;
 #[cfg(test)]
 mod testing;
 mod trainable;
@@ -52,41 +54,5 @@ pub(crate) use position_conv::PositionConv;
 pub(crate) use recompute::recompute;
 pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};
+pub(crate) use softmax::softmax_composed;
 pub use weights::Weights;
-
-use candle_core::{CpuStorage, DType, Layout, Tensor};
-use rayon::prelude::*;
-
-/// Allocates zeroed memory for a result. All threads clear large allocations: with only one, the others would wait.
-pub(crate) fn zeros(len: usize) -> Vec<f32> {
-    const PART: usize = 1 << 16;
-    if len < 4 * PART {
-        return vec![0.0; len];
-    }
-    rayon::iter::repeat_n(0.0, len).with_min_len(PART).collect()
-}
-
-/// The elements of a contiguous `f32` tensor in main memory, for the fused kernels.
-pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let (start, end) = layout
-        .contiguous_offsets()
-        .ok_or_else(|| candle_core::Error::RequiresContiguous { op: "fused kernel" }.bt())?;
-    let all: &[f32] = storage.as_slice()?;
-    all.get(start..end).ok_or_else(|| candle_core::Error::Msg("layout outside of its storage".into()).bt())
-}
-
-/// Whether `x` is a tensor that the fused kernels support: `f32` on the CPU.
-pub(crate) fn is_cpu_f32(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
-}
-
-/// Softmax over the last dimension, composed of operations that have a backward pass (Candle's fused softmax has none).
-/// Computes in `f32` regardless of the input's precision.
-pub(crate) fn softmax_composed(x: &Tensor) -> candle_core::Result<Tensor> {
-    let dtype = x.dtype();
-    let x = x.to_dtype(DType::F32)?;
-    // The shift only affects rounding, so no gradient needs to flow through the maximum.
-    let shifted = x.broadcast_sub(&x.detach().max_keepdim(candle_core::D::Minus1)?)?;
-    let e = shifted.exp()?;
-    e.broadcast_div(&e.sum_keepdim(candle_core::D::Minus1)?)?.to_dtype(dtype)
-}

@@ -51,7 +51,7 @@ impl PositionConv {
                 weight.dims(),
             ));
         }
-        let kernel = if super::is_cpu_f32(&weight) && !weight.track_op() && !bias.track_op() {
+        let kernel = if super::storage::is_cpu_f32(&weight) && !weight.track_op() && !bias.track_op() {
             Kernel::Packed(Arc::new(pack(&weight)?))
         } else {
             Kernel::Plain(weight)
@@ -70,7 +70,7 @@ impl PositionConv {
                 let op = Frozen { groups: groups.clone(), bias: self.bias.to_vec1()?, width: self.width };
                 Ok(x.contiguous()?.apply_op1(op)?)
             }
-            Kernel::Plain(weight) if super::is_cpu_f32(weight) && super::is_cpu_f32(x) => {
+            Kernel::Plain(weight) if super::storage::is_cpu_f32(weight) && super::storage::is_cpu_f32(x) => {
                 let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Trainable { groups: self.groups })?;
                 Activation::Gelu.forward(&y.broadcast_add(&self.bias)?)
             }
@@ -174,7 +174,7 @@ impl<'a> Grouped<'a> {
                 out
             })
             .collect();
-        let mut out = super::zeros(self.x.len());
+        let mut out = super::storage::zeros(self.x.len());
         out.par_chunks_mut(dim).enumerate().for_each(|(row, out)| {
             let (sample, token) = (row / tokens, row % tokens);
             for (group, part) in parts[sample * num_groups..(sample + 1) * num_groups].iter().enumerate() {
@@ -198,7 +198,7 @@ impl CustomOp1 for Frozen {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = Grouped::new(super::slice(x, layout)?, layout, self.groups.len())?;
+        let x = Grouped::new(super::storage::slice(x, layout)?, layout, self.groups.len())?;
         if x.dim != self.bias.len() {
             candle_core::bail!("position convolution: expected {} channels, found {}", self.bias.len(), x.dim);
         }
@@ -224,13 +224,13 @@ impl CustomOp2 for Trainable {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = Grouped::new(super::slice(x, layout)?, layout, self.groups)?;
+        let x = Grouped::new(super::storage::slice(x, layout)?, layout, self.groups)?;
         let (dim, per_group, width) = weight_layout.shape().dims3()?;
         if x.dim != dim {
             candle_core::bail!("position convolution: expected {dim} channels, found {}", x.dim);
         }
         let weight = Tensor::from_slice(
-            super::slice(weight, weight_layout)?,
+            super::storage::slice(weight, weight_layout)?,
             (dim, per_group, width),
             &candle_core::Device::Cpu,
         )?;
@@ -273,7 +273,7 @@ impl CustomOp1 for InputGradient {
     }
 
     fn cpu_fwd(&self, g: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let grouped = Grouped::new(super::slice(g, layout)?, layout, self.kernels.len())?;
+        let grouped = Grouped::new(super::storage::slice(g, layout)?, layout, self.kernels.len())?;
         let left = self.width - 1 - self.width / 2;
         let out = grouped.convolve(&self.kernels, self.width, left, None);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
@@ -299,8 +299,8 @@ impl CustomOp2 for KernelGradient {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (batch, tokens, dim) = layout.shape().dims3()?;
         let width = self.width;
-        let x = Grouped::new(super::slice(x, layout)?, layout, self.groups)?;
-        let g = super::slice(g, g_layout)?;
+        let x = Grouped::new(super::storage::slice(x, layout)?, layout, self.groups)?;
+        let g = super::storage::slice(g, g_layout)?;
         let per_group = x.per_group;
         let parts: Vec<Vec<f32>> = (0..self.groups)
             .into_par_iter()

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) when the shapes differ.
 pub(crate) fn residual(x: &Tensor, alpha: f64, y: &Tensor) -> Result<Tensor> {
-    if super::is_cpu_f32(x) && super::is_cpu_f32(y) && x.shape() == y.shape() {
+    if super::storage::is_cpu_f32(x) && super::storage::is_cpu_f32(y) && x.shape() == y.shape() {
         return Ok(x.contiguous()?.apply_op2(&y.contiguous()?, Fused { alpha })?);
     }
     composed(x, alpha, y)
@@ -43,9 +43,9 @@ impl CustomOp2 for Fused {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (x, y) = (super::slice(x, x_layout)?, super::slice(y, y_layout)?);
+        let (x, y) = (super::storage::slice(x, x_layout)?, super::storage::slice(y, y_layout)?);
         let alpha = self.alpha as f32;
-        let mut out = super::zeros(x.len());
+        let mut out = super::storage::zeros(x.len());
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(out, (x, y))| {
             for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
                 *out = alpha * x + y;

@@ -25,9 +25,9 @@ impl CustomOp3 for TrainableLinear {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (n, k) = weight_layout.shape().dims2()?;
-        let x = super::slice(x, x_layout)?;
-        let weight = MatrixRef::new(super::slice(weight, weight_layout)?, n, k);
-        let epilogue = Epilogue { bias: Some(super::slice(bias, bias_layout)?), activation: None };
+        let x = super::storage::slice(x, x_layout)?;
+        let weight = MatrixRef::new(super::storage::slice(weight, weight_layout)?, n, k);
+        let epilogue = Epilogue { bias: Some(super::storage::slice(bias, bias_layout)?), activation: None };
         Ok(rows_times(x, x_layout, weight.transposed(), epilogue))
     }
 
@@ -63,8 +63,8 @@ impl CustomOp2 for Input {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (n, k) = weight_layout.shape().dims2()?;
-        let weight = MatrixRef::new(super::slice(weight, weight_layout)?, n, k);
-        Ok(rows_times(super::slice(g, g_layout)?, g_layout, weight, Epilogue::default()))
+        let weight = MatrixRef::new(super::storage::slice(weight, weight_layout)?, n, k);
+        Ok(rows_times(super::storage::slice(g, g_layout)?, g_layout, weight, Epilogue::default()))
     }
 }
 
@@ -83,8 +83,9 @@ impl CustomOp2 for Outer {
         x: &CpuStorage,
         x_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (g, x) = (rows(super::slice(g, g_layout)?, g_layout), rows(super::slice(x, x_layout)?, x_layout));
-        let mut out = super::zeros(g.columns * x.columns);
+        let (g, x) =
+            (rows(super::storage::slice(g, g_layout)?, g_layout), rows(super::storage::slice(x, x_layout)?, x_layout));
+        let mut out = super::storage::zeros(g.columns * x.columns);
         if g.rows > 0 {
             matmul(g.transposed(), &PackedMatrix::new(x), Epilogue::default(), &mut out);
         }
@@ -101,7 +102,7 @@ fn rows<'a>(data: &'a [f32], layout: &Layout) -> MatrixRef<'a> {
 /// `x·B` for `x` `[…, K]` and `B` [K, N], which is packed for this product only.
 fn rows_times(x: &[f32], layout: &Layout, b: MatrixRef<'_>, epilogue: Epilogue<'_>) -> (CpuStorage, Shape) {
     let x = rows(x, layout);
-    let mut out = super::zeros(x.rows * b.columns);
+    let mut out = super::storage::zeros(x.rows * b.columns);
     matmul(x, &PackedMatrix::new(b), epilogue, &mut out);
     let mut dims = layout.dims().to_vec();
     if let Some(last) = dims.last_mut() {
@@ -122,7 +123,7 @@ pub(super) fn column_sums(g: &Tensor) -> Result<Tensor> {
         }
 
         fn cpu_fwd(&self, g: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-            let g = rows(super::slice(g, layout)?, layout);
+            let g = rows(super::storage::slice(g, layout)?, layout);
             let parts: Vec<Vec<f32>> =
                 g.data.par_chunks(SUM_ROWS * g.columns.max(1)).map(|part| add_rows(part, g.columns)).collect();
             let sums = add_rows(&parts.concat(), g.columns);

@@ -57,8 +57,8 @@ impl CustomOp2 for Backward {
         g: &CpuStorage,
         g_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (batch, heads) = Fused(self.attention).heads(super::super::slice(qkv, layout)?, layout)?;
-        let g = super::super::slice(g, g_layout)?;
+        let (batch, heads) = Fused(self.attention).heads(super::super::storage::slice(qkv, layout)?, layout)?;
+        let g = super::super::storage::slice(g, g_layout)?;
         let Attention { num_heads, scale, causal } = self.attention;
         let Heads { num_tokens: n, width, head_dim, .. } = heads;
         let reach = 2 * n - 1;
@@ -79,7 +79,7 @@ impl CustomOp2 for Backward {
                 Arch::new().dispatch(HeadBackward { q, k, v, g, bias, scale: scale as f32, causal })
             })
             .collect();
-        let mut out = super::super::zeros(batch * n * 3 * width);
+        let mut out = super::super::storage::zeros(batch * n * 3 * width);
         out.par_chunks_mut(3 * width).enumerate().for_each(|(row, out)| {
             let (sample, token) = (row / n, row % n);
             for (head, part) in parts[sample * num_heads..(sample + 1) * num_heads].iter().enumerate() {

@@ -57,7 +57,7 @@ impl Attention {
                 qkv.dims(),
             ));
         }
-        if !super::is_cpu_f32(qkv) {
+        if !super::storage::is_cpu_f32(qkv) {
             return self.forward_composed(qkv, bias);
         }
         let op = Fused(*self);
@@ -92,7 +92,7 @@ impl Attention {
             let mask = Tensor::from_vec(above, (n, n), qkv.device())?.to_dtype(logits.dtype())?;
             logits = logits.broadcast_add(&mask)?;
         }
-        let out = super::softmax_composed(&logits)?.matmul(&v)?; // [B, H, N, d]
+        let out = super::softmax::softmax_composed(&logits)?.matmul(&v)?; // [B, H, N, d]
         Ok(out.transpose(1, 2)?.reshape((b, n, width / 3))?)
     }
 }
@@ -146,7 +146,7 @@ impl Fused {
         let threads = rayon::current_num_threads();
         let blocks = if batch >= threads { n.div_ceil(96) } else { threads * n.div_ceil(96 * threads) };
         let rows = n.div_ceil(blocks.max(1)).max(1);
-        let mut out = super::zeros(batch * n * width);
+        let mut out = super::storage::zeros(batch * n * width);
         out.par_chunks_mut(n * width).enumerate().for_each(|(sample, out)| {
             out.par_chunks_mut(rows * width).enumerate().for_each(|(i, out)| {
                 Arch::new().dispatch(QueryBlock {
@@ -218,7 +218,7 @@ impl CustomOp1 for Fused {
     }
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, heads) = self.heads(super::slice(qkv, layout)?, layout)?;
+        let (batch, heads) = self.heads(super::storage::slice(qkv, layout)?, layout)?;
         let out = self.run(batch, heads, None);
         Ok((CpuStorage::F32(out), (batch, heads.num_tokens, heads.width).into()))
     }
@@ -242,8 +242,8 @@ impl CustomOp3 for Fused {
         gate: &CpuStorage,
         gate_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, heads) = self.heads(super::slice(qkv, layout)?, layout)?;
-        let (table, gate) = (super::slice(table, table_layout)?, super::slice(gate, gate_layout)?);
+        let (batch, heads) = self.heads(super::storage::slice(qkv, layout)?, layout)?;
+        let (table, gate) = (super::storage::slice(table, table_layout)?, super::storage::slice(gate, gate_layout)?);
         let (n, num_heads) = (heads.num_tokens, self.0.num_heads);
         if table.len() != num_heads * (2 * n - 1) || gate.len() != batch * num_heads * n {
             candle_core::bail!(
