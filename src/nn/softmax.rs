@@ -1,4 +1,4 @@
-//! Softmax that lets gradients through.
+//! A differentiable softmax.
 
 use candle_core::{DType, Tensor};
 

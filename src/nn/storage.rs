@@ -1,4 +1,4 @@
-//! Tensors in main memory, as the fused kernels see them.
+//! Main-memory access for the fused kernels.
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 use rayon::prelude::*;
