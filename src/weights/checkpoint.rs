@@ -115,8 +115,8 @@ impl Checkpoint {
         }
     }
 
-    /// Places this file at `target`: as a hard link or a copy ([`link_or_copy`]), or by writing the bytes of a
-    /// checkpoint in memory. An existing `target` is left unchanged.
+    /// Places this file at `target`: as a hard link (or a copy, on another disk), or by writing the bytes of a checkpoint
+    /// in memory. An existing `target` is left unchanged.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read or `target` cannot be written.
