@@ -56,7 +56,7 @@ fn wav(path: &Path, samples: impl Iterator<Item = f32>) {
 fn stamps() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..12_usize {
-        let stem = folder.path().join(format!("kind{}/THING_{}1", number % 3, char::from(b'a' + number as u8)));
+        let stem = folder.path().join(format!("kind{}/CLASS_{}1", number % 3, char::from(b'a' + number as u8)));
         ellipse(&stem.with_extension("png"), 60 + 8 * number as u32, 90, colour(number));
         tone(&stem.with_extension("wav"), 200.0 + 90.0 * number as f32, 0.2 + 0.3 * number as f32);
         // Spoken descriptions are no recordings of the class.
@@ -286,14 +286,14 @@ fn what_cannot_be_a_world_is_told() {
 #[test]
 fn unreadable_stamps_are_named() {
     let folder = stamps();
-    std::fs::write(folder.path().join("kind1/THING_b1.png"), b"\x89PNG\r\n\x1a\nand no more").unwrap();
+    std::fs::write(folder.path().join("kind1/CLASS_b1.png"), b"\x89PNG\r\n\x1a\nand no more").unwrap();
     let message = refusal(folder.path(), &CONFIG);
-    assert!(message.contains("THING_b1.png: expected a whole PNG picture"), "{message}");
+    assert!(message.contains("CLASS_b1.png: expected a whole PNG picture"), "{message}");
 
     let folder = stamps();
-    std::fs::write(folder.path().join("kind1/THING_b1.wav"), "noise").unwrap();
+    std::fs::write(folder.path().join("kind1/CLASS_b1.wav"), "noise").unwrap();
     let message = refusal(folder.path(), &CONFIG);
-    assert!(message.contains("recording of \"class b\"") && message.contains("THING_b1.wav"), "{message}");
+    assert!(message.contains("recording of \"class b\"") && message.contains("CLASS_b1.wav"), "{message}");
 
     let folder = stamps();
     std::fs::write(folder.path().join("plants/tree3.png"), "").unwrap();

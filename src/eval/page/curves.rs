@@ -72,6 +72,8 @@ fn figure(
         found: error.to_string(),
     })?;
     let title = escape(title);
+    // Inside of HTML the name space is known, and the page names no address.
+    let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
     let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1);
     Ok(format!("<figure><figcaption>{title}</figcaption>{svg}<ul class=\"legend\">{legend}</ul></figure>"))
 }
