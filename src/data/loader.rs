@@ -26,7 +26,7 @@ pub trait Dataset: Send + Sync + 'static {
     /// The name of sample `index` in messages and reports.
     fn id(&self, index: usize) -> &str;
 
-    /// Reads sample `index`; whatever is random about it comes from `rng`.
+    /// Reads sample `index`, drawing all random numbers from `rng`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Audio`], [`Error::Image`], [`Error::Format`] and [`Error::MissingFeature`] mean that the
@@ -51,7 +51,7 @@ pub struct Loaded<B> {
     pub batch: B,
 }
 
-/// Where a trainer gets its batches from.
+/// The source of a trainer's batches.
 pub trait BatchSource {
     /// One batch.
     type Batch;
@@ -95,7 +95,7 @@ impl<D: Dataset> Loader<D> {
     ///
     /// - `seed`: of the samples' random numbers.
     /// - `min_batch`: the smallest batch worth using: 2 for a contrastive loss, else 1.
-    /// - `num_threads`: decoding threads; 0 decodes in the calling thread, when a batch is asked for.
+    /// - `num_threads`: decoding threads; 0 decodes in the calling thread, when a batch is requested.
     ///
     /// Up to two batches are decoded ahead.
     ///
@@ -121,7 +121,7 @@ impl<D: Dataset> Loader<D> {
         &self.dataset
     }
 
-    /// The account of unreadable samples.
+    /// The record of unreadable samples.
     pub fn bad_pairs(&self) -> &BadPairs {
         &self.bad
     }
@@ -150,12 +150,12 @@ impl<D: Dataset> BatchSource for Loader<D> {
     fn epoch(&self, epoch: usize, first: usize) -> Result<impl Iterator<Item = Result<Loaded<D::Batch>>> + use<'_, D>> {
         let pool = match self.num_threads {
             0 => None,
-            // A pool of its own: decoding must not take turns with the matrix products in rayon's global one.
+            // A separate pool: decoding must not compete with the matrix products in rayon's global pool.
             threads => Some(
                 ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .thread_name(|number| format!("decode-{number}"))
-                    // Without a handler a panicking decoder would abort the process; `next_sample` deals with it.
+                    // Without a handler a panicking decoder would abort the process; `next_sample` reports the failure.
                     .panic_handler(|_| {})
                     .build()
                     .map_err(|e| Error::io("decoding threads", "start")(std::io::Error::other(e)))?,
@@ -206,10 +206,10 @@ impl<D: Dataset> Epoch<'_, D> {
         };
         self.start_decoding(&pool);
         let sample = self.started.pop_front().and_then(|receiver| receiver.recv().ok());
-        // The place that has just become free is filled while the caller computes.
+        // Start decoding another sample while the caller computes.
         self.start_decoding(&pool);
         self.pool = Some(pool);
-        // No sample comes when its decoder panicked; the panic has been reported, the sample is as bad as others.
+        // A closed channel means that the decoder panicked. Treat the sample like any other unreadable one.
         sample.unwrap_or_else(|| {
             let path = self.loader.dataset.id(index);
             Err(Error::format(path, "sample", "something that can be decoded", "a crash of its decoder"))
@@ -262,7 +262,7 @@ fn load<D: Dataset>(dataset: &D, seed: u64, epoch: usize, index: usize) -> Resul
     dataset.load(index, &mut stream(seed, Purpose::Augmentation, epoch as u64, index as u64))
 }
 
-/// Whether the sample's own files are to blame.
+/// Whether the error was caused by the sample's own files.
 fn is_unreadable(error: &Error) -> bool {
     matches!(
         error,

@@ -9,7 +9,7 @@ use super::loader::Dataset;
 use super::pairs::{Pair, PairList};
 use crate::error::{Error, Result};
 
-/// What the sound of a pair comes as.
+/// The sound of a pair, as read.
 #[derive(Debug, Clone)]
 pub enum AudioInput {
     /// A normalised fbank [T, 128] whose features are to be computed, and the place in the cache that waits for them.
@@ -18,7 +18,7 @@ pub enum AudioInput {
     Features(Tensor),
 }
 
-/// How the two files of a pair become tensors: the only part of the data that knows about decoders.
+/// How the two files of a pair become tensors: the only part of this module that depends on decoders.
 pub trait PairReader: Send + Sync + 'static {
     /// Reads the sound of `pair`.
     ///

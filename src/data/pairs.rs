@@ -11,11 +11,11 @@ use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::image::is_picture_extension;
 
-/// How sound files, and films with sound, usually end. The content decides what they are.
+/// Usual extensions of audio files and of videos with sound. The format itself is detected from the content.
 const SOUND_EXTENSIONS: [&str; 16] =
     ["aac", "aif", "aiff", "caf", "flac", "m4a", "m4v", "mka", "mkv", "mov", "mp3", "mp4", "oga", "ogg", "wav", "webm"];
 
-/// A sound, the picture taken while it sounded, and perhaps what it is.
+/// A sound, the picture taken at the same time, and an optional label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The pair's name in messages and reports.
@@ -24,7 +24,7 @@ pub struct Pair {
     pub audio: PathBuf,
     /// The picture file.
     pub image: PathBuf,
-    /// What sounds, where the list says so.
+    /// What makes the sound, if the list names it.
     pub label: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl PairList {
     ///
     /// # Errors
     /// - [`Error::Io`] when the split or one of the two folders cannot be read.
-    /// - [`Error::Format`] when the split is no CSV, has a column other than `id` and `label`, or lists nothing.
+    /// - [`Error::Format`] when the split is not CSV, has a column other than `id` and `label`, or lists nothing.
     pub fn published(root: &Path, split: &Path) -> Result<Self> {
         let sounds = files_by_stem(&root.join("audio"))?;
         let frames = files_by_stem(&root.join("frames"))?;
@@ -98,7 +98,7 @@ impl PairList {
     ///
     /// # Errors
     /// - [`Error::Io`] when the file cannot be read.
-    /// - [`Error::Format`] when it is no CSV, a column is missing, unknown or named twice, an entry is empty, or
+    /// - [`Error::Format`] when it is not CSV, a column is missing, unknown or named twice, an entry is empty, or
     ///   nothing is listed.
     pub fn csv(path: &Path) -> Result<Self> {
         let records = read_records(path)?;
@@ -124,9 +124,9 @@ impl PairList {
         Self::new(path, pairs)
     }
 
-    /// Pairs the sounds and the pictures in `folder` that share a name but for its extension, `dog.wav` and `dog.jpg`, in the
-    /// order of the names; a pair's id is the shared name. What is there without its partner is passed over; of several
-    /// sounds or pictures of one name the alphabetically first counts.
+    /// Pairs the sounds and the pictures in `folder` that share a name but for its extension, `dog.wav` and `dog.jpg`,
+    /// in the order of the names; a pair's id is the shared name. What is there without its partner is passed over; of
+    /// several sounds or pictures of one name the alphabetically first counts.
     ///
     /// # Errors
     /// - [`Error::Io`] when the folder cannot be read.
@@ -156,7 +156,7 @@ impl PairList {
     /// A list made by the program; `origin` names it in messages.
     ///
     /// # Errors
-    /// [`Error::Format`] when there is no pair at all.
+    /// [`Error::Format`] when `pairs` is empty.
     pub fn new(origin: &Path, pairs: Vec<Pair>) -> Result<Self> {
         if pairs.is_empty() {
             return Err(Error::format(origin, "list of pairs", "at least one pair", "none"));
@@ -174,7 +174,7 @@ impl PairList {
         self.pairs.len()
     }
 
-    /// Refuses a list that no contrastive loss can learn from: with one pair there is nothing to tell it from.
+    /// Checks that a contrastive loss can learn from this list, which takes at least two pairs.
     ///
     /// # Errors
     /// [`Error::Format`] when there are fewer than two pairs.
@@ -189,11 +189,12 @@ impl PairList {
     }
 
     /// Splits off pairs for validation, a function of `seed`: those of ⌈`fraction` · n⌉ of the n different sounds
-    /// but at least two, so that no sound of a held-out pair is trained on. Returns what is left and what is held out, each in the order of
-    /// the list.
+    /// but at least two, so that no sound of a held-out pair is trained on. Returns what is left and what is held out,
+    /// each in the order of the list.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `fraction` is not within 0 < fraction < 1; [`Error::Format`] when nothing would be left.
+    /// [`Error::Argument`] when `fraction` is not within 0 < fraction < 1; [`Error::Format`] when nothing would be
+    /// left.
     pub fn hold_out(self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(Error::argument("validation fraction", "a number between 0 and 1", fraction));

@@ -15,7 +15,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The whole of a run in one process.
+    /// The only shard of a run in a single process.
     pub const WHOLE: Self = Self { rank: 0, world: 1 };
 }
 
@@ -43,7 +43,7 @@ impl EpochSampler {
         sampler.validated()
     }
 
-    /// Batches for validation: in the order of the list, the last one as small as it comes.
+    /// Batches for validation: in the order of the list; the last one may be smaller.
     ///
     /// # Errors
     /// [`Error::Config`] when `batch_size` or `num_samples` is 0.

@@ -19,8 +19,8 @@ use super::vggss::read_vggss;
 /// the annotated samples to keep.
 ///
 /// # Errors
-/// [`Error::Argument`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that cannot
-/// be read as what they should be; [`Error::Format`] for a split that names an id without annotation.
+/// [`Error::Argument`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that
+/// cannot be read as what they should be; [`Error::Format`] for a split that names an id without annotation.
 pub fn read_samples(
     benchmark: Benchmark,
     annotations: &Path,

@@ -12,8 +12,8 @@ use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "AVSBench masks";
 
-/// Lists a folder of AVSBench masks: `<id>.png`, ids such as `26xaTuDMCIQ_1_5` (video, then frame). The sound of a frame
-/// is that of its video: the id without its last `_<number>`. The masks themselves are read when they are needed.
+/// Lists a folder of AVSBench masks: `<id>.png`, ids such as `26xaTuDMCIQ_1_5` (video, then frame). The sound of a
+/// frame is that of its video: the id without its last `_<number>`. The masks themselves are read when they are needed.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the folder cannot be read, [`Error::Format`](crate::Error::Format) when it is

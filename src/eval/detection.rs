@@ -77,8 +77,8 @@ impl Detections {
         precisions.iter().zip(recalls.windows(2)).map(|(precision, pair)| precision * (pair[1] - pair[0])).sum()
     }
 
-    /// The largest F1, in *percent and rounded to one decimal*, as published, over every max(1, n / 10)-th of the sorted
-    /// confidences as threshold; 0 without pairs.
+    /// The largest F1, in *percent and rounded to one decimal*, as published, over every max(1, n / 10)-th of the
+    /// sorted confidences as threshold; 0 without pairs.
     pub fn max_f1(&self) -> f64 {
         let step = (self.confidences.len() / 10).max(1);
         let f1 = |&confidence: &f32| {

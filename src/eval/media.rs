@@ -50,8 +50,8 @@ pub fn locate_media(benchmark: Benchmark, data: &Path, sample: &Sample) -> Media
     Media { picture: first(frames, &sample.picture, &PICTURES), sound: first(sounds, &sample.sound, &SOUNDS) }
 }
 
-/// Reads a sound of a benchmark as its published code plays it: for AVSBench the left channel of a stereo WAV file, then
-/// the right; else the mean of all channels.
+/// Reads a sound of a benchmark as its published code plays it: for AVSBench the left channel of a stereo WAV file,
+/// then the right; else the mean of all channels.
 ///
 /// # Errors
 /// As [`Waveform::open`].

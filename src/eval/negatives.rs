@@ -40,8 +40,8 @@ impl Negative {
         }
     }
 
-    /// The sound that every picture can be asked with: digital silence, or white noise (uniform in [-1, 1), from a fixed
-    /// seed), at 16 kHz; `None` for the kinds that come with the data.
+    /// The sound that every picture can be asked with: digital silence, or white noise (uniform in [-1, 1), from a
+    /// fixed seed), at 16 kHz; `None` for the kinds that come with the data.
     ///
     /// # Errors
     /// [`Error::Audio`](crate::Error::Audio) for less than one sample.

@@ -34,9 +34,9 @@ impl SceneScores {
         self.0.iter().map(|scene| scene.iter().copied().fold(f64::INFINITY, f64::min)).collect()
     }
 
-    /// The metrics of scenes, by name, as fractions: the class-aware IoU (mean over a scene's sources) from 0.3 and from
-    /// 0.5 on, and the interactive IoU: a scene counts only when every one of its sources is found (IoU of at least
-    /// 0.5), with the area under that rate's curve.
+    /// The metrics of scenes, by name, as fractions: the class-aware IoU (mean over a scene's sources) from 0.3 and
+    /// from 0.5 on, and the interactive IoU: a scene counts only when every one of its sources is found (IoU of at
+    /// least 0.5), with the area under that rate's curve.
     pub fn metrics(&self) -> [(&'static str, Option<f64>); 4] {
         let (means, worst) = (self.means(), self.worst());
         [

@@ -14,8 +14,8 @@ use crate::weights::Checkpoint;
 
 const KIND: &str = "predictions file";
 
-/// A safetensors file with `heatmap.<id>` f32 `[224, 224]`, for the Extended benchmarks `confidence.<id>` f32 `[1]`, and
-/// where somebody wants them judged `silence.<id>`, `noise.<id>` and `offscreen.<id>`, f32 `[224, 224]`.
+/// A safetensors file with `heatmap.<id>` f32 `[224, 224]`, for the Extended benchmarks `confidence.<id>` f32 `[1]`,
+/// and where somebody wants them judged `silence.<id>`, `noise.<id>` and `offscreen.<id>`, f32 `[224, 224]`.
 ///
 /// A silent pair is looked for under its picture's and its sound's name, `<video>_<audio>`, before its id, so that a
 /// picture can be in both halves of an Extended benchmark. Tensors are read when they are asked for: files larger than

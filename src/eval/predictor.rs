@@ -27,8 +27,8 @@ pub trait Predictor: Sync {
     /// Whatever makes the sample's files unusable.
     fn load(&self, sample: &Sample) -> Result<Option<Self::Input>>;
 
-    /// Predicts a batch, in its order. All samples of a picture are in the same batch, one after the other, so that each
-    /// picture needs to be encoded only once.
+    /// Predicts a batch, in its order. All samples of a picture are in the same batch, one after the other, so that
+    /// each picture needs to be encoded only once.
     ///
     /// # Errors
     /// Whatever stops the model.

@@ -44,8 +44,8 @@ pub struct Record {
     pub negatives: Vec<NegativeRecord>,
     /// The share of the picture that is predicted at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub areas: [f64; NUM_THRESHOLDS],
-    /// For each sound without source in the picture that it was asked with: the overlap (intersection over union) of what
-    /// is predicted under that sound and under the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
+    /// For each sound without source in the picture that it was asked with: the overlap (intersection over union) of
+    /// what is predicted under that sound and under the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub overlaps: Vec<[f64; NUM_THRESHOLDS]>,
     /// Scores at i / 1000, of sounding samples: the universal threshold is known only when all peaks are.
     pub(super) fine: Vec<f64>,

@@ -34,8 +34,8 @@ pub struct Evaluation {
 /// files for are counted and listed in the report.
 ///
 /// # Errors
-/// [`Error::Argument`] for a threshold outside [0, 1], and when not a single sample could be scored; [`Error::Shape`] and
-/// [`Error::NonFinite`] for a heatmap of another size or with NaN or infinity; [`Error::Argument`] when an Extended
+/// [`Error::Argument`] for a threshold outside [0, 1], and when not a single sample could be scored; [`Error::Shape`]
+/// and [`Error::NonFinite`] for a heatmap of another size or with NaN or infinity; [`Error::Argument`] when an Extended
 /// benchmark lacks a confidence; [`Error::Image`] for masks; whatever the predictor returns.
 pub fn evaluate<P: Predictor>(
     benchmark: Benchmark,

@@ -31,7 +31,8 @@ impl Report {
         self.split.as_ref().map_or_else(|| title.to_owned(), |split| format!("{title} ({split})"))
     }
 
-    /// The report as a table for a terminal: each threshold, the best, the published numbers, and what newer papers ask.
+    /// The report as a table for a terminal: each threshold, the best, the published numbers, and what newer papers
+    /// ask.
     pub fn table(&self) -> String {
         let names: Vec<&str> = self.best.row.0.iter().map(|(name, _)| *name).collect();
         let mut text = format!("{}: {}\n\n", self.title(), self.coverage());

@@ -1,4 +1,5 @@
-//! The checkpoints of a training run: files of tensors, with all that the run needs to go on as if it had never stopped.
+//! The checkpoints of a training run: files of tensors, with all that the run needs to go on as if it had never
+//! stopped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;

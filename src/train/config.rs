@@ -93,8 +93,8 @@ impl Default for TrainConfig {
     }
 }
 
-/// Settings that a resumed run may change. A model is known by its digests, whatever it is called; a different number of
-/// threads is reported by the trainer.
+/// Settings that a resumed run may change. A model is known by its digests, whatever it is called; a different number
+/// of threads is reported by the trainer.
 const FREE_ON_RESUME: [&str; 5] =
     ["threads", "trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
 

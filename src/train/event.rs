@@ -1,16 +1,16 @@
-//! What a trainer tells whoever watches it.
+//! Events that a trainer reports to its observer.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::metrics::Metrics;
 
-/// Something that has just happened in a run.
+/// An event in a training run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TrainEvent<'a> {
-    /// The run was resumed with another number of threads. It goes on, but does not repeat bit for bit what it would have
-    /// computed with the former number.
+    /// The run was resumed with another number of threads. It continues, but is no longer bit-identical to what it
+    /// would have computed with the previous number.
     ThreadsChanged {
         /// The number of threads up to the checkpoint.
         before: u64,

@@ -50,8 +50,8 @@ impl Gradients {
     ///
     /// Accumulation and data parallelism average gradients of *separate* contrastive losses: a pair is compared with
     /// the others of its own micro-batch only. Four micro-batches of 8 thus estimate the gradient of the loss at batch
-    /// size 8 with less noise; they are not one batch of 32, whose loss has more negatives. The published run (batch 8 on each of two
-    /// GPUs) averages in the same way.
+    /// size 8 with less noise; they are not one batch of 32, whose loss has more negatives. The published run (batch 8
+    /// on each of two GPUs) averages in the same way.
     ///
     /// # Errors
     /// [`Error::Candle`] when the device fails.

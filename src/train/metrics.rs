@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Named numbers, in the order in which they are to be shown.
+/// Named numbers, in display order.
 pub type Metrics = Vec<(String, f64)>;
 
 /// An open `metrics.jsonl`.
 ///
 /// A line holds `step`, `epoch` and the metrics, and nothing that depends on the clock: the file of a run that was
-/// killed and resumed equals, byte for byte, that of one that went through.
+/// killed and resumed equals, byte for byte, that of an uninterrupted run.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
     path: PathBuf,
@@ -22,8 +22,8 @@ pub(super) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens `path` to go on after its first `keep` bytes: what was written after the checkpoint that recorded this
-    /// length is removed. Without a file an empty one is made.
+    /// Opens `path` for appending after its first `keep` bytes: entries written after the checkpoint that recorded this
+    /// length are removed. Creates an empty file if there is none.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read or written.
@@ -49,7 +49,7 @@ impl MetricsFile {
         line.insert("step".to_string(), step.into());
         line.insert("epoch".to_string(), epoch.into());
         for (name, value) in metrics {
-            // JSON has no NaN; a metric that is none becomes null.
+            // JSON has no NaN; a metric that is not finite becomes null.
             line.insert(name.clone(), serde_json::Number::from_f64(*value).map_or(Value::Null, Value::Number));
         }
         // One write call a line: a killed process leaves whole lines only.
@@ -71,7 +71,7 @@ pub(super) fn open_at(path: &Path, keep: u64) -> Result<File> {
     open().map_err(Error::io(path, "write"))
 }
 
-/// Brings a log to the disk and returns its length.
+/// Flushes a log to the disk and returns its length.
 pub(super) fn synced_len(file: &File) -> std::io::Result<u64> {
     file.sync_data()?;
     Ok(file.metadata()?.len())

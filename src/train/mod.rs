@@ -2,8 +2,8 @@
 //!
 //! An [`Objective`] says what is trained and how its loss is computed, a
 //! [`BatchSource`](crate::data::BatchSource) brings the batches. The rest is here: gradients gathered in one place
-//! ([`Gradients`]), [`Optimizer`], [`Schedule`], logs, and checkpoints ([`Checkpoints`]) from which a run goes on as if it had
-//! never stopped: bit for bit on a CPU, with the same number of threads.
+//! ([`Gradients`]), [`Optimizer`], [`Schedule`], logs, and checkpoints ([`Checkpoints`]) from which a run goes on as if
+//! it had never stopped: bit for bit on a CPU, with the same number of threads.
 //! [`AclObjective`] is the one that trains ACL: [`losses`] over one [`step`](mod@step), its variables in [`Trainable`].
 //!
 //! # Example

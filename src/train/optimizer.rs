@@ -13,7 +13,7 @@ use super::elementwise;
 use super::gradients::Gradients;
 use crate::error::{Error, Result};
 
-/// Where the weight decay goes.
+/// How weight decay is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -38,11 +38,12 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// λ: weight decay, ≥ 0.
     pub weight_decay: f64,
-    /// Tensors that learn at another pace; the first group whose prefix fits a tensor's name counts.
+    /// Tensors with a different learning rate or weight decay; a tensor belongs to the first group that matches its
+    /// name.
     pub groups: Vec<Group>,
 }
 
-/// A group of tensors with settings of its own.
+/// A group of tensors with their own settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -102,7 +103,8 @@ struct Slot {
 
 /// Adam or AdamW over named tensors in a fixed order.
 ///
-/// With g the gradient (plus λθ for Adam), t the tensor's count of updates and η the learning rate times its multiplier:
+/// With g the gradient (plus λθ for Adam), t the tensor's count of updates and η the learning rate times its
+/// multiplier:
 ///
 /// m ← m + (1 − β₁)(g − m), v ← β₂v + (1 − β₂)g², θ ← θ − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Optimizer {
             let group = config.groups.iter().find(|group| name.starts_with(&group.prefix));
             let (lr_multiplier, weight_decay) =
                 group.map_or((1.0, config.weight_decay), |group| (group.lr_multiplier, group.weight_decay));
-            // Two tensors of their own: on a CPU they are updated in place.
+            // Two separate allocations, because they are updated in place on a CPU.
             let zeros = || Ok::<_, Error>(var.as_tensor().zeros_like()?.detach());
             let (exp_avg, exp_avg_sq) = (zeros()?, zeros()?);
             slots.push(Slot { name, var, lr_multiplier, weight_decay, steps: 0, exp_avg, exp_avg_sq });
@@ -178,8 +180,8 @@ impl Optimizer {
         (tensors, self.slots.iter().map(|slot| slot.steps).collect())
     }
 
-    /// Takes over what [`Optimizer::state`] gave; on an error nothing has changed. `origin` is the file that it was
-    /// kept in, for messages.
+    /// Restores the state returned by [`Optimizer::state`]; on an error nothing is changed. `origin` is the file that
+    /// it was read from, for messages.
     ///
     /// # Errors
     /// [`Error::Weights`] listing each tensor that is missing, unexpected, or of another shape or type.
@@ -221,7 +223,7 @@ impl Optimizer {
     }
 }
 
-/// What an update multiplies with, for one tensor at one step.
+/// The scalar factors of one tensor's update at one step.
 struct Coefficients {
     /// λ where it is part of the gradient.
     l2: f64,
@@ -255,7 +257,7 @@ impl Slot {
             eps: config.eps,
             rate: rate / (1.0 - config.beta1.powi(self.steps as i32)),
         };
-        // Detached throughout: a moment that remembered how it came about would keep every step's graph alive.
+        // Detached throughout: a moment that kept its graph would keep the graphs of all steps alive.
         let gradient = gradient.detach().contiguous()?;
         if elementwise::supports([&self.var, &gradient, &self.exp_avg, &self.exp_avg_sq]) {
             self.update_in_place(&gradient, &coefficients)

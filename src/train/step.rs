@@ -36,7 +36,7 @@ pub enum Activations {
     Recompute,
 }
 
-/// A step's loss with everything that it was made of.
+/// A step's loss, its terms and the tensors that they were computed from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StepTerms {
@@ -66,10 +66,10 @@ pub struct StepTerms {
 /// tokenizer's weights, and their pictures `[B, 3, S, S]` in the precision of the frozen towers.
 ///
 /// Gradients reach the AudioTokenizer and the masker where those are trainable; everything else is frozen, and no graph
-/// is kept for it. The B × B masks are decoded one sound at a time and forgotten until the backward pass.
+/// is kept for it. The B × B masks are decoded one sound at a time and recomputed in the backward pass.
 ///
 /// # Errors
-/// [`Error::Shape`] when batch sizes differ or are zero, [`Error::Config`] for impossible weights.
+/// [`Error::Shape`] when batch sizes differ or are zero, [`Error::Config`] for invalid weights.
 pub fn step(
     acl: &Acl,
     features: &Tensor,
@@ -139,7 +139,7 @@ pub fn step(
     })
 }
 
-/// Uniform noise → what hidden units are multiplied with: 0 for dropped ones, 1/(1 − p) for the others.
+/// Turns uniform noise into the factors of the hidden units: 0 for dropped ones, 1/(1 − p) for the others.
 fn keep_mask(noise: &Tensor) -> Result<Tensor> {
     let keep = noise.ge(AudioTokenizer::DROPOUT)?.to_dtype(noise.dtype())?;
     Ok((keep * (1.0 / (1.0 - AudioTokenizer::DROPOUT)))?)

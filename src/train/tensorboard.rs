@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::metrics::{open_at, synced_len};
 use crate::error::{Error, Result};
 
-/// How the names of event files begin: what TensorBoard looks for.
+/// The prefix by which TensorBoard recognizes event files.
 const FILE_PREFIX: &str = "events.out.tfevents.";
 
 /// An open event file.
@@ -25,13 +25,13 @@ const FILE_PREFIX: &str = "events.out.tfevents.";
 pub(super) struct EventFile {
     path: PathBuf,
     file: File,
-    /// The time in seconds since 1970; tests stop it.
+    /// The time in seconds since 1970; tests replace it with a fixed one.
     clock: fn() -> f64,
 }
 
 impl EventFile {
-    /// Opens the event file of `folder` to go on after its first `keep` bytes, as
-    /// [`MetricsFile::open`](super::MetricsFile::open) does. Without a file one is made, named after the time.
+    /// Opens the event file of `folder` for appending after its first `keep` bytes, as
+    /// [`MetricsFile::open`](super::MetricsFile::open) does. If there is none, creates one named after the time.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read or written.

@@ -14,7 +14,8 @@ use crate::weights::Checkpoint;
 /// Where the masker's scalars w and b start from, as published.
 const MASKER_START: [(&str, f32); 2] = [("masker_i.w", 10.0), ("masker_i.b", 14.0)];
 
-/// The trained head of ACL over f32 variables named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`, `masker_i.b`.
+/// The trained head of ACL over f32 variables named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`,
+/// `masker_i.b`.
 #[derive(Debug)]
 pub struct Trainable {
     head: TrainedHead,

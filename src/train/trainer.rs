@@ -1,4 +1,4 @@
-//! The training loop. It knows batches, losses and trainable tensors, and nothing of what they mean.
+//! The training loop. It works with batches, losses and trainable tensors and is independent of the model.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,13 +39,13 @@ pub trait Objective {
     /// Any; the run ends, its last checkpoint intact.
     fn loss(&self, batch: &Self::Batch, rng: &mut ChaCha8Rng) -> Result<StepOutput>;
 
-    /// Measures the present weights on held-out data. `rng` is the same at every call, so that epochs can be compared.
+    /// Evaluates the current weights on held-out data. `rng` is the same at every call, so that epochs can be compared.
     ///
     /// # Errors
     /// Any; the run ends, its last checkpoint intact.
     fn validate(&self, rng: &mut ChaCha8Rng) -> Result<Validation>;
 
-    /// Writes the present weights into the existing `folder` in the form that inference reads:
+    /// Writes the current weights into the existing `folder` in the format that inference reads:
     /// [`save_safetensors`](crate::weights::save_safetensors) does it atomically.
     ///
     /// # Errors
@@ -58,16 +58,16 @@ pub trait Objective {
 pub struct StepOutput {
     /// The scalar to minimise, with its graph.
     pub loss: Tensor,
-    /// What to report beside it: loss terms, areas; the same names in each step.
+    /// What to report in addition: loss terms, areas; the same names in each step.
     pub metrics: Metrics,
 }
 
-/// The result of a validation; the default is that of an objective which has none.
+/// The result of a validation; empty by default, for objectives without validation.
 #[derive(Debug, Default)]
 pub struct Validation {
     /// The metrics by name.
     pub metrics: Metrics,
-    /// Pictures of fixed samples by name, for the eye.
+    /// Pictures of fixed samples by name, for visual inspection.
     pub pictures: Vec<(String, Picture)>,
 }
 
@@ -85,9 +85,9 @@ pub type AllReduce<'a> = Box<dyn FnMut(&mut [Option<Tensor>]) -> Result<()> + 'a
 /// samples/epoch-N/     the sample pictures of each validation
 /// ```
 ///
-/// A run is a function of its configuration and data: killed at any moment and resumed, it goes on from its last
-/// checkpoint and arrives at the same metrics and weights; on a CPU bit for bit, for the same number of threads (sums are
-/// split among them, and rounded accordingly). A run may be resumed with another number of threads:
+/// A run is a function of its configuration and data: killed at any moment and resumed, it continues at its last
+/// checkpoint and arrives at the same metrics and weights; on a CPU bit for bit, for the same number of threads (sums
+/// are split among them, and rounded accordingly). A run may be resumed with another number of threads:
 /// [`TrainEvent::ThreadsChanged`] reports it. Only one process may write a folder.
 pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
     config: TrainConfig,
@@ -126,13 +126,13 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         Ok(trainer)
     }
 
-    /// Takes up the run in `folder` at its latest checkpoint. What was logged after it is removed.
+    /// Resumes the run in `folder` from its latest checkpoint. Log entries written after that checkpoint are removed.
     ///
     /// # Errors
     /// - [`Error::Io`] when there is no checkpoint.
-    /// - [`Error::Format`] when the checkpoint is truncated or none.
-    /// - [`Error::Config`] when a setting differs, apart from the length and the checkpoint settings.
-    /// - [`Error::Weights`] when the checkpoint is of another model.
+    /// - [`Error::Format`] when the checkpoint is truncated or is not a checkpoint.
+    /// - [`Error::Config`] when a setting differs, except the length and the checkpoint settings.
+    /// - [`Error::Weights`] when the checkpoint belongs to another model.
     pub fn resume(
         config: TrainConfig,
         settings: Value,
@@ -189,7 +189,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         self
     }
 
-    /// Where the run stands.
+    /// The progress of the run.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -210,13 +210,14 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     }
 
     /// Trains to the end, or until `stop` is raised (by a Ctrl-C handler, say): then the step under way is finished
-    /// and a checkpoint written. `observe` is told of everything that happens.
+    /// and a checkpoint written. `observe` is called with every [`TrainEvent`].
     ///
     /// # Errors
-    /// - [`Error::NonFinite`] when the loss or a gradient is no number: with the step and the samples concerned. The
+    /// - [`Error::NonFinite`] when the loss or a gradient is not finite: with the step and the samples concerned. The
     ///   weights are those before that step, and the last checkpoint is untouched.
     /// - [`Error::TooManyBadPairs`] when too many samples are unreadable, [`Error::Argument`] when a whole epoch had no
-    ///   usable batch, [`Error::Config`] when the validation does not report the metric that the best epoch is chosen by.
+    ///   usable batch, [`Error::Config`] when the validation does not report the metric that the best epoch is chosen
+    ///   by.
     /// - [`Error::Io`] when the disk is full; whatever the objective and the source return.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<Outcome> {
         let source = self.source;
@@ -225,7 +226,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
             observe(TrainEvent::ThreadsChanged { before, now });
         }
         if self.state.step == 0 {
-            // Where the weights start from; and a broken validation shows now, not after the first epoch.
+            // Records the starting point, and reveals a broken validation now rather than after the first epoch.
             self.validate("start", false, observe)?;
         }
         while !self.is_finished() {
@@ -343,9 +344,9 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         Ok(())
     }
 
-    /// Writes a checkpoint and the weights of the moment.
+    /// Writes a checkpoint and exports the current weights.
     fn save(&mut self, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<()> {
-        // The logs first: what a checkpoint counts as logged must survive whatever the checkpoint survives.
+        // Flush the logs first: a checkpoint must never refer to log entries that are not yet on the disk.
         self.state.log_lengths = self.log.sync()?;
         let (tensors, updates) = self.optimizer.state();
         self.state.updates = updates;

@@ -1,4 +1,4 @@
-//! What a validation of ACL measures and shows.
+//! Metrics and sample pictures of a validation of ACL.
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -29,7 +29,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds a batch of B pairs: their names, their pictures `[B, 3, S, S]` in f32, and what `acl` made of them.
+    /// Adds a batch of B pairs: their names, their pictures `[B, 3, S, S]` in f32, and the outputs of `acl`.
     pub(super) fn add(&mut self, ids: &[String], pixels: &Tensor, terms: &StepTerms, acl: &Acl) -> Result<()> {
         let batch = ids.len();
         let mut metrics = vec![("loss".to_string(), f64::from(terms.loss.to_scalar::<f32>()?))];
@@ -64,7 +64,7 @@ impl Tally {
         }
         let pairs = self.num_pairs as f64;
         let mut metrics: Metrics = self.sums.into_iter().map(|(name, sum)| (name, sum / pairs)).collect();
-        // A guess is right once per batch on average, whatever the batch's size.
+        // A random guess is right once per batch on average, regardless of the batch size.
         metrics.push(("retrieval_chance".to_string(), self.num_batches as f64 / pairs));
         Ok(Validation { metrics, pictures: self.pictures })
     }
@@ -93,7 +93,8 @@ fn top_1(similarities: &Tensor) -> Result<f64> {
     Ok(right as f64 / found.len().max(1) as f64)
 }
 
-/// The signs of a localizer that has failed, in the masks of inference (σ(m + `offset`) ≥ ½) of logits `[B, B, S, S]`.
+/// Collects the mask statistics that reveal a failed localizer, in the masks of inference (σ(m + `offset`) ≥ ½) of
+/// logits `[B, B, S, S]`.
 fn masks(logits: &Tensor, offset: f32) -> Result<Metrics> {
     let batch = logits.dim(0)?;
     let masks = logits.flatten_from(2)?.ge(-offset)?.to_dtype(DType::F32)?; // [B, B, S·S]
@@ -112,7 +113,7 @@ fn masks(logits: &Tensor, offset: f32) -> Result<Metrics> {
     Ok(metrics.zip([area, full, empty, alike.unwrap_or(0.0)]).collect())
 }
 
-/// The statistics of masks among the metrics of a validation of ACL, by which a failure can be told
+/// The statistics of masks among the metrics of a validation of ACL, which reveal a failure
 /// ([`MaskStatistics::failure`]); `None` for other metrics.
 pub fn mask_statistics(metrics: &Metrics) -> Option<MaskStatistics> {
     let metric = |wanted: &str| metrics.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);

@@ -1,8 +1,8 @@
-//! Looking at a localization: heatmap over the picture, mask, boxes, galleries.
+//! Visualizes a localization: heatmap over the picture, mask, boxes, galleries.
 //!
-//! A [`ScoreMap`] spreads the scores of a localization, whatever their resolution, over a picture's own pixels; all else
-//! (peak, area, boxes, the written files, the overlay) is measured and drawn there, so that everything agrees to the
-//! pixel. Work goes in bands of rows: a picture of hundreds of megapixels never needs as many floats.
+//! A [`ScoreMap`] spreads the scores of a localization, whatever their resolution, over a picture's own pixels; all
+//! else (peak, area, boxes, the written files, the overlay) is measured and drawn there, so that everything agrees to
+//! the pixel. Work goes in bands of rows: a picture of hundreds of megapixels never needs as many floats.
 
 mod outline;
 mod overlay;

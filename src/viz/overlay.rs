@@ -47,7 +47,7 @@ impl Colormap {
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverlayOptions {
-    /// The outline is drawn where the scores cross it; in 0..1, 0.5 at first.
+    /// The score, in 0..1, along which the outline is drawn; 0.5 by default.
     pub threshold: f32,
     /// How much of the picture the colour hides at a score of 1; in 0..1.
     pub opacity: f32,
@@ -61,7 +61,7 @@ impl Default for OverlayOptions {
     }
 }
 
-/// The steps in which colours are told apart.
+/// The number of distinct colours.
 const SHADES: usize = 1024;
 /// The outline's width as a fraction of the picture's shorter side.
 const LINE_FRACTION: f32 = 1.0 / 160.0;
@@ -69,12 +69,13 @@ const LINE_FRACTION: f32 = 1.0 / 160.0;
 const MIN_LINE: f32 = 1.5;
 
 /// The picture with the scores over it: coloured by score, the more opaque the higher, so that the picture shows
-/// through, and a white line with a dark rim (seen on any ground) around the mask, scores ≥ `options.threshold`.
+/// through, and a white line with a dark rim (visible on any background) around the mask, scores ≥ `options.threshold`.
 ///
 /// The line is a fixed fraction of the picture's shorter side wide, at least one and a half pixels.
 ///
 /// # Errors
-/// [`Error::Shape`] when `scores` are for a picture of another size; [`Error::Argument`] for an option out of its range.
+/// [`Error::Shape`] when `scores` are for a picture of another size; [`Error::Argument`] for an option out of its
+/// range.
 pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -> Result<Picture> {
     check_threshold(options.threshold)?;
     if !(0.0..=1.0).contains(&options.opacity) {

@@ -8,7 +8,7 @@ const GAP_FRACTION: usize = 32;
 
 /// A gallery: `pictures` in reading order, `columns` to a row, on white.
 ///
-/// Each cell is as wide as the widest and as high as the highest picture; smaller ones stand in its middle.
+/// Each cell is as wide as the widest and as high as the highest picture; smaller pictures are centred.
 ///
 /// # Errors
 /// [`Error::Argument`] without pictures or columns, or when the gallery would exceed the limits of a [`Picture`].

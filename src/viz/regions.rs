@@ -4,7 +4,8 @@ use super::ScoreMap;
 use super::scores::check_threshold;
 use crate::error::Result;
 
-/// A part of the mask with fewer pixels than this fraction of the picture (1/1000, at 352² an 11 × 11 speck) has no box.
+/// A part of the mask with fewer pixels than this fraction of the picture (1/1000, at 352² an 11 × 11 speck) has no
+/// box.
 pub const MIN_BOX_FRACTION: f64 = 1e-3;
 
 /// The pixel with the highest score.
@@ -37,7 +38,7 @@ pub struct BoundingBox {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Findings {
-    /// The pixel with the highest score; of several, the first in reading order.
+    /// The pixel with the highest score; the first in reading order if several are equal.
     pub peak: Peak,
     /// The mask's fraction of the picture, in 0..1.
     pub area: f64,
@@ -89,7 +90,7 @@ fn row_peak(row: &[f32], y: usize) -> Peak {
     row.iter().zip(0..).map(|(&score, x)| Peak { x, y, score }).fold(first, higher)
 }
 
-/// The higher of two peaks, the first one of equals.
+/// The higher of two peaks; the first if they are equal.
 fn higher(first: Peak, second: Peak) -> Peak {
     if second.score > first.score { second } else { first }
 }
@@ -113,7 +114,7 @@ fn row_runs(row: &[f32], y: usize, threshold: f32) -> Vec<Run> {
 /// Linear in the runs: each meets those of the row above once, and a forest of disjoint sets keeps the parts.
 fn boxes(runs: &[Run], min_pixels: f64) -> Vec<BoundingBox> {
     let mut parents: Vec<usize> = (0..runs.len()).collect();
-    // Two fingers: `above` follows `below` one row behind.
+    // Two pointers: `above` follows `below` one row behind.
     let mut above = 0;
     for below in 0..runs.len() {
         let run = runs[below];

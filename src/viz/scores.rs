@@ -13,7 +13,7 @@ use crate::image::{Filter, SIZE_LIMITS, fits_limits, write_png};
 /// Scores in 0..1 for every pixel of a picture, interpolated from a localization's smaller (or larger) map.
 ///
 /// The interpolation is cubic (a = −0.5, pixel centres aligned, antialiased where the picture is the smaller one), in
-/// f32. Nothing of the picture's size is stored: rows are computed when asked for.
+/// f32. Nothing of the picture's size is stored: rows are computed on request.
 #[derive(Clone)]
 pub struct ScoreMap {
     values: Vec<f32>,
@@ -30,7 +30,7 @@ pub struct ScoreMap {
 impl ScoreMap {
     /// Scores from a heatmap: row-major values in 0..1 of size `from` (width, height), for a picture of size `size`.
     ///
-    /// What the interpolation overshoots is cut to 0..1.
+    /// Interpolated values are clamped to 0..1.
     ///
     /// # Errors
     /// [`Error::Shape`] when `values` does not have as many values as `from` says; [`Error::NonFinite`] or
@@ -89,7 +89,7 @@ impl ScoreMap {
     /// The scores, in 0..1, of some rows of the picture: row-major, `rows.len() · width` values.
     ///
     /// # Errors
-    /// [`Error::Argument`] for rows that are none, or not the picture's.
+    /// [`Error::Argument`] when the range is empty or reaches beyond the picture.
     pub fn rows(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (width, height) = self.size;
         if rows.is_empty() || rows.end > height {
@@ -134,7 +134,7 @@ impl ScoreMap {
     /// Writes the scores as a 16-bit grey PNG of the picture's size: 0 is 0, 65,535 is 1.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be written or the disk is full; the file is whole or not there.
+    /// [`Error::Io`] when the folder cannot be written or the disk is full; an incomplete file is never left behind.
     pub fn write_heatmap(&self, path: impl AsRef<Path>) -> Result<()> {
         let to_bytes = |score: f32| ((score * 65_535.0).round() as u16).to_ne_bytes();
         let bands = self.map_bands(|_, scores| scores.into_iter().flat_map(to_bytes).collect::<Vec<u8>>())?;
@@ -154,7 +154,7 @@ impl ScoreMap {
 }
 
 impl std::fmt::Debug for ScoreMap {
-    /// The sizes alone.
+    /// Shows only the sizes, not the values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ((from_width, from_height), (width, height)) = (self.from, self.size);
         write!(f, "ScoreMap({from_width} × {from_height} over {width} × {height})")

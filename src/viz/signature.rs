@@ -1,4 +1,4 @@
-//! The signatures of a localizer that has failed, read off its masks alone: no ground truth is needed.
+//! Detects a failed localizer from its masks alone, without ground truth.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 const FULL: f64 = 0.99;
 /// A mask that covers less than this share of its picture counts as empty.
 const EMPTY: f64 = 0.001;
-/// If more masks than this share of all are full (or empty), that is how the localizer behaves.
+/// The localizer has failed if more than this share of its masks are full, or more than this share are empty.
 const MOST: f64 = 0.5;
-/// Beyond this overlap a picture's masks under different sounds are the same mask.
+/// A picture's masks under different sounds count as the same mask if they overlap by more than this.
 const SAME: f64 = 0.9;
 
 /// How the masks of many pictures behave.
@@ -22,12 +22,12 @@ pub struct MaskStatistics {
     pub full: f64,
     /// The share of masks that cover less than 0.1 % of their picture.
     pub empty: f64,
-    /// The mean overlap (intersection over union) of a picture's masks under its own and under another sound, 1 when the
-    /// sound does not matter; `None` where no picture was asked with another sound.
+    /// The mean overlap (intersection over union) of a picture's masks under its own and under another sound, 1 when
+    /// the sound does not matter; `None` if no picture was tested with another sound.
     pub alike: Option<f64>,
 }
 
-/// A way in which a localizer fails; [`Display`](fmt::Display) says what it means and what to try.
+/// A typical failure of a localizer; [`Display`](fmt::Display) says what it means and what to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -36,12 +36,12 @@ pub enum FailureSignature {
     CoversEverything,
     /// Most masks are empty.
     CoversNothing,
-    /// A picture's mask is the same whatever sounds.
+    /// A picture's mask is the same for every sound.
     IgnoresTheSound,
 }
 
 impl MaskStatistics {
-    /// How the localizer fails, if it does. Of several signatures the one that explains the others.
+    /// How the localizer fails, if it does. If several signatures match, returns the one that explains the others.
     pub fn failure(&self) -> Option<FailureSignature> {
         if self.full > MOST {
             Some(FailureSignature::CoversEverything)
@@ -122,8 +122,8 @@ impl MaskTally {
     }
 }
 
-/// Intersection over union of two masks, from their areas and the area that they have in common; two empty masks are the
-/// same mask.
+/// Intersection over union of two masks, from their areas and the area that they have in common; two empty masks are
+/// the same mask.
 pub fn mask_overlap(area: f64, other: f64, common: f64) -> f64 {
     let union = area + other - common;
     if union > 0.0 { common / union } else { 1.0 }

@@ -76,8 +76,8 @@ pub(super) fn sections<P: Predictor>(
     Ok(html)
 }
 
-/// One sample: picture, heatmap and prediction side by side, each with the ground truth; its score; its sound. `place` is
-/// that of the best threshold.
+/// One sample: picture, heatmap and prediction side by side, each with the ground truth; its score; its sound. `place`
+/// is that of the best threshold.
 fn card(
     benchmark: Benchmark,
     record: &Record,
