@@ -13,7 +13,7 @@ use soundsight::{Localizer, ModelSource};
 
 use crate::model::WeightsChoice;
 
-/// Make a model directory of published files, or of another model in another weight format.
+/// Make a model directory from published files, or convert a model to another weight format.
 ///
 /// A model directory holds config.json and three files of weights. Nothing is written unless every tensor is present and has
 /// the right shape.
