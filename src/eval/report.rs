@@ -33,8 +33,8 @@ pub struct Options {
 ///
 /// | benchmark | metrics |
 /// |---|---|
-/// | VGG-SS, SoundNet-Flickr | `cIoU` (percent of samples with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU),
-/// `cIoU@0.3` | | Extended | `AP`, `maxF1`, `LocAcc`, and of the sounding pairs `AUC`, `mIoU`, `cIoU@0.3` |
+/// | VGG-SS, SoundNet-Flickr | `cIoU` (percent of samples with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU), `cIoU@0.3` |
+/// | Extended | `AP`, `maxF1`, `LocAcc`, and of the sounding pairs `AUC`, `mIoU`, `cIoU@0.3` |
 /// | AVSBench | `mIoU` (over mini-batches of five), `Fmeasure` (its own best threshold) |
 /// | scenes with several sources, beside those | `scene cIoU@0.3`, `scene IoU@0.5`, `IIoU`, `IAUC` |
 #[derive(Clone, Debug, Default, PartialEq)]
