@@ -1,36 +1,41 @@
-//! The AudioTokenizer: from what BEATs heard to one token of CLIP's text language.
+//! The AudioTokenizer, which turns BEATs features into one token for CLIP's text tower.
+//!
+//! Reimplements the parts of Factor Graph Attention that ACL uses: the [potentials] and the [attention].
+//!
+//! [potentials]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/FGA/atten.py#L9-L80
+//! [attention]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/FGA/atten.py#L259-L274
 
 use candle_core::{D, Tensor};
 
 use crate::error::Result;
 use crate::nn::{Activation, Linear, Weights};
 
-/// Guard of the L2 normalisation, as `torch.nn.functional.normalize`.
+/// Lower bound of the norm in an L2 normalisation, as in `torch.nn.functional.normalize`.
 const NORM_EPS: f64 = 1e-12;
 
-/// A 1 × 1 convolution over tokens: the published checkpoint stores its weight as `[out, in, 1]`.
+/// A 1 × 1 convolution over tokens. The published checkpoint stores its weight as `[out, in, 1]`.
 fn pointwise(in_dim: usize, out_dim: usize, weights: Weights<'_>) -> Result<Linear> {
     let weight = weights.get((out_dim, in_dim, 1), "weight")?;
     let bias = weights.get(out_dim, "bias")?;
     Linear::derived(move || Ok((weight.squeeze(2)?, Some(bias.clone()))))
 }
 
-/// The potential of a token by itself: `feature_reduce(relu(embed(x)))`.
+/// The potential of a token on its own: `feature_reduce(relu(embed(x)))`.
 #[derive(Clone, Debug)]
 struct Unary {
     embed: Linear,
     feature_reduce: Linear,
 }
 
-/// The potential of a token among all tokens: the mean over m of `cos(embed_X(x_n), embed_Y(x_m))`.
+/// The potential of a token relative to all tokens: the mean over m of `cos(embed_X(x_n), embed_Y(x_m))`.
 #[derive(Clone, Debug)]
 struct Pairwise {
     embed_x: Linear,
     embed_y: Linear,
 }
 
-/// Attentive pooling by potentials (Factor Graph Attention, Schwartz et al., arXiv 1904.05880): unary and self-pairwise
-/// potential of every token, combined linearly, softmax over the tokens, weighted sum.
+/// Attentive pooling (Factor Graph Attention, Schwartz et al., arXiv 1904.05880): the unary and the pairwise potential
+/// of each token are combined linearly, and a softmax over the tokens gives the weights of their sum.
 #[derive(Clone, Debug)]
 struct AttentivePooling {
     unary: Unary,
@@ -62,7 +67,7 @@ impl AttentivePooling {
             None => hidden,
         };
         let unary = self.unary.feature_reduce.forward(&hidden)?.squeeze(D::Minus1)?; // [B, N]
-        // mean over m of ⟨e_n, f_m⟩ = ⟨e_n, mean over m of f_m⟩: the [N, N] similarities need not exist.
+        // mean over m of ⟨e_n, f_m⟩ = ⟨e_n, mean over m of f_m⟩: so the [N, N] similarities are never computed.
         let e = l2_normalize(&self.pairwise.embed_x.forward(x)?)?;
         let mean = l2_normalize(&self.pairwise.embed_y.forward(x)?)?.mean_keepdim(1)?;
         let pairwise = e.broadcast_mul(&mean)?.sum(D::Minus1)?; // [B, N]
@@ -79,7 +84,7 @@ pub(crate) fn l2_normalize(x: &Tensor) -> Result<Tensor> {
     Ok(x.broadcast_div(&norm)?)
 }
 
-/// Projector and attentive pooling: `audio_proj` of the published checkpoint, the network that ACL trains.
+/// The projector and the attentive pooling: `audio_proj` in the published checkpoint, the network that ACL trains.
 #[derive(Clone, Debug)]
 pub struct AudioTokenizer {
     fc1: Linear,
@@ -91,11 +96,11 @@ impl AudioTokenizer {
     /// Probability with which the published training drops a hidden unit of the unary potential.
     pub const DROPOUT: f64 = 0.5;
 
-    /// A tokenizer from features of width `in_dim` (3D: three BEATs blocks side by side) to tokens of width `out_dim`
-    /// (H, the text tower's), with these weights.
+    /// Creates a tokenizer that maps features of width `in_dim` (3D: the concatenated outputs of three BEATs blocks) to
+    /// tokens of width `out_dim` (H, the width of the text tower).
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
+    /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors or has it in another shape.
     pub fn new<'a>(in_dim: usize, out_dim: usize, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         Ok(Self {
@@ -108,7 +113,7 @@ impl AudioTokenizer {
     /// BEATs features `[B, N, 3D]` → audio tokens `[B, H]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for another width.
+    /// [`Error::Shape`](crate::Error::Shape) when the features have another width.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
         self.forward_dropout(features, None)
     }
@@ -117,7 +122,7 @@ impl AudioTokenizer {
     /// potential (0 for a dropped unit, 1/(1 − p) for a kept one).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for another width.
+    /// [`Error::Shape`](crate::Error::Shape) when the features have another width.
     pub fn forward_dropout(&self, features: &Tensor, dropout: Option<&Tensor>) -> Result<Tensor> {
         let hidden = self.fc1.forward_activated(features, Activation::Gelu)?;
         self.fga.forward(&self.fc2.forward(&hidden)?, dropout)

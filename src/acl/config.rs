@@ -8,12 +8,12 @@ use crate::clipseg::ClipSegConfig;
 use crate::error::{Error, Result};
 use crate::image::NormalizeOptions;
 
-/// The token ids of a prompt, around the place where the audio token goes.
+/// The token ids of a prompt, before and after the audio token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptIds {
-    /// Start token and the words before the audio token.
+    /// The start token and the words before the audio token.
     pub before: Vec<u32>,
-    /// The words behind the audio token and the end token.
+    /// The words after the audio token, and the end token.
     pub after: Vec<u32>,
 }
 
@@ -21,7 +21,7 @@ pub struct PromptIds {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AclConfig {
-    /// Side S in pixels to which pictures are resized; a multiple of the vision tower's patch.
+    /// Side S in pixels to which pictures are resized; a multiple of the vision tower's patch size.
     pub image_size: usize,
     /// Seconds of sound; shorter clips are padded with silence at the end, longer ones cut.
     pub audio_seconds: f64,
@@ -29,19 +29,19 @@ pub struct AclConfig {
     pub sample_rate: u32,
     /// Mel bins of the fbank.
     pub num_mel_bins: usize,
-    /// Mean of the fbank's values, subtracted.
+    /// Mean of the fbank's values; it is subtracted.
     pub fbank_mean: f32,
-    /// Standard deviation of the fbank's values; what is left is divided by twice of it.
+    /// Standard deviation of the fbank's values; after the subtraction they are divided by twice this value.
     pub fbank_std: f32,
-    /// The prompt; `{}` is the audio token's place.
+    /// The prompt; `{}` marks the place of the audio token.
     pub prompt: String,
-    /// The prompt's token ids; without them the prompt is tokenized with the model's tokenizer (the published prompt's
-    /// ids are known without one).
+    /// The prompt's token ids. If they are missing, the model's tokenizer computes them; for the published prompt they
+    /// are built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_ids: Option<PromptIds>,
-    /// The BEATs blocks (counted from 0) whose outputs, side by side, the AudioTokenizer reads.
+    /// The BEATs blocks (counted from 0) whose concatenated outputs the AudioTokenizer reads.
     pub audio_blocks: Vec<usize>,
-    /// Mean of each colour channel, of values in [0, 1].
+    /// Mean of each colour channel, for values in [0, 1].
     pub image_mean: [f32; 3],
     /// Standard deviation of each colour channel.
     pub image_std: [f32; 3],
@@ -69,7 +69,7 @@ impl Default for AclConfig {
 }
 
 impl AclConfig {
-    /// What the audio front end needs to know.
+    /// The settings of the audio front end.
     pub fn frontend(&self) -> AudioFrontendConfig {
         let defaults = FbankOptions::beats();
         AudioFrontendConfig {
@@ -80,12 +80,12 @@ impl AclConfig {
         }
     }
 
-    /// How pixels are normalised.
+    /// The normalisation of pixels.
     pub fn normalize(&self) -> NormalizeOptions {
         NormalizeOptions { mean: self.image_mean, std: self.image_std }
     }
 
-    /// The prompt's ids where they are known without a tokenizer: set, or those of the published prompt.
+    /// The prompt's ids if no tokenizer is needed: the configured ones, or those of the published prompt.
     pub fn known_prompt_ids(&self) -> Option<PromptIds> {
         let published = || PromptIds { before: vec![49406, 320, 1125, 539], after: vec![49407] };
         self.prompt_ids.clone().or_else(|| (self.prompt == PROMPT).then(published))
@@ -101,7 +101,7 @@ pub struct ModelConfig {
     /// The grounder with both CLIP towers.
     #[serde(default)]
     pub clipseg: ClipSegConfig,
-    /// What ties them together.
+    /// ACL's own settings.
     #[serde(default)]
     pub acl: AclConfig,
 }
@@ -112,10 +112,10 @@ impl ModelConfig {
         Self { beats: BeatsConfig::iter3_plus(), clipseg: ClipSegConfig::rd64_refined(), acl: AclConfig::default() }
     }
 
-    /// Checks all settings, each alone and against the others.
+    /// Checks every setting, and that the settings agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
         self.beats.validate()?;
         self.clipseg.validate()?;

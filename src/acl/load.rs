@@ -15,11 +15,12 @@ use crate::weights::{ModelFiles, WeightFormat};
 const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
 
 impl Acl {
-    /// Loads the three parts strictly: a missing, extra or misshaped tensor is an error that names it.
+    /// Loads the three parts strictly: a missing tensor, an unexpected one or one of the wrong shape is an error.
     ///
     /// # Errors
-    /// [`Error::Weights`] when weights and configuration do not fit, [`Error::Config`] for impossible settings,
-    /// [`Error::NonFinite`] for a masker that gives no heatmap (w = 0, NaN).
+    /// [`Error::Io`] and [`Error::Format`] for files that cannot be read, [`Error::Weights`] when the weights do not
+    /// match the configuration, [`Error::Config`] for invalid settings, [`Error::NonFinite`] for a masker that cannot
+    /// produce a heatmap (w = 0 or NaN).
     pub fn load(
         config: &ModelConfig,
         prompt: &PromptIds,
@@ -47,7 +48,7 @@ impl ModelConfig {
     /// The configuration of a model directory or of published files.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the part that cannot be read, [`Error::Config`] for impossible settings.
+    /// [`Error::Format`] naming the part that cannot be read, [`Error::Config`] for invalid settings.
     pub fn from_files(files: &ModelFiles) -> Result<Self> {
         let config = Self {
             beats: part(files, "beats", &files.beats_config)?,

@@ -1,4 +1,12 @@
-//! From logits to masks: of the picture, and of its features.
+//! Masks from logits: over the pixels of a picture, and over its features.
+//!
+//! Reimplements the [Gumbel sigmoid], the [image-level masker] and the [feature-level masker] of ACL, and the [masked
+//! features] that they select.
+//!
+//! [Gumbel sigmoid]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L5-L30
+//! [image-level masker]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L63-L114
+//! [feature-level masker]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L78-L144
+//! [masked features]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L207-L222
 
 use candle_core::{D, DType, Tensor};
 
@@ -8,12 +16,12 @@ use crate::nn::{Interpolation, Weights, resize};
 
 /// Temperature of the feature-level mask.
 const FEATURE_TEMPERATURE: f64 = 0.07;
-/// Margin by which minimum and maximum of a map are widened before it is normalised.
+/// Margin by which the range of a map is widened before it is normalised.
 const RANGE_EPS: f64 = 1e-7;
-/// Guard of the mean over a mask.
+/// Added to the area of a mask, so that the mean over an empty mask is defined.
 const AREA_EPS: f64 = 1e-6;
 
-/// The image-level masker: two learned scalars that say from which logit on a pixel belongs to the sound.
+/// The image-level masker: two learned scalars that set the logit above which a pixel belongs to the sound.
 #[derive(Clone, Debug)]
 pub struct ImageMasker {
     w: Tensor,
@@ -24,7 +32,7 @@ impl ImageMasker {
     /// The masker with the scalars `w` and `b` of `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the builder has no such tensors.
+    /// [`Error::Candle`] when `weights` lacks one of the tensors or has it in another shape.
     pub fn new<'a>(weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         Ok(Self { w: weights.get((), "w")?, b: weights.get((), "b")? })
@@ -35,10 +43,10 @@ impl ImageMasker {
         Self { w, b }
     }
 
-    /// `b/w`, what a heatmap adds to its logits.
+    /// The offset `b/w` that is added to the logits of a heatmap.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] when `w`, `b` or their quotient is not finite: no heatmap could be made with it.
+    /// [`Error::NonFinite`] when `w`, `b` or their quotient is not finite, so that it cannot produce a heatmap.
     /// [`Error::Candle`] when a scalar cannot be read from its device.
     pub fn offset(&self) -> Result<f32> {
         let scalar = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_scalar::<f32>();
@@ -53,7 +61,7 @@ impl ImageMasker {
         }
     }
 
-    /// The heatmap of inference, `σ(m + b/w)` in [0, 1], of logits of any shape; in `f32`.
+    /// The heatmap `σ(m + b/w)` in [0, 1] for logits m of any shape, in `f32`. It is used for inference.
     ///
     /// # Errors
     /// As [`ImageMasker::offset`]; [`Error::Candle`] for logits that are not floats.
@@ -78,9 +86,9 @@ impl ImageMasker {
     }
 }
 
-/// The soft mask of features: each map `[…, H, W]` normalised by its own minimum and maximum, resized (nearest) to
-/// `grid` × `grid`, then `σ((m̂ − 0.5)/0.07)`. The published code resizes last; picking pixels commutes with functions
-/// of single pixels, and this way only those are computed that are picked.
+/// The soft mask over features: each map `[…, H, W]` is normalised by its own minimum and maximum and resized (nearest)
+/// to `grid` × `grid`; then `σ((m̂ − 0.5)/0.07)` is applied. The published code resizes last. The result is the same,
+/// because nearest-neighbour resizing only selects pixels, but here the sigmoid is computed for the selected ones only.
 ///
 /// # Errors
 /// [`Error::Shape`] for fewer than two dimensions.
@@ -95,9 +103,9 @@ pub fn feature_mask(logits: &Tensor, grid: usize) -> Result<Tensor> {
     Ok(candle_nn::ops::sigmoid(&((unit - 0.5)? * (1.0 / FEATURE_TEMPERATURE))?)?)
 }
 
-/// The feature of what each mask covers: `v[b, n] = Σ dense[b]·F[b, n] / (ΣF + 1e-6)`, with F the [`feature_mask`]
-/// of the logits on the grid of the features. As in the published code ΣF runs over the *whole* tensor, which cancels
-/// wherever only directions matter.
+/// The mean feature of the region that each mask covers: `v[b, n] = Σ dense[b]·F[b, n] / (ΣF + 1e-6)`, with F the
+/// [`feature_mask`] of the logits on the grid of the features. As in the published code, ΣF runs over the *whole*
+/// tensor; this scale cancels where only the direction of a feature matters.
 ///
 /// `dense` `[B, G·G, P]`, `logits` `[B, N, S, S]` → `[B, N, P]`.
 ///

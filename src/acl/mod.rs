@@ -1,9 +1,23 @@
 //! Audio-grounded contrastive learning (ACL): "Can CLIP Help Sound Source Localization?" (Park et al., WACV 2024,
 //! arXiv 2311.04066).
 //!
-//! [`Beats`](crate::beats::Beats) hears; the [`AudioTokenizer`] turns what it heard into one token of CLIP's text
-//! language; the text tower reads "A photo of {token}"; CLIPSeg finds in the picture what that says; a masker turns its
-//! logits into a heatmap. Only tokenizer and masker are trained.
+//! 1. [`Beats`](crate::beats::Beats) encodes the sound.
+//! 2. The [`AudioTokenizer`] turns its features into one token, in the space of CLIP's word embeddings.
+//! 3. CLIP's text tower encodes the prompt "A photo of {token}".
+//! 4. CLIPSeg segments the picture with this embedding.
+//! 5. The [`ImageMasker`] turns the logits into a heatmap.
+//!
+//! Only the tokenizer and the masker are trained.
+//!
+//! ```
+//! use soundsight::Localizer;
+//!
+//! // `Localizer` runs all stages; `Acl` gives access to each of them.
+//! let localizer = Localizer::load("tests/fixtures/alt")?;
+//! let acl = localizer.acl();
+//! assert_eq!(acl.audio_tokenizer.token_dim(), acl.config().clipseg.text_config.hidden_size);
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 
 mod audio_tokenizer;
 mod config;

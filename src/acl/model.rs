@@ -1,4 +1,12 @@
 //! The whole model, stage by stage.
+//!
+//! Reimplements the [audio-driven embedding], the [decoder pass], the [masked features] and the [dense features] of
+//! ACL.
+//!
+//! [audio-driven embedding]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L77-L96
+//! [decoder pass]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L116-L161
+//! [masked features]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L196-L231
+//! [dense features]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/CLIPSeg/clipseg_for_audio.py#L134-L182
 
 use candle_core::{D, DType, Tensor};
 
@@ -11,30 +19,30 @@ use crate::clipseg::ClipSeg;
 use crate::error::Result;
 use crate::nn::Weights;
 
-/// What is kept of a picture, for any number of sounds.
+/// The encoding of a picture, reusable for any number of sounds.
 #[derive(Clone, Debug)]
 pub struct ImageFeatures {
     /// The activations that the decoder reads, reduced to its width, deepest first; each `[B, 1 + G·G, R]`.
     pub reduced: Vec<Tensor>,
-    /// The output of the deepest vision block that a mask needs, `[B, 1 + G·G, D]`; the rest of the tower, for image
-    /// embedding and dense features, goes on from here.
+    /// The output of the deepest vision block that a mask needs, `[B, 1 + G·G, D]`. Image embeddings and dense features
+    /// are computed from it by the rest of the tower.
     pub deepest: Tensor,
 }
 
-/// What ACL trains, the AudioTokenizer and the image-level masker; everything else is frozen.
+/// The parts that ACL trains: the AudioTokenizer and the image-level masker. Everything else is frozen.
 #[derive(Clone, Debug)]
 pub struct TrainedHead {
-    /// From audio features to the audio token.
+    /// Maps audio features to the audio token.
     pub audio_tokenizer: AudioTokenizer,
-    /// From logits to the heatmap.
+    /// Maps logits to the heatmap.
     pub masker: ImageMasker,
 }
 
 impl TrainedHead {
-    /// The parts with the weights `audio_proj.…` and `masker_i.…` of `weights`, in the sizes of `config`.
+    /// Creates both parts from the tensors `audio_proj.…` and `masker_i.…` of `weights`, with the sizes in `config`.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the builder has no such tensors.
+    /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors.
     pub fn new<'a>(config: &ModelConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         let features = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
@@ -46,7 +54,7 @@ impl TrainedHead {
     }
 }
 
-/// The ACL model. Its parts are public: each is useful alone.
+/// The ACL model. Its parts are public because each is useful on its own.
 #[derive(Clone, Debug)]
 pub struct Acl {
     config: ModelConfig,
@@ -54,20 +62,20 @@ pub struct Acl {
     pub beats: Beats,
     /// The grounder.
     pub clipseg: ClipSeg,
-    /// From audio features to the audio token.
+    /// Maps audio features to the audio token.
     pub audio_tokenizer: AudioTokenizer,
-    /// From logits to the heatmap.
+    /// Maps logits to the heatmap.
     pub masker: ImageMasker,
     prompt: Prompt,
 }
 
 impl Acl {
-    /// The model with the weights of three sources, named as in the published checkpoints: BEATs, CLIPSeg, and ACL's
-    /// own (`audio_proj.…`, `masker_i.…`). `prompt` are the token ids around the audio token.
+    /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: BEATs,
+    /// CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
-    /// [`Error::Candle`](crate::Error::Candle) when a source has no such tensors.
+    /// [`Error::Candle`](crate::Error::Candle) when a source lacks one of the tensors.
     pub fn new<'a>(
         config: &ModelConfig,
         prompt: &PromptIds,
@@ -80,7 +88,7 @@ impl Acl {
         Self::from_parts(config, prompt, beats, clipseg, TrainedHead::new(config, acl)?)
     }
 
-    /// The model from parts that were built before, all after `config`.
+    /// Creates the model from existing parts, which must have been built with `config`.
     ///
     /// # Errors
     /// As [`Prompt::new`].
@@ -96,7 +104,7 @@ impl Acl {
         Ok(Self { config: config.clone(), beats, clipseg, audio_tokenizer, masker, prompt })
     }
 
-    /// The same encoders with another trained head; the encoders' weights are shared, not copied.
+    /// A model with the same encoders and another trained head. The encoders' weights are shared, not copied.
     #[must_use]
     pub fn with_trained_head(&self, head: TrainedHead) -> Self {
         let TrainedHead { audio_tokenizer, masker } = head;
@@ -113,7 +121,7 @@ impl Acl {
         self.config.acl.image_size / self.config.clipseg.vision_config.patch_size
     }
 
-    /// What BEATs hears in a normalised fbank `[B, T, M]`: the outputs of the `audio_blocks` side by side, `[B, N, 3D]`.
+    /// BEATs features `[B, N, 3D]` of a normalised fbank `[B, T, M]`: the concatenated outputs of the `audio_blocks`.
     ///
     /// # Errors
     /// As [`Beats::forward`].
@@ -133,17 +141,17 @@ impl Acl {
         self.audio_tokenizer.forward(features)
     }
 
-    /// Audio-driven embeddings `[B, P]`: the prompt with audio tokens `[B, H]` in their place, read by the text tower.
+    /// Audio-driven embeddings `[B, P]`: the text tower's encoding of the prompt with audio tokens `[B, H]` inserted.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) for another width.
+    /// [`Error::Candle`](crate::Error::Candle) when the tokens have another width than H.
     pub fn audio_embedding(&self, tokens: &Tensor) -> Result<Tensor> {
         let embeddings = self.prompt.inject(tokens)?;
         let last = vec![self.prompt.num_tokens() - 1; tokens.dim(0)?];
         self.clipseg.clip.embed_text_embeddings(&embeddings, &last)
     }
 
-    /// Encodes normalised pictures `[B, 3, S, S]` as far as masks need it.
+    /// Encodes normalised pictures `[B, 3, S, S]` with the blocks that masks need.
     ///
     /// # Errors
     /// As [`VisionTower::forward`](crate::clip::VisionTower::forward).
@@ -154,8 +162,8 @@ impl Acl {
         Ok(ImageFeatures { reduced: self.clipseg.reduce(&output)?, deepest })
     }
 
-    /// How many vision blocks lie before [`ImageFeatures::deepest`]: those that masks need, but never the last one,
-    /// which the dense features pass differently.
+    /// The number of vision blocks up to [`ImageFeatures::deepest`]: those that masks need, but never the last one,
+    /// because dense features use that block without mixing tokens.
     fn num_kept_blocks(&self) -> usize {
         self.config.clipseg.num_mask_blocks().min(self.clipseg.clip.vision_model.num_blocks() - 1)
     }
@@ -167,7 +175,7 @@ impl Acl {
         Ok(states.into_iter().next_back().unwrap_or_else(|| image.deepest.clone()))
     }
 
-    /// Raw logits `[B, S, S]` of embeddings `[B, P]` in as many pictures; in `f32`.
+    /// Raw logits `[B, S, S]` in `f32` for embeddings `[B, P]`, each with its own picture.
     ///
     /// # Errors
     /// As [`Decoder::forward`](crate::clipseg::Decoder::forward).
@@ -191,9 +199,9 @@ impl Acl {
         self.clipseg.clip.dense_features(&self.before_last_block(image)?)
     }
 
-    /// How well what the mask covers fits the sound, in [−1, 1]: `cos(v, a)` for v the
-    /// [masked features](masked_features) of dense features `[B, G·G, P]` under logits `[B, S, S]`, and a the
-    /// embeddings `[B, P]`; → `[B]`.
+    /// How well the masked region matches the sound: `cos(v, a)` in [−1, 1], `[B]`, where v are the
+    /// [masked features](masked_features) of dense features `[B, G·G, P]` for logits `[B, S, S]`, and a are the
+    /// embeddings `[B, P]`.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when the shapes do not fit.

@@ -1,4 +1,8 @@
-//! The prompt with a hole for the audio token.
+//! The prompt and the insertion of the audio token.
+//!
+//! Reimplements the insertion in ACL's [`encode_audio`].
+//!
+//! [`encode_audio`]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/CLIPSeg/clipseg_for_audio.py#L87-L95
 
 use candle_core::Tensor;
 
@@ -6,12 +10,12 @@ use super::config::PromptIds;
 use crate::clip::TextTower;
 use crate::error::{Error, Result};
 
-/// The embeddings of a prompt's fixed words, `{}` left out.
+/// The embeddings of a prompt's fixed words, without the placeholder `{}`.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// Start token and words before the audio token, `[1, N₁, H]`.
+    /// The start token and the words before the audio token, `[1, N₁, H]`.
     before: Tensor,
-    /// Words behind it and the end token, `[1, N₂, H]`.
+    /// The words after the audio token, and the end token, `[1, N₂, H]`.
     after: Tensor,
 }
 
@@ -19,8 +23,8 @@ impl Prompt {
     /// Looks up the words of `ids` in the text tower's embeddings.
     ///
     /// # Errors
-    /// [`Error::Config`] when the prompt is too long for the tower or has no end token, [`Error::Candle`] for an id
-    /// outside of the vocabulary.
+    /// [`Error::Config`] when the prompt is too long for the tower, or has no ids before or after the audio token, and
+    /// [`Error::Candle`] for an id outside the vocabulary.
     pub fn new(ids: &PromptIds, text: &TextTower) -> Result<Self> {
         let length = ids.before.len() + 1 + ids.after.len();
         if length > text.max_tokens() || ids.before.is_empty() || ids.after.is_empty() {
@@ -31,17 +35,17 @@ impl Prompt {
         Ok(Self { before: embed(&ids.before)?, after: embed(&ids.after)? })
     }
 
-    /// Puts audio tokens `[B, H]` in their place: token embeddings `[B, N₁ + 1 + N₂, H]`.
+    /// Inserts audio tokens `[B, H]` into the prompt and returns token embeddings `[B, N₁ + 1 + N₂, H]`.
     ///
     /// # Errors
-    /// [`Error::Candle`] for another width.
+    /// [`Error::Candle`] when the tokens have another width than H.
     pub fn inject(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, width) = tokens.dims2()?;
         let spread = |t: &Tensor| t.broadcast_as((batch, t.dim(1)?, width));
         Ok(Tensor::cat(&[&spread(&self.before)?, &tokens.unsqueeze(1)?, &spread(&self.after)?], 1)?)
     }
 
-    /// Number of tokens with the audio token in its place; the last one is where the embedding is taken.
+    /// Number of tokens, including the audio token. The embedding is taken at the last one.
     pub fn num_tokens(&self) -> usize {
         self.before.dims()[1] + 1 + self.after.dims()[1]
     }

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-/// The first `N` bytes of a file from where it stands, or fewer when it ends; the rest zero.
+/// Reads `N` bytes from the current position, or fewer at the end of the file; the rest are zero. Also returns the
+/// count.
 pub(super) fn read_up_to<const N: usize>(file: &mut File) -> io::Result<([u8; N], usize)> {
     let mut bytes = [0; N];
     let mut filled = 0;

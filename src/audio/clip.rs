@@ -1,13 +1,13 @@
-//! What is asked of a decoder, and what it gives.
+//! The input and the output of a decoder.
 
 use crate::error::{Error, Result};
 
-/// Which part of a clip is wanted.
+/// The requested part of a clip.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    /// Where it begins, seconds.
+    /// Where it begins, in seconds.
     pub(super) start: f64,
-    /// How long it is, seconds; infinite for everything.
+    /// How long it is, in seconds; infinite for the whole clip.
     pub(super) seconds: f64,
 }
 
@@ -15,7 +15,8 @@ impl Span {
     /// The whole clip.
     pub(super) const WHOLE: Self = Self { start: 0.0, seconds: f64::INFINITY };
 
-    /// `seconds` seconds from `start` on; [`Error::Argument`] when that is no window.
+    /// A span of `seconds` seconds from `start`; [`Error::Argument`] unless `start` ≥ 0, `seconds` > 0 and both are
+    /// finite.
     pub(super) fn new(start: f64, seconds: f64) -> Result<Self> {
         if !(start.is_finite() && start >= 0.0) {
             return Err(Error::argument("start", "zero or more seconds", start));
@@ -26,16 +27,16 @@ impl Span {
         Ok(Self { start, seconds })
     }
 
-    /// First frame, and the one after the last, at a rate in Hz.
+    /// The first frame and the one after the last, at a sample rate in Hz.
     pub(super) fn frames(&self, sample_rate: u32) -> (u64, u64) {
-        // Float-to-integer casts saturate, which is what an endless window wants.
+        // Float-to-integer casts saturate, which is right for an infinite span.
         let frame = |seconds: f64| (seconds * f64::from(sample_rate)).round() as u64;
         let start = frame(self.start);
         (start, start.saturating_add(frame(self.seconds).max(1)))
     }
 }
 
-/// What decoding a [`Span`] gives; not yet checked for being a usable sound.
+/// The decoded samples of a [`Span`], not yet validated.
 pub(super) struct Clip {
     /// The span's samples, mono.
     pub(super) samples: Vec<f32>,

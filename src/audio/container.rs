@@ -1,11 +1,11 @@
-//! Which container a sound file is: told by its first bytes, whatever its name.
+//! The container format of a sound file, recognised by its first bytes and not by its name.
 
 use std::fs::File;
 use std::io::{self, Seek};
 
 use crate::audio::bytes::read_up_to;
 
-/// The container of a sound file, told by its first bytes.
+/// The container format of a sound file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
     /// RIFF/WAVE.
@@ -18,11 +18,11 @@ pub(super) enum Container {
     Mp4,
     /// AIFF, CAF, Matroska.
     Other,
-    /// No known signature: perhaps an MP3 or raw AAC, whose frames follow each other without a container.
+    /// No known signature. This may be MP3 or raw AAC, which have frames but no container.
     Unframed,
 }
 
-/// Tells the container from the first bytes of `file`, and rewinds it.
+/// Recognises the container by the first bytes of `file`, and rewinds it.
 pub(super) fn identify(file: &mut File) -> io::Result<Container> {
     file.rewind()?;
     let (head, _) = read_up_to::<12>(file)?;

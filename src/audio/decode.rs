@@ -1,4 +1,4 @@
-//! Which reader takes which file.
+//! Chooses the reader for a file.
 
 use std::fs::File;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(super) fn decode(path: &Path, span: Span) -> Result<Clip> {
     decode_other(path, file, container, span)
 }
 
-/// Names the feature that reads the file.
+/// Returns an error that names the feature needed to read the file.
 #[cfg(not(feature = "audio-formats"))]
 fn decode_other(path: &Path, _: File, container: Container, _: Span) -> Result<Clip> {
     let kind = match container {

@@ -1,4 +1,4 @@
-//! The errors that several steps of decoding share.
+//! Errors shared by several steps of decoding.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ pub(super) fn truncated(path: &Path, cut: impl Into<String>) -> Error {
     unusable(path.display(), "a complete file", format!("a truncated one: {}", cut.into()))
 }
 
-/// [`Error::Audio`] for a window that begins where the clip has already ended.
+/// [`Error::Audio`] for a window that begins at or after the end of the clip.
 pub(super) fn start_beyond_end(origin: impl ToString, start: f64, clip_seconds: f64) -> Error {
     let expected = format!("a start before the end of the clip ({clip_seconds:.3} s long)");
     unusable(origin, expected, format!("a start at {start:.3} s"))
 }
 
-/// [`Error::Audio`] that names the first sample which is NaN or infinite.
+/// Returns an [`Error::Audio`] that names the first NaN or infinite sample, if there is one.
 pub(super) fn check_finite(origin: &str, samples: &[f32]) -> Result<()> {
     match samples.iter().position(|s| !s.is_finite()) {
         Some(at) => Err(unusable(origin, "finite samples", format!("{} at sample {at}", samples[at]))),

@@ -1,8 +1,14 @@
 //! Log mel filterbank energies, Kaldi-compatible.
 //!
-//! Follows `compute-fbank-feats` of Kaldi in the reading of `torchaudio.compliance.kaldi.fbank`: frames are cut, freed
-//! of their mean, pre-emphasised and windowed in f32 with PyTorch's order of operations; spectrum and mel sums are f64,
-//! so what remains between the two is the rounding of PyTorch's own f32 FFT.
+//! Reimplements [`fbank`] of torchaudio, which follows Kaldi's `compute-fbank-feats`, with its [framing], its
+//! [windowing] and its [mel filters]. Framing, mean subtraction, pre-emphasis and windowing use f32 in PyTorch's order
+//! of operations. The spectrum and the mel sums use f64, so the only remaining difference is the rounding of PyTorch's
+//! f32 FFT.
+//!
+//! [`fbank`]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L514-L645
+//! [framing]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L44-L83
+//! [windowing]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L154-L217
+//! [mel filters]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L436-L511
 
 use std::sync::Arc;
 
@@ -14,12 +20,12 @@ use crate::audio::fbank_options::FbankOptions;
 use crate::audio::mel::{self, MelFilter};
 use crate::error::{Error, Result};
 
-/// Mel energies are floored here before the logarithm, so digital silence gives ln(2⁻²³) = -15.942385 exactly.
+/// Lower bound of mel energies before the logarithm, so that digital silence gives exactly ln(2⁻²³) = -15.942385.
 const ENERGY_FLOOR: f32 = f32::EPSILON;
-/// Lanes in which a frame is summed; see [`mean`].
+/// Number of partial sums of a frame; see [`mean`].
 const LANES: usize = 32;
 
-/// A filterbank ready to run: window, FFT plan and mel filters are made once. `Send + Sync`; share it freely.
+/// A filterbank. It computes its window, FFT plan and mel filters once, and can be shared between threads.
 pub struct Fbank {
     options: FbankOptions,
     frame_length: usize,
@@ -36,7 +42,7 @@ impl std::fmt::Debug for Fbank {
 }
 
 impl Fbank {
-    /// A filterbank with these settings.
+    /// Creates a filterbank with these settings.
     ///
     /// # Errors
     /// [`Error::Config`] from [`FbankOptions::validate`].
@@ -58,7 +64,7 @@ impl Fbank {
         &self.options
     }
 
-    /// T, the number of frames that `num_samples` samples give; 0 when they do not fill one.
+    /// T, the number of frames in `num_samples` samples; 0 if they do not fill a frame.
     pub fn num_frames(&self, num_samples: usize) -> usize {
         if num_samples < self.frame_length {
             0
@@ -99,7 +105,7 @@ impl Fbank {
         let coefficient = self.options.preemphasis_coefficient;
         let previous = scratch.frame.first().into_iter().chain(&scratch.frame);
         let emphasised = scratch.frame.iter().zip(previous).map(|(x, before)| x - coefficient * before);
-        // The FFT leaves its input undefined, so the padding is written anew too.
+        // The FFT overwrites its input, so the padding has to be zeroed for every frame.
         scratch.padded.fill(0.0);
         for ((padded, x), w) in scratch.padded.iter_mut().zip(emphasised).zip(&self.window) {
             *padded = f64::from(x * w);
@@ -118,7 +124,7 @@ impl Fbank {
         Ok(())
     }
 
-    /// Copies frame `t`, mirrored at the ends of the sound (…, 1, 0 | 0, 1, …) where it reaches beyond them.
+    /// Copies frame `t`. Where it reaches beyond the sound, the sound is mirrored at its ends (…, 1, 0 | 0, 1, …).
     fn cut_frame(&self, samples: &[f32], t: usize, frame: &mut [f32]) {
         let start = t * self.frame_shift;
         if self.options.snip_edges {
@@ -155,8 +161,9 @@ impl Scratch {
     }
 }
 
-/// The mean of a frame, summed in 32 lanes that are then added up eight wide: PyTorch's order on eight-lane (AVX2) CPUs,
-/// and one that vectorises. In near-silent frames the rounding of the mean is what remains of the signal.
+/// The mean of a frame, from 32 partial sums that are then added eight at a time. This is PyTorch's order on CPUs with
+/// eight lanes (AVX2), and it vectorises. The order matters in near-silent frames, where subtracting the mean leaves
+/// little more than its rounding error.
 fn mean(frame: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (blocks, rest) = frame.as_chunks::<LANES>();

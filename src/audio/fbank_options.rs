@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The longest frame, in samples: beyond any use, and a bound on memory.
+/// The longest frame, in samples. It bounds the memory, and no real configuration reaches it.
 const MAX_FRAME: usize = 1 << 20;
 
 /// The shape of a frame's window.
@@ -12,7 +12,7 @@ const MAX_FRAME: usize = 1 << 20;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum WindowFunction {
-    /// Kaldi's own: a Hann window to the power 0.85.
+    /// Kaldi's default: a Hann window to the power 0.85.
     #[default]
     Povey,
     /// 0.5 - 0.5 cos.
@@ -28,7 +28,7 @@ pub enum WindowFunction {
 /// The settings of a Kaldi filterbank, with Kaldi's names. The defaults are those of torchaudio (which, unlike Kaldi's
 /// programs, adds no dither); [`FbankOptions::beats`] is what BEATs was trained on.
 ///
-/// Not offered: dither (random), the energy column, vocal tract length warping, mean subtraction.
+/// Dither (which is random), the energy column, vocal tract length warping and mean subtraction are not supported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FbankOptions {
@@ -38,8 +38,8 @@ pub struct FbankOptions {
     pub frame_length_ms: f64,
     /// From the start of a frame to the start of the next, ms (10).
     pub frame_shift_ms: f64,
-    /// Frames must lie wholly within the sound: T = 1 + ⌊(n - length) / shift⌋ (true). Otherwise frames are centred on
-    /// multiples of the shift, T = ⌊(n + shift / 2) / shift⌋, and the sound is mirrored at its ends.
+    /// Keep only frames that lie entirely within the sound: T = 1 + ⌊(n - length) / shift⌋ (true). Otherwise frames are
+    /// centred on multiples of the shift, T = ⌊(n + shift / 2) / shift⌋, and the sound is mirrored at its ends.
     pub snip_edges: bool,
     /// Subtract each frame's mean (true).
     pub remove_dc_offset: bool,

@@ -1,4 +1,8 @@
-//! From a [`Waveform`] to the normalised filterbank that a network reads.
+//! Computes the normalised filterbank that a network reads from a [`Waveform`].
+//!
+//! Reimplements [`preprocess`] of BEATs.
+//!
+//! [`preprocess`]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/BEATs.py#L118-L131
 
 use std::borrow::Borrow;
 
@@ -11,12 +15,12 @@ use crate::audio::fbank_options::FbankOptions;
 use crate::audio::waveform::Waveform;
 use crate::error::{Error, Result};
 
-/// From samples in [-1, 1] to Kaldi's scale, that of 16-bit integers.
+/// The factor from samples in [-1, 1] to Kaldi's scale, that of 16-bit integers.
 const KALDI_SCALE: f32 = 32_768.0;
-/// The longest input a network may ask for, seconds: a bound on memory.
+/// The longest input of a network, in seconds; it bounds the memory.
 const MAX_SECONDS: f64 = 3600.0;
 
-/// What a network expects of its sound. The defaults are those of BEATs as ACL uses it.
+/// The sound input that a network expects. The defaults are those of BEATs as used by ACL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AudioFrontendConfig {
@@ -24,7 +28,7 @@ pub struct AudioFrontendConfig {
     pub seconds: f64,
     /// Subtracted from the log mel energies (15.41663).
     pub mean: f32,
-    /// Half of what they are then divided by (6.55582): (x - mean) / (2 · std).
+    /// The standard deviation s in the normalisation (x - mean) / (2 · s) (6.55582).
     pub std: f32,
     /// The filterbank; its `sample_rate` is the rate to which sounds are resampled (16 kHz, 128 filters).
     pub fbank: FbankOptions,
@@ -36,7 +40,7 @@ impl Default for AudioFrontendConfig {
     }
 }
 
-/// Resampling, cutting or padding, filterbank and normalisation in one. `Send + Sync`.
+/// Resamples, cuts or pads sounds, and computes their normalised filterbanks. `Send + Sync`.
 #[derive(Debug)]
 pub struct AudioFrontend {
     config: AudioFrontendConfig,
@@ -95,7 +99,8 @@ impl AudioFrontend {
     /// row is what [`forward`](Self::forward) gives for that sound alone.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the batch is empty; [`Error::Candle`] when the device refuses the tensor.
+    /// [`Error::Argument`] when the batch is empty; [`Error::Candle`] when the device has no memory left for the
+    /// tensor.
     pub fn forward_batch<W: Borrow<Waveform> + Sync>(&self, waveforms: &[W], device: &Device) -> Result<Tensor> {
         if waveforms.is_empty() {
             return Err(Error::argument("batch", "at least one sound", 0));
@@ -109,8 +114,8 @@ impl AudioFrontend {
     /// The normalised filterbank of one sound → [T, M], row-major.
     fn features(&self, waveform: &Waveform) -> Result<Vec<f32>> {
         let rate = self.config.fbank.sample_rate;
-        // Resampling looks at no more than 7 samples of the lower rate beyond an instant: the rest of a long sound is
-        // left alone without changing a single value.
+        // Resampling reads at most 7 samples of the lower rate beyond an instant, so the rest of a long sound can be
+        // skipped without changing a single value.
         let reach = 8.0 / f64::from(rate.min(waveform.sample_rate()));
         let head = waveform.window(0.0, self.config.seconds + reach)?;
         let mut samples = head.resample(rate)?.into_samples();

@@ -1,8 +1,8 @@
 //! The pieces of a filterbank that are computed once: the window function and the mel filters.
 //!
-//! Both are computed in f32 step by step as PyTorch does. That matters: a filter that takes in only the foot of one FFT
-//! bin weighs it with a difference of two large mel values, and more exact arithmetic would move the log energy of such
-//! a filter by more than the agreement with PyTorch that is wanted.
+//! Both are computed in f32, step by step as in PyTorch. The precision matters: if a filter barely covers a single FFT
+//! bin, its weight is a small difference of two large mel values, and more exact arithmetic would change the log energy
+//! of that filter by more than the required agreement with PyTorch.
 
 use std::f64::consts::PI;
 
@@ -14,7 +14,7 @@ pub(super) struct MelFilter {
     pub(super) weights: Vec<f64>,
 }
 
-/// The `num_mel_bins` filters over the first `num_bins` bins (0 Hz up to, and without, the Nyquist rate).
+/// The `num_mel_bins` filters over the first `num_bins` bins (from 0 Hz up to but excluding the Nyquist rate).
 ///
 /// mel(f) = 1127 ln(1 + f / 700); filter m rises from l + mΔ to l + (m + 1)Δ and falls to l + (m + 2)Δ, linearly in
 /// mel, where l = mel(low) and Δ = (mel(high) - l) / (M + 1).

@@ -1,9 +1,9 @@
 //! Sound in: decoding, resampling and the Kaldi-compatible mel filterbank ("fbank") that BEATs reads.
 //!
-//! The way of a sound, each step usable alone:
+//! The steps of the pipeline can also be used on their own:
 //!
 //! 1. [`Waveform::open`] decodes a file (WAV, FLAC, MP3, Ogg Vorbis, AAC in MP4/M4A, the sound track of a video)
-//!    to mono; [`Waveform::open_window`] decodes only the seconds that are asked for;
+//!    to mono; [`Waveform::open_window`] decodes only the requested seconds;
 //!    [`Waveform::from_samples`] takes samples from memory.
 //! 2. [`Waveform::resample`] brings it to another rate.
 //! 3. [`Fbank`] computes log mel energies, frame by frame, as `torchaudio.compliance.kaldi.fbank` does.

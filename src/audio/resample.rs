@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 
 /// The cut-off frequency as a fraction of the lower Nyquist rate (torchaudio's `rolloff`).
 const ROLLOFF: f64 = 0.99;
-/// How many zero crossings of the sinc the filter reaches to either side (torchaudio's `lowpass_filter_width`).
+/// The number of zero crossings of the sinc on each side of the filter (torchaudio's `lowpass_filter_width`).
 const ZERO_CROSSINGS: f64 = 6.0;
 /// rubato rounds filter lengths up to a multiple of this.
 const LENGTH_STEP: f64 = 8.0;
-/// How far, relatively, the rounded filter length may be from the one asked for.
+/// The largest relative difference between the rounded filter length and the exact one.
 const LENGTH_TOLERANCE: f64 = 0.05;
 /// Input frames per step of the resampler.
 const CHUNK_FRAMES: usize = 1024;
@@ -24,7 +24,7 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>> 
     let plan = Plan::new(from, to);
     let mut padded = vec![0.0; plan.lead + samples.len() * plan.stuffing + plan.tail];
     for (slot, sample) in padded[plan.lead..].iter_mut().step_by(plan.stuffing).zip(samples) {
-        // The zeros in between take energy away: the mean over the stuffed signal is 1 / stuffing of the original's.
+        // The inserted zeros reduce the mean to 1 / stuffing of the original's; this compensates for it.
         *slot = sample * plan.stuffing as f32;
     }
     let parameters = SincInterpolationParameters {
@@ -46,15 +46,15 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>> 
     Ok(output)
 }
 
-/// No setting that reaches rubato is refused by it; should a newer version do so, this says what was asked of it.
+/// The error if rubato rejects a conversion. The current version accepts every setting that it is given here.
 fn failed(from: u32, to: u32, error: impl ToString) -> Error {
     Error::argument("sample rate", format!("a conversion from {from} to {to} Hz"), error)
 }
 
-/// How one conversion is put to rubato.
+/// The parameters of one conversion by rubato.
 struct Plan {
-    /// Zero stuffing: each sample becomes `stuffing` of them, all but the first zero. Being finer, the stuffed signal
-    /// lets a filter whose length is a multiple of [`LENGTH_STEP`] come close to the length that is wanted.
+    /// Zero stuffing: each sample is followed by `stuffing` - 1 zeros. On this finer grid, a filter length that is a
+    /// multiple of [`LENGTH_STEP`] is closer to the exact length.
     stuffing: usize,
     /// Filter length in stuffed samples.
     length: usize,
@@ -64,11 +64,11 @@ struct Plan {
     phases: usize,
     /// Output rate over stuffed input rate.
     ratio: f64,
-    /// Zeros put before the signal so that its first sample falls on the output's grid.
+    /// Zeros inserted before the signal so that its first sample falls on the output's grid.
     lead: usize,
-    /// Zeros put after it to flush the filter.
+    /// Zeros appended to the signal to flush the filter.
     tail: usize,
-    /// The output sample, counted from rubato's very first, that lies on the signal's first sample.
+    /// The index, in all of rubato's output, of the sample at the time of the signal's first sample.
     first_output: usize,
 }
 

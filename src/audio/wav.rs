@@ -1,4 +1,4 @@
-//! WAV, through hound.
+//! Decodes WAV using hound.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
@@ -11,7 +11,8 @@ use crate::audio::clip::{Clip, Span};
 use crate::audio::errors::{start_beyond_end, unusable};
 use crate::error::{Error, Result};
 
-/// A WAV whose `data` chunk is longer than the file. A length of 2³² - 1 means "unknown" (written to a pipe).
+/// Describes what is missing from a WAV file whose `data` chunk is longer than the file; `None` if it is complete. A
+/// length of 2³² - 1 means "unknown" (written to a pipe).
 pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>> {
     let mut at = 12;
     while at + 8 <= length {
@@ -29,7 +30,8 @@ pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>
     Ok(Some("it ends before its samples".into()))
 }
 
-/// WAV through hound; `None` for the kinds that hound does not read (ADPCM, A-law, 64-bit float, unknown length …).
+/// Decodes WAV using hound; `None` for the kinds that hound does not read (ADPCM, A-law, 64-bit float, unknown length
+/// …).
 pub(super) fn decode(path: &Path, file: &File, span: Span) -> Result<Option<Clip>> {
     let mut file = file;
     file.rewind().map_err(Error::io(path, "read"))?;

@@ -1,4 +1,4 @@
-//! A mono sound and where it came from.
+//! A mono sound and its origin.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::audio::errors::{check_finite, start_beyond_end, unusable};
 use crate::audio::{decode, resample};
 use crate::error::{Error, Result};
 
-/// The highest sample rate that is accepted, in Hz: four times the highest in use, and low enough that a lying header
-/// cannot make the resampler build gigabytes of filters.
+/// The highest accepted sample rate in Hz. It is four times the highest rate in use, and low enough that a false header
+/// cannot make the resampler allocate gigabytes of filters.
 pub const MAX_SAMPLE_RATE: u32 = 768_000;
 
 /// A mono sound: at least one sample, all of them finite, at a rate of 1 to [`MAX_SAMPLE_RATE`] Hz.
@@ -25,14 +25,14 @@ pub struct Waveform {
 impl Waveform {
     /// Decodes a whole sound file and mixes its channels to mono by their mean.
     ///
-    /// WAV with integer PCM of 8 to 32 bit or 32-bit float samples; with the feature `audio-formats` (on by default) also
-    /// WAV of other kinds (64-bit float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A, raw AAC,
-    /// AIFF, CAF, MKV/WebM; of a video the default sound track. The format is told from the contents; the file's name does
-    /// not matter.
+    /// WAV with integer PCM of 8 to 32 bit or 32-bit float samples; with the feature `audio-formats` (on by default)
+    /// also WAV of other kinds (64-bit float, A-law, µ-law, ADPCM), FLAC, MP3, Ogg Vorbis, AAC and ALAC in MP4/M4A, raw
+    /// AAC, AIFF, CAF, MKV/WebM; and the default sound track of a video. The format is recognised by the file's
+    /// contents and not by its name.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read or is a directory; [`Error::Audio`] when it is empty, of no known
-    /// format, without a sound track, truncated, damaged, without samples, or holds NaN or infinite samples;
+    /// format, without a sound track, truncated, damaged, without samples, or contains NaN or infinite samples;
     /// [`Error::MissingFeature`] when this build does not read its format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::decode(path.as_ref(), Span::WHOLE)
@@ -40,10 +40,10 @@ impl Waveform {
 
     /// Decodes `seconds` seconds of a sound file from `start_seconds` on; fewer when the clip ends earlier.
     ///
-    /// Only the part that is asked for is decoded and held, so a window of a film costs no more than one of a jingle.
-    /// [`clip_seconds`](Self::clip_seconds) is the length of the whole clip all the same. The window begins on the exact
-    /// sample, save in Matroska, whose clock counts milliseconds. A file that is cut off beyond the window is an error
-    /// too.
+    /// Only the requested part is decoded and kept, so a window of a film costs no more than a window of a jingle.
+    /// [`clip_seconds`](Self::clip_seconds) is still the length of the whole clip. The window begins on the exact
+    /// sample, except in Matroska, whose clock counts milliseconds. A file that is truncated after the window is an
+    /// error too.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`Error::Argument`] when `start_seconds` is negative or `seconds` is not positive, or
@@ -56,7 +56,7 @@ impl Waveform {
     /// A mono sound from memory.
     ///
     /// # Errors
-    /// [`Error::Audio`] when `samples` is empty or holds NaN or infinite values, or `sample_rate` (Hz) is zero or
+    /// [`Error::Audio`] when `samples` is empty or contains NaN or infinite values, or `sample_rate` (Hz) is zero or
     /// above [`MAX_SAMPLE_RATE`].
     pub fn from_samples(samples: Vec<f32>, sample_rate: u32) -> Result<Self> {
         Self::checked("samples", samples, sample_rate, 1, None)
@@ -85,7 +85,7 @@ impl Waveform {
         &self.samples
     }
 
-    /// The samples, taken out.
+    /// Consumes the sound and returns its samples.
     pub fn into_samples(self) -> Vec<f32> {
         self.samples
     }
@@ -95,7 +95,7 @@ impl Waveform {
         self.sample_rate
     }
 
-    /// How many channels the source had before they were mixed to one.
+    /// The number of channels of the source before they were mixed to mono.
     pub fn channels(&self) -> u16 {
         self.channels
     }
@@ -105,8 +105,8 @@ impl Waveform {
         self.samples.len() as f64 / f64::from(self.sample_rate)
     }
 
-    /// The length in seconds of the whole clip that this is a part of; equals [`seconds`](Self::seconds) when it was
-    /// taken whole.
+    /// The length in seconds of the clip that this sound is a part of; equal to [`seconds`](Self::seconds) for a whole
+    /// clip.
     pub fn clip_seconds(&self) -> f64 {
         self.clip_seconds
     }
@@ -150,7 +150,7 @@ impl Waveform {
         Self::checked(&origin, clip.samples, clip.sample_rate, clip.channels, Some(clip_seconds))
     }
 
-    /// The one place where the promises of this type are checked.
+    /// Checks the invariants of this type; all constructors call it.
     fn checked(
         origin: &str,
         samples: Vec<f32>,

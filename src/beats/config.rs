@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::nn::Activation;
 
-/// The sizes and switches of a BEATs encoder, by the names of the `cfg` inside the published checkpoints. Fields that
-/// only concern BEATs' own pre-training (dropout rates, masking) are ignored when read.
+/// The sizes and switches of a BEATs encoder, named as in the `cfg` of the published checkpoints. Fields that only
+/// concern BEATs' own pre-training (dropout rates, masking) are ignored on reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BeatsConfig {
@@ -26,7 +26,7 @@ pub struct BeatsConfig {
     pub encoder_attention_heads: usize,
     /// Activation of the feed-forward networks.
     pub activation_fn: Activation,
-    /// Whether LayerNorm stands before attention and feed-forward network (else behind them).
+    /// Whether LayerNorm comes before the attention and the feed-forward network (pre-norm) or after them (post-norm).
     pub layer_norm_first: bool,
     /// Whether residuals are multiplied by (2 · layers)^¼ (DeepNorm, Wang et al., arXiv 2203.00555).
     pub deep_norm: bool,
@@ -36,9 +36,9 @@ pub struct BeatsConfig {
     pub conv_pos_groups: usize,
     /// Whether the attention has a relative position bias.
     pub relative_position_embedding: bool,
-    /// Number of buckets of the relative position bias, both directions together.
+    /// Number of buckets of the relative position bias, for both directions together.
     pub num_buckets: usize,
-    /// Distance in tokens from which on all positions share the last bucket.
+    /// Distance in tokens beyond which all positions share the last bucket.
     pub max_distance: usize,
     /// Whether the relative position bias is gated by the query.
     pub gru_rel_pos: bool,
@@ -87,10 +87,10 @@ impl BeatsConfig {
         }
     }
 
-    /// Checks the settings against each other.
+    /// Checks every setting, and that the settings agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
         let positive = [
             ("input_patch_size", self.input_patch_size),

@@ -1,4 +1,13 @@
 //! BEATs' transformer: position convolution, relative position bias, gated attention, blocks.
+//!
+//! Reimplements the published [encoder], its [blocks], the [relative position bias] and the [attention] with its
+//! [gate].
+//!
+//! [encoder]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/backbone.py#L26-L150
+//! [blocks]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/backbone.py#L153-L275
+//! [relative position bias]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/backbone.py#L392-L430
+//! [attention]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/backbone.py#L432-L684
+//! [gate]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/backbone.py#L650-L662
 
 use candle_core::{D, Tensor};
 
@@ -17,7 +26,7 @@ struct NormalisedPositionConv {
     weight_v: Tensor,
     bias: Tensor,
     groups: usize,
-    /// The convolution for frozen weights; trainable ones are normalised anew in every pass.
+    /// The convolution, if the weights are frozen; trainable weights are normalised in every forward pass.
     frozen: Option<PositionConv>,
 }
 
@@ -67,7 +76,7 @@ impl RelativePositionBias {
         let bucket = if distance < exact {
             distance
         } else {
-            // In f32 as the original: at the edges of the buckets the rounding decides.
+            // In f32 like the original: rounding decides the bucket of distances at an edge.
             let ratio = (distance as f32 / exact as f32).ln();
             let range = (self.max_distance as f64 / exact as f64).ln() as f32;
             (exact + (ratio / range * (half - exact) as f32) as usize).min(half - 1)
@@ -85,8 +94,9 @@ impl RelativePositionBias {
     }
 }
 
-/// The gate that a query puts on its bias: with `(z_a, z_b)` the two sums of four outputs each of `grep_linear(q)`,
-/// `gate = σ(z_a)·(σ(z_b)·grep_a − 1) + 2`, from the query before scaling, per head.
+/// The gate by which a query scales its position bias: `gate = σ(z_a)·(σ(z_b)·grep_a − 1) + 2`, where `z_a` and `z_b`
+/// are the sums of the first and the last four outputs of `grep_linear(q)`. It is computed per head, from the unscaled
+/// query.
 #[derive(Clone, Debug)]
 struct Gate {
     grep_linear: Linear,
@@ -209,7 +219,7 @@ impl Encoder {
     pub(super) fn new(config: &BeatsConfig, weights: Weights<'_>) -> Result<Self> {
         let blocks = weights.pp("layers");
         let bias = if config.relative_position_embedding {
-            // Stored with block 0, shared by all.
+            // Stored with block 0 and shared by all blocks.
             let shape = (config.num_buckets, config.encoder_attention_heads);
             let weight = blocks.pp("0.self_attn.relative_attention_bias").get(shape, "weight")?;
             let (num_buckets, max_distance) = (config.num_buckets, config.max_distance);

@@ -1,4 +1,10 @@
 //! The whole encoder: patch embedding, transformer, tagging head.
+//!
+//! Reimplements [`BEATs`] and its [`extract_features`]. The fbank is computed by
+//! [`AudioFrontend`](crate::audio::AudioFrontend).
+//!
+//! [`BEATs`]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/BEATs.py#L71-L102
+//! [`extract_features`]: https://github.com/microsoft/unilm/blob/c68101b66c2d2918b14af468d710b50feba48c16/beats/BEATs.py#L133-L179
 
 use candle_core::Tensor;
 
@@ -7,7 +13,7 @@ use super::encoder::{Encoder, LAYER_NORM_EPS};
 use crate::error::{Error, Result};
 use crate::nn::{LayerNorm, Linear, PatchEmbedding, Weights};
 
-/// What the encoder made of a sound.
+/// The hidden states of a sound.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BeatsOutput {
@@ -27,10 +33,11 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// An encoder with these weights, by the names of the published checkpoints.
+    /// Creates an encoder from `weights`, with the tensor names of the published checkpoints.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when `weights` lacks one of
+    /// the tensors.
     pub fn new<'a>(config: &BeatsConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         config.validate()?;
@@ -61,12 +68,12 @@ impl Beats {
     /// Encodes a normalised fbank `[B, T, M]` (frames, mel bins) into tokens, time-major: `N = ⌊T/patch⌋ · ⌊M/patch⌋`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the fbank has not three dimensions or is smaller than a patch.
+    /// [`Error::Shape`] when the fbank does not have three dimensions or is smaller than a patch.
     pub fn forward(&self, fbank: &Tensor) -> Result<BeatsOutput> {
         self.forward_blocks(fbank, self.config.encoder_layers)
     }
 
-    /// As [`Beats::forward`], but only the first `num_blocks` blocks: no work for hidden states that nobody reads.
+    /// Like [`Beats::forward`], but runs only the first `num_blocks` blocks, for callers that need no deeper ones.
     ///
     /// # Errors
     /// As [`Beats::forward`].
@@ -85,11 +92,12 @@ impl Beats {
         Ok(BeatsOutput { hidden_states: self.encoder.forward(&x, num_blocks)? })
     }
 
-    /// The probability of every class, `[B, classes]`: `σ(mean over the tokens of predictor(x))` of the last hidden
-    /// state, which is normalised first where the encoder's blocks are pre-norm.
+    /// The probability of each class, `[B, classes]`: `σ(mean over the tokens of predictor(x))` for the last hidden
+    /// state x, which is normalised first if the blocks are pre-norm.
     ///
     /// # Errors
-    /// [`Error::Config`] when the checkpoint has no tagging head, [`Error::Argument`] when `output` lacks the last block.
+    /// [`Error::Config`] when the checkpoint has no tagging head, [`Error::Argument`] when `output` lacks
+    /// the output of the last block.
     pub fn tag(&self, output: &BeatsOutput) -> Result<Tensor> {
         Ok(candle_nn::ops::sigmoid(&self.tag_logits(output)?)?)
     }

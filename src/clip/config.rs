@@ -1,4 +1,4 @@
-//! The configuration of CLIP's towers, by the names of the published `config.json`.
+//! The configuration of CLIP's towers, named as in the published `config.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct ClipTextConfig {
     pub num_hidden_layers: usize,
     /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Length of the position table, and so of the longest prompt.
+    /// Length of the position table, which is the length of the longest prompt.
     pub max_position_embeddings: usize,
     /// Activation of the feed-forward networks.
     pub hidden_act: Activation,
@@ -44,10 +44,10 @@ impl Default for ClipTextConfig {
 }
 
 impl ClipTextConfig {
-    /// Checks the settings against each other.
+    /// Checks every setting, and that the settings agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
         check_positive(
             "text_config",
@@ -78,7 +78,7 @@ pub struct ClipVisionConfig {
     pub num_attention_heads: usize,
     /// Channels of the picture.
     pub num_channels: usize,
-    /// Side in pixels of the pictures that the position table was made for; others interpolate it.
+    /// Side in pixels of the pictures that the position table was trained for. For other sizes it is interpolated.
     pub image_size: usize,
     /// Side of a square patch in pixels.
     pub patch_size: usize,
@@ -106,10 +106,10 @@ impl Default for ClipVisionConfig {
 }
 
 impl ClipVisionConfig {
-    /// Checks the settings against each other.
+    /// Checks every setting, and that the settings agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
         check_positive(
             "vision_config",

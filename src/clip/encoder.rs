@@ -1,4 +1,10 @@
-//! The transformer blocks that both towers, and CLIPSeg's decoder, are made of.
+//! The transformer blocks of both towers and of CLIPSeg's decoder.
+//!
+//! Reimplements [`CLIPAttention`, `CLIPMLP` and `CLIPEncoderLayer`] of transformers. The variant without mixing is the
+//! last block in ACL's [`get_pixels`].
+//!
+//! [`CLIPAttention`, `CLIPMLP` and `CLIPEncoderLayer`]: https://github.com/huggingface/transformers/blob/000f1ffdbf1ce6190cc8863af9a2fff817590937/src/transformers/models/clip/modeling_clip.py#L265-L393
+//! [`get_pixels`]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/CLIPSeg/clipseg_for_audio.py#L148-L169
 
 use candle_core::{D, Tensor};
 
@@ -38,13 +44,13 @@ impl SelfAttention {
         self.out_proj.forward(&self.attention.forward(&self.qkv.forward(x)?, None)?)
     }
 
-    /// What the first token gets from all, `[B, 1, D]`.
+    /// The attention's output for the first token, `[B, 1, D]`.
     fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
         let mixed = self.attention.forward(&self.qkv.forward(x)?, None)?;
         self.out_proj.forward(&mixed.narrow(1, 0, 1)?)
     }
 
-    /// Every token's own value, projected: attention that looks at nothing else.
+    /// The projected value of each token, as if every token attended only to itself.
     fn forward_values(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.out_proj.in_dim();
         let values = self.qkv.forward(x)?.narrow(D::Minus1, 2 * width, width)?;
@@ -65,7 +71,7 @@ impl Mlp {
     }
 }
 
-/// Attention and feed-forward network with their two LayerNorms; where the norms stand is the caller's choice.
+/// Attention and feed-forward network with their two LayerNorms; the caller chooses pre-norm or post-norm.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     self_attn: SelfAttention,
@@ -96,13 +102,13 @@ impl Block {
         self.forward_mlp(&x)
     }
 
-    /// As [`Block::forward_pre_norm`], but only the first token goes on from the attention: `[B, N, D]` → `[B, 1, D]`.
+    /// Like [`Block::forward_pre_norm`], but computes the output of the first token only: `[B, N, D]` → `[B, 1, D]`.
     pub(crate) fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
         let first = residual(&x.narrow(1, 0, 1)?, 1.0, &self.self_attn.forward_first(&self.layer_norm1.forward(x)?)?)?;
         self.forward_mlp(&first)
     }
 
-    /// As [`Block::forward_pre_norm`], but every token attends to itself alone.
+    /// Like [`Block::forward_pre_norm`], but every token attends only to itself.
     pub(crate) fn forward_unmixed(&self, x: &Tensor) -> Result<Tensor> {
         let x = residual(x, 1.0, &self.self_attn.forward_values(&self.layer_norm1.forward(x)?)?)?;
         self.forward_mlp(&x)

@@ -1,8 +1,22 @@
-//! CLIP (Radford et al., arXiv 2103.00020): a text tower and a vision tower with one common embedding space.
+//! CLIP (Radford et al., arXiv 2103.00020): a text tower and a vision tower with a common embedding space.
 //!
-//! Both towers give every hidden state by name. The text tower also runs from embeddings, so that a vector may stand in
-//! the place of a word; the vision tower also gives dense features, one embedding per patch (MaskCLIP, Zhou et al.,
+//! Both towers return every hidden state. The text tower also accepts token embeddings, so that any vector can take the
+//! place of a word. The vision tower also computes dense features, one embedding per patch (MaskCLIP, Zhou et al.,
 //! arXiv 2112.01071).
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::VarBuilder;
+//! use soundsight::clip::{ClipTextConfig, TextTower};
+//!
+//! // A small tower with weights of zero.
+//! let config = ClipTextConfig { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, ..Default::default() };
+//! let tower = TextTower::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+//! let ids = Tensor::new(&[[49406u32, 320, 1125, 49407]], &Device::Cpu)?; // "a photo"
+//! let pooled = tower.forward(&ids)?.pooled(&[3])?; // at the end token
+//! assert_eq!(pooled.dims(), [1, 32]);
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 //!
 //! Parameter names are those of the published checkpoints (`text_model.encoder.layers.0.self_attn.q_proj.weight`,
 //! `vision_model.pre_layrnorm.weight` (sic) …).
@@ -38,11 +52,11 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// The model with these weights; `projection_dim` is the width P of the common space.
+    /// Creates the model from `weights`; `projection_dim` is the width P of the common space.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
-    /// [`Error::Candle`](crate::Error::Candle) when there are no such tensors.
+    /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors.
     pub fn new<'a>(
         text: &ClipTextConfig,
         vision: &ClipVisionConfig,
@@ -60,7 +74,7 @@ impl Clip {
         })
     }
 
-    /// The logarithm of the factor on cosine similarities; a scalar tensor.
+    /// The logarithm of the factor by which cosine similarities are scaled; a scalar tensor.
     pub fn logit_scale(&self) -> &Tensor {
         &self.logit_scale
     }
@@ -89,7 +103,7 @@ impl Clip {
         self.visual_projection.forward(&self.vision_model.pooled(last)?)
     }
 
-    /// As [`Clip::embed_image`], from the hidden state `[B, 1 + G·G, D]` before the last block, with less work.
+    /// Like [`Clip::embed_image`], but from the hidden state `[B, 1 + G·G, D]` before the last block, which is cheaper.
     ///
     /// # Errors
     /// As [`VisionTower::pooled_before_last`].
@@ -97,8 +111,8 @@ impl Clip {
         self.visual_projection.forward(&self.vision_model.pooled_before_last(before_last)?)
     }
 
-    /// Dense features `[B, G·G, P]`: an embedding for every patch, by passing the last block without attention mixing
-    /// (MaskCLIP), from the hidden state `[B, 1 + G·G, D]` before it.
+    /// Dense features `[B, G·G, P]`, an embedding for every patch, from the hidden state `[B, 1 + G·G, D]` before the
+    /// last block. That block is applied without mixing tokens (MaskCLIP).
     ///
     /// # Errors
     /// As [`VisionTower::dense`].

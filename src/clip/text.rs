@@ -1,4 +1,9 @@
 //! The text tower.
+//!
+//! Reimplements [`CLIPTextEmbeddings`] of transformers, and the [run from token embeddings] of ACL.
+//!
+//! [`CLIPTextEmbeddings`]: https://github.com/huggingface/transformers/blob/000f1ffdbf1ce6190cc8863af9a2fff817590937/src/transformers/models/clip/modeling_clip.py#L225-L262
+//! [run from token embeddings]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/CLIPSeg/clipseg_for_audio.py#L69-L132
 
 use candle_core::{Device, Tensor};
 
@@ -7,7 +12,7 @@ use super::encoder::{Block, BlockConfig, blocks};
 use crate::error::{Error, Result};
 use crate::nn::{Embedding, LayerNorm, Weights};
 
-/// What the text tower made of a prompt.
+/// The hidden states of a prompt.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TextOutput {
@@ -18,17 +23,17 @@ pub struct TextOutput {
 }
 
 impl TextOutput {
-    /// The normalised state at position `ends[b]` of each prompt, `[B, H]`: that of the end token as a rule.
+    /// The normalised state at position `ends[b]` of each prompt, `[B, H]`; usually the position of the end token.
     ///
     /// # Errors
-    /// [`Error::Argument`] when there are not as many positions as prompts, or one lies outside.
+    /// [`Error::Argument`] unless there is one position per prompt, each within the prompt.
     pub fn pooled(&self, ends: &[usize]) -> Result<Tensor> {
         let (batch, tokens, _) = self.last_hidden_state.dims3()?;
         if ends.len() != batch || ends.iter().any(|end| *end >= tokens) {
             let expected = format!("{batch} positions below {tokens}");
             return Err(Error::argument("end positions of the prompts", expected, format!("{ends:?}")));
         }
-        // Rows of one matrix, so that the backward pass scatters once and not once for each prompt.
+        // As rows of one matrix, so that the backward pass scatters once instead of once per prompt.
         let rows: Vec<u32> = ends.iter().enumerate().map(|(b, end)| (b * tokens + end) as u32).collect();
         let rows = Tensor::from_vec(rows, batch, self.last_hidden_state.device())?;
         Ok(self.last_hidden_state.flatten_to(1)?.contiguous()?.index_select(&rows, 0)?)
@@ -45,10 +50,10 @@ pub struct TextTower {
 }
 
 impl TextTower {
-    /// The tower with these weights.
+    /// Creates the tower from `weights`.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when `weights` lacks a tensor.
     pub fn new<'a>(config: &ClipTextConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         config.validate()?;
@@ -70,7 +75,7 @@ impl TextTower {
         })
     }
 
-    /// Where the tower computes.
+    /// The device on which the tower computes.
     pub fn device(&self) -> &Device {
         self.token_embedding.device()
     }
@@ -88,7 +93,7 @@ impl TextTower {
     /// Token embeddings of ids `[…]` → `[…, H]`, before positions are added.
     ///
     /// # Errors
-    /// [`Error::Candle`] for an id outside of the vocabulary.
+    /// [`Error::Candle`] for an id outside the vocabulary.
     pub fn embed_tokens(&self, ids: &Tensor) -> Result<Tensor> {
         self.token_embedding.forward(ids)
     }

@@ -1,13 +1,35 @@
 //! Text → token ids: CLIP's byte-level byte-pair encoding, as transformers' `CLIPTokenizer` does it.
 //!
-//! A text is normalised (Unicode NFC, each run of whitespace one space, lower case), split into words (English
-//! contractions, runs of letters, single digits, runs of anything else), each word's UTF-8 bytes written as printable
-//! characters with `</w>` behind the last, merged pair by pair in the order of the merges, and framed by the start and
-//! end tokens. Normaliser, splitter and encoder are those of the `tokenizers` crate, put together here: a
-//! `tokenizer.json` gives its vocabulary and merges only, as for transformers.
+//! Reimplements the [byte table], the [word pattern], the [merging] and the [encoding] of CLIP's own tokenizer.
+//! Encoding takes these steps:
 //!
-//! A small model may come with a `tokenizer.json` of the type `WordLevel` instead, a vocabulary of whole words and
-//! phrases. It has no token for anything else, so other words are an error.
+//! 1. The text is normalised: Unicode NFC, one space for each run of whitespace, lower case.
+//! 2. It is split into words: English contractions, runs of letters, single digits, and runs of anything else.
+//! 3. The UTF-8 bytes of each word are written as printable characters, the last one followed by `</w>`.
+//! 4. Pairs are merged in the order of the merges.
+//! 5. The start and end tokens are added.
+//!
+//! The `tokenizers` crate implements the steps. Only the vocabulary and the merges are taken from a `tokenizer.json`,
+//! as in transformers.
+//!
+//! A small model may have a `tokenizer.json` of the type `WordLevel` instead, which is a vocabulary of whole words and
+//! phrases. Any other word is an error.
+//!
+//! [byte table]: https://github.com/openai/CLIP/blob/2558ec83f8fdfd5b500bf0c7255d1f53b5dbf588/clip/simple_tokenizer.py#L15-L35
+//! [word pattern]: https://github.com/openai/CLIP/blob/2558ec83f8fdfd5b500bf0c7255d1f53b5dbf588/clip/simple_tokenizer.py#L78
+//! [merging]: https://github.com/openai/CLIP/blob/2558ec83f8fdfd5b500bf0c7255d1f53b5dbf588/clip/simple_tokenizer.py#L80-L119
+//! [encoding]: https://github.com/openai/CLIP/blob/2558ec83f8fdfd5b500bf0c7255d1f53b5dbf588/clip/simple_tokenizer.py#L121-L127
+//!
+//! ```
+//! use soundsight::clip::tokenizer::ClipTokenizer;
+//!
+//! let json = br#"{"model": {"type": "WordLevel", "vocab": {
+//!     "<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "polar bear": 3}}}"#;
+//! let tokenizer = ClipTokenizer::from_json("tokenizer.json", json)?;
+//! assert_eq!(tokenizer.encode("A polar bear")?, [0, 2, 3, 1]);
+//! assert!(tokenizer.encode("a walrus").is_err());
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,17 +50,17 @@ use crate::error::{Error, Result};
 
 /// The token before every text.
 const BOS: &str = "<|startoftext|>";
-/// The token after every text; also stands for anything that the vocabulary lacks.
+/// The token after every text; it also replaces anything that the vocabulary lacks.
 const EOS: &str = "<|endoftext|>";
 /// The mark of a token that ends a word.
 const END_OF_WORD: &str = "</w>";
 /// What counts as one word.
 const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// The most tokens of a text in the published models, start and end included.
+/// The maximum number of tokens in the published models, including the start and end tokens.
 pub const MAX_LENGTH: usize = 77;
 
-/// A vocabulary: each token's id.
+/// A vocabulary: the id of each token.
 type Vocabulary = HashMap<String, u32>;
 
 /// CLIP's tokenizer.
@@ -52,18 +74,18 @@ pub struct ClipTokenizer {
 /// From text to ids.
 #[derive(Debug, Clone)]
 enum Encoder {
-    /// Byte-pair encoding; cuts and frames by itself.
+    /// Byte-pair encoding; the library truncates, and adds the start and end tokens.
     BytePairs(Box<Tokenizer>),
-    /// Whole words, cut to `max_length` tokens with start and end.
+    /// Whole words, truncated to `max_length` tokens including the start and end tokens.
     Words { list: WordList, max_length: usize },
 }
 
 impl ClipTokenizer {
-    /// Reads `tokenizer.json` from a model directory or, where there is none, `vocab.json` and `merges.txt`.
+    /// Reads `tokenizer.json` from a model directory or, if there is none, `vocab.json` and `merges.txt`.
     ///
     /// # Errors
-    /// [`Error::Io`] when neither is there or cannot be read; [`Error::Format`] as [`ClipTokenizer::from_file`] and
-    /// [`ClipTokenizer::from_vocab_and_merges`].
+    /// [`Error::Io`] when neither exists or a file cannot be read; [`Error::Format`] as [`ClipTokenizer::from_file`]
+    /// and [`ClipTokenizer::from_vocab_and_merges`].
     pub fn from_dir(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let single = folder.join("tokenizer.json");
@@ -83,12 +105,12 @@ impl ClipTokenizer {
         Self::from_json(&path, &read(path.as_ref())?)
     }
 
-    /// Takes the content of a `tokenizer.json` from memory; `name` stands for the file in messages.
+    /// Parses the content of a `tokenizer.json` in memory; error messages call it `name`.
     ///
     /// # Errors
     /// [`Error::Format`] as [`ClipTokenizer::from_file`].
     pub fn from_json(name: impl AsRef<Path>, json: &[u8]) -> Result<Self> {
-        /// The part that counts.
+        /// The part of the file that is read.
         #[derive(Deserialize)]
         struct Content {
             model: Model,
@@ -100,7 +122,7 @@ impl ClipTokenizer {
             vocab: Vocabulary,
             merges: Option<Vec<Merge>>,
         }
-        /// Files from before 2024 join the two with a space.
+        /// Files from before 2024 join both tokens with a space.
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Merge {
@@ -125,11 +147,11 @@ impl ClipTokenizer {
         Self::new(vocab, merges, path, path)
     }
 
-    /// Reads `vocab.json` (an object, token → id) and `merges.txt` (a pair a line, the first line a version or a pair).
+    /// Reads `vocab.json` (an object, token → id) and `merges.txt` (one pair per line, after an optional version line).
     ///
     /// # Errors
-    /// [`Error::Io`] when one of them cannot be read; [`Error::Format`] when one is not what it should be, the start or
-    /// end token is missing, or a merge names a token that the vocabulary lacks.
+    /// [`Error::Io`] when one of them cannot be read; [`Error::Format`] when one has the wrong format, the start or end
+    /// token is missing, or a merge names a token that the vocabulary lacks.
     pub fn from_vocab_and_merges(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let (vocab_path, merges_path) = (vocab.as_ref(), merges.as_ref());
         let vocab = parse::<Vocabulary>(vocab_path, &read(vocab_path)?, "a JSON object, token → id")?;
@@ -145,10 +167,10 @@ impl ClipTokenizer {
         Self::new(vocab, merges, vocab_path, merges_path)
     }
 
-    /// Puts the parts together; the paths are for the errors.
+    /// Combines the parts; the paths are for error messages.
     fn new(vocab: Vocabulary, merges: Merges, vocab_path: &Path, merges_path: &Path) -> Result<Self> {
         let (bos_id, eos_id) = special_ids(&vocab, vocab_path)?;
-        // The library slices out of bounds on some of these: they must not get that far.
+        // Some unknown tokens make the library slice out of bounds, so they are rejected here.
         for (left, right) in &merges {
             for token in [left, right, &format!("{left}{right}")] {
                 if !vocab.contains_key(token) {
@@ -166,12 +188,12 @@ impl ClipTokenizer {
         Self { encoder: Encoder::BytePairs(Box::new(tokenizer)), bos_id, eos_id }.with_max_length(MAX_LENGTH)
     }
 
-    /// The same tokenizer cutting texts to `max_length` tokens, start and end included ([`MAX_LENGTH`] at first).
+    /// Truncates texts to `max_length` tokens, including the start and end tokens. The default is [`MAX_LENGTH`].
     ///
     /// # Errors
-    /// [`Error::Argument`] below 2.
+    /// [`Error::Argument`] for a length below 2.
     pub fn with_max_length(mut self, max_length: usize) -> Result<Self> {
-        // Below 2 the library has no room for the start and the end.
+        // The start and end tokens need two places.
         if max_length < 2 {
             return Err(Error::argument("max_length", "at least 2 (start and end)", max_length));
         }
@@ -186,10 +208,11 @@ impl ClipTokenizer {
         Ok(self)
     }
 
-    /// The ids of a text: start, the tokens, end. A text that is too long loses its end, but never the end token.
+    /// The ids of a text: the start token, its tokens and the end token. A text that is too long is truncated before
+    /// the end token.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a word that a vocabulary of whole words lacks; byte-pair encoding takes every text.
+    /// [`Error::Argument`] for a word that a vocabulary of whole words lacks; byte-pair encoding accepts any text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.encoder {
             Encoder::Words { list, max_length } => {
@@ -238,7 +261,7 @@ fn special_ids(vocab: &Vocabulary, path: &Path) -> Result<(u32, u32)> {
     Ok((id(BOS)?, id(EOS)?))
 }
 
-/// The pipeline of the module's documentation, around a checked vocabulary.
+/// Builds the pipeline in the module's documentation for a checked vocabulary.
 fn assemble(vocab: Vocabulary, merges: Merges, bos_id: u32, eos_id: u32) -> tokenizers::Result<Tokenizer> {
     let model = BPE::builder()
         .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
@@ -257,7 +280,7 @@ fn assemble(vocab: Vocabulary, merges: Merges, bos_id: u32, eos_id: u32) -> toke
     tokenizer.with_post_processor(Some(
         RobertaProcessing::new((EOS.into(), eos_id), (BOS.into(), bos_id)).trim_offsets(false).add_prefix_space(false),
     ));
-    // Written out in a text, these two stand for themselves.
+    // In a text, these two are parsed as the special tokens.
     tokenizer.add_special_tokens([BOS, EOS].map(|token| AddedToken::from(token, true)))?;
     Ok(tokenizer)
 }

@@ -1,4 +1,9 @@
 //! The vision tower.
+//!
+//! Reimplements [`CLIPVisionEmbeddings`] of transformers, and the dense features of ACL's [`get_pixels`].
+//!
+//! [`CLIPVisionEmbeddings`]: https://github.com/huggingface/transformers/blob/000f1ffdbf1ce6190cc8863af9a2fff817590937/src/transformers/models/clip/modeling_clip.py#L142-L222
+//! [`get_pixels`]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/CLIPSeg/clipseg_for_audio.py#L134-L182
 
 use std::ops::Range;
 
@@ -9,7 +14,7 @@ use super::encoder::{Block, BlockConfig, blocks};
 use crate::error::{Error, Result};
 use crate::nn::{Interpolation, LayerNorm, PatchEmbedding, Weights, resize};
 
-/// What the vision tower made of a picture: the class token first, then the patches row by row.
+/// The hidden states of a picture. The class token comes first, then the patches row by row.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VisionOutput {
@@ -31,10 +36,10 @@ pub struct VisionTower {
 }
 
 impl VisionTower {
-    /// The tower with these weights.
+    /// Creates the tower from `weights`.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when `weights` lacks a tensor.
     pub fn new<'a>(config: &ClipVisionConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         config.validate()?;
@@ -79,7 +84,8 @@ impl VisionTower {
         self.forward_blocks(pixels, self.num_blocks())
     }
 
-    /// As [`VisionTower::forward`], but only the first `num_blocks` blocks; [`VisionTower::run_blocks`] goes on later.
+    /// Like [`VisionTower::forward`], but runs only the first `num_blocks` blocks; [`VisionTower::run_blocks`]
+    /// continues.
     ///
     /// # Errors
     /// As [`VisionTower::forward`].
@@ -97,7 +103,8 @@ impl VisionTower {
         Ok(VisionOutput { hidden_states })
     }
 
-    /// The output of each block in `range` (within the tower) on the hidden state `x` `[B, 1 + G·G, D]` before it.
+    /// Runs the blocks in `range`, starting from the hidden state `x` `[B, 1 + G·G, D]`, and returns the output of
+    /// each.
     ///
     /// # Errors
     /// [`Error::Argument`] for a range of blocks that the tower does not have.
@@ -123,11 +130,11 @@ impl VisionTower {
         self.post_layernorm.forward(&last.i((.., 0))?.contiguous()?)
     }
 
-    /// As [`VisionTower::pooled`] of the last block's output, from the hidden state `[B, 1 + G·G, D]` before that block:
-    /// what it would make of the other tokens is not computed.
+    /// Like [`VisionTower::pooled`], but from the hidden state `[B, 1 + G·G, D]` before the last block. That block is
+    /// computed for the class token only.
     ///
     /// # Errors
-    /// [`Error::Candle`] for another width.
+    /// [`Error::Candle`] when the state has another width than D.
     pub fn pooled_before_last(&self, before_last: &Tensor) -> Result<Tensor> {
         match self.layers.last() {
             Some(layer) => self.pooled(&layer.forward_first(before_last)?),
@@ -135,13 +142,13 @@ impl VisionTower {
         }
     }
 
-    /// Every patch's own feature: the last block without attention mixing on the hidden state `before_last`
-    /// `[B, 1 + G·G, D]`, then the post-LayerNorm, the class token dropped, `[B, G·G, D]`.
+    /// A feature for each patch, `[B, G·G, D]`: the hidden state `before_last` `[B, 1 + G·G, D]` without the class
+    /// token, after the last block, applied without mixing tokens, and the post-LayerNorm.
     ///
     /// # Errors
     /// [`Error::Shape`] for another width.
     pub fn dense(&self, before_last: &Tensor) -> Result<Tensor> {
-        // Nothing is mixed, so the class token can be left out from the start.
+        // Tokens are not mixed, so the class token can be dropped first.
         let patches = before_last.narrow(1, 1, before_last.dim(1)? - 1)?.contiguous()?;
         let x = match self.layers.last() {
             Some(layer) => layer.forward_unmixed(&patches)?,
@@ -150,8 +157,8 @@ impl VisionTower {
         self.post_layernorm.forward(&x)
     }
 
-    /// The position table for a grid of patches, `[1 + rows·columns, D]`: bicubically interpolated where the stored
-    /// one is of another size, the class token's position kept.
+    /// The position table for a grid of patches, `[1 + rows·columns, D]`. If the stored one has another size, it is
+    /// interpolated bicubically; the position of the class token stays as it is.
     fn positions(&self, rows: usize, columns: usize) -> Result<Tensor> {
         let stored = self.config.image_size / self.config.patch_size;
         if (rows, columns) == (stored, stored) {

@@ -1,31 +1,31 @@
-//! A vocabulary of whole words, for models that know few.
+//! A vocabulary of whole words, for models with few of them.
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 
-/// How many known words an error names.
+/// The number of known words that an error lists.
 const NUM_HINTS: usize = 12;
 
 /// Token ids of words and of phrases ("polar bear": one token), in lower case.
 #[derive(Debug, Clone)]
 pub(super) struct WordList {
     ids: HashMap<String, u32>,
-    /// Words in the longest phrase.
+    /// The number of words in the longest phrase.
     longest: usize,
 }
 
 impl WordList {
-    /// The list with these entries; those that no text contains (the start and end tokens) do no harm.
+    /// Creates a list with these entries. They may include the start and end tokens.
     pub(super) fn new(ids: HashMap<String, u32>) -> Self {
         let longest = ids.keys().map(|entry| entry.split(' ').count()).max().unwrap_or(1);
         Self { ids, longest }
     }
 
-    /// The ids of the words of `text`, the longest phrase first wherever several fit.
+    /// The ids of the words of `text`. Where several phrases match, the longest one is used.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a word that is not in the list; there is no token that could stand for it.
+    /// [`Error::Argument`] for a word that is not in the list.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let text = text.to_lowercase();
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -48,7 +48,7 @@ impl WordList {
         self.ids.len()
     }
 
-    /// The error for `word`: the entries that begin most like it are named.
+    /// The error for `word`; it lists the entries that share the longest beginnings with it.
     fn unknown(&self, word: &str) -> Error {
         let alike = |entry: &str| entry.chars().zip(word.chars()).take_while(|(a, b)| a == b).count();
         let mut known: Vec<&str> =

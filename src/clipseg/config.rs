@@ -1,4 +1,4 @@
-//! The configuration of CLIPSeg, by the names of the published `config.json`.
+//! The configuration of CLIPSeg, named as in the published `config.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,9 @@ pub struct ClipSegConfig {
     pub decoder_num_attention_heads: usize,
     /// Width inside the decoder's feed-forward networks.
     pub decoder_intermediate_size: usize,
-    /// The decoder layer (counted from 0) before which the condition enters.
+    /// The decoder layer (counted from 0) before which the condition is applied.
     pub conditional_layer: usize,
-    /// Whether the mask is drawn by a convolution and two transposed ones, or by one transposed convolution.
+    /// Whether a convolution and two transposed convolutions produce the mask, or a single transposed convolution.
     pub use_complex_transposed_convolution: bool,
 }
 
@@ -52,10 +52,10 @@ impl ClipSegConfig {
         Self { use_complex_transposed_convolution: true, ..Self::default() }
     }
 
-    /// Checks the settings against each other.
+    /// Checks every setting, and that the settings agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
         self.text_config.validate()?;
         self.vision_config.validate()?;
@@ -83,7 +83,7 @@ impl ClipSegConfig {
             let expected = format!("a multiple of decoder_num_attention_heads = {}", self.decoder_num_attention_heads);
             return Err(Error::config("clipseg.reduce_dim", expected, self.reduce_dim));
         }
-        // Its two kernels are patch_size / 4 wide each, so only at 16 do they make a mask as large as the picture.
+        // Both kernels are patch_size / 4 wide, so the mask has the size of the picture only if patch_size is 16.
         let drawable = self.vision_config.patch_size == 16 && self.reduce_dim.is_multiple_of(2);
         if self.use_complex_transposed_convolution && !drawable {
             let expected = "false unless patch_size is 16 and reduce_dim even";
@@ -92,7 +92,7 @@ impl ClipSegConfig {
         Ok(())
     }
 
-    /// How many vision blocks a mask needs: those up to the deepest extracted one.
+    /// The number of vision blocks that a mask needs: those up to the deepest extracted one.
     pub fn num_mask_blocks(&self) -> usize {
         self.extract_layers.iter().max().map_or(0, |layer| layer + 1)
     }

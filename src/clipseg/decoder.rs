@@ -1,4 +1,8 @@
-//! The decoder that draws a mask from activations and a condition.
+//! The decoder that computes a mask from activations and a condition.
+//!
+//! ACL calls it [as `CLIPSegForImageSegmentation` does].
+//!
+//! [as `CLIPSegForImageSegmentation` does]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L135-L161
 
 use candle_core::{D, Tensor};
 
@@ -7,12 +11,12 @@ use crate::clip::encoder::{Block, BlockConfig};
 use crate::error::{Error, Result};
 use crate::nn::{Activation, Linear, TransposedConv, Weights, conv3x3, conv3x3_weight};
 
-/// From tokens to pixels.
+/// The step from tokens to pixels.
 #[derive(Clone, Debug)]
 enum Upsampling {
     /// One transposed convolution as large as a patch.
     Simple(TransposedConv),
-    /// A 3 × 3 convolution, ReLU, and two transposed convolutions with a ReLU between.
+    /// A 3 × 3 convolution and two transposed convolutions, with a ReLU after each of the first two.
     Complex { conv: Linear, first: TransposedConv, second: TransposedConv },
 }
 
@@ -28,10 +32,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The decoder with these weights.
+    /// Creates the decoder from `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Candle`] when `weights` lacks one of the tensors.
     pub fn new<'a>(config: &ClipSegConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         let (width, patch) = (config.reduce_dim, config.vision_config.patch_size);
@@ -39,7 +43,7 @@ impl Decoder {
             width,
             intermediate: config.decoder_intermediate_size,
             num_heads: config.decoder_num_attention_heads,
-            // Whatever `decoder_hidden_act` says: the published code reads it nowhere.
+            // The published code never reads `decoder_hidden_act`; it always uses ReLU.
             activation: Activation::Relu,
             eps: config.vision_config.layer_norm_eps,
             causal: false,
@@ -71,18 +75,18 @@ impl Decoder {
     /// Reduces activations, deepest first, each `[B, N, D]` → `[B, N, R]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for another number of activations, [`Error::Shape`] for another width.
+    /// [`Error::Argument`] for a wrong number of activations, [`Error::Shape`] for a wrong width.
     pub fn reduce(&self, activations: &[&Tensor]) -> Result<Vec<Tensor>> {
         self.check_count(activations.len())?;
         self.reduces.iter().zip(activations).map(|(reduce, x)| reduce.forward(x)).collect()
     }
 
-    /// Draws the mask that `condition` `[B, P]` describes in pictures given as [`Decoder::reduce`]d activations
-    /// `[B, 1 + G·G, R]`; → raw logits `[B, S, S]` with S = G·patch.
+    /// Computes raw logits `[B, S, S]`, S = G·patch, of the region that `condition` `[B, P]` describes. The pictures
+    /// are given as activations `[B, 1 + G·G, R]` from [`Decoder::reduce`].
     ///
     /// # Errors
-    /// [`Error::Argument`] for another number of activations, [`Error::Shape`] when the tokens do not make a square or
-    /// batch and condition differ in size.
+    /// [`Error::Argument`] for a wrong number of activations, [`Error::Shape`] when the patches do not form a square or
+    /// the condition has another batch size.
     pub fn forward(&self, reduced: &[Tensor], condition: &Tensor) -> Result<Tensor> {
         self.check_count(reduced.len())?;
         let mut state: Option<Tensor> = None;

@@ -1,8 +1,23 @@
-//! CLIPSeg (Lüddecke and Ecker, arXiv 2112.10003): segmentation of whatever a CLIP embedding describes.
+//! CLIPSeg (Lüddecke and Ecker, arXiv 2112.10003): segmentation of what a CLIP embedding describes.
 //!
-//! CLIP stays as it is; a small decoder reads activations of the vision tower, deepest first, is told by FiLM
-//! (Perez et al., arXiv 1709.07871) what to look for, and draws a logit for every pixel. The condition is any vector of
-//! CLIP's common space: a text, a picture, or a sound that was translated into it.
+//! CLIP is unchanged. A small decoder reads activations of the vision tower, deepest first, and computes a logit for
+//! every pixel. A condition, applied by FiLM (Perez et al., arXiv 1709.07871), tells it what to look for. The condition
+//! is any vector in CLIP's common space: the embedding of a text, a picture or, with ACL, a sound.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use soundsight::clipseg::{ClipSegConfig, Decoder};
+//! use candle_nn::VarBuilder;
+//!
+//! // A decoder with weights of zero, for a grid of 2 × 2 patches of 16 × 16 pixels.
+//! let config = ClipSegConfig::rd64_refined();
+//! let decoder = Decoder::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+//! let activation = Tensor::zeros((1, 1 + 4, config.vision_config.hidden_size), DType::F32, &Device::Cpu)?;
+//! let reduced = decoder.reduce(&[&activation, &activation, &activation])?;
+//! let condition = Tensor::zeros((1, config.projection_dim), DType::F32, &Device::Cpu)?;
+//! assert_eq!(decoder.forward(&reduced, &condition)?.dims(), [1, 32, 32]);
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 
 mod config;
 mod decoder;
@@ -27,10 +42,10 @@ pub struct ClipSeg {
 }
 
 impl ClipSeg {
-    /// The model with these weights, by the names of the published checkpoint.
+    /// Creates the model from `weights`, with the tensor names of the published checkpoint.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when there are no such tensors.
+    /// [`Error::Config`] for settings that contradict each other, [`Error::Candle`] when `weights` lacks a tensor.
     pub fn new<'a>(config: &ClipSegConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         config.validate()?;
@@ -46,8 +61,8 @@ impl ClipSeg {
         &self.config
     }
 
-    /// What the decoder reads of a picture, each `[B, 1 + G·G, R]`: the extracted activations, deepest first, reduced
-    /// to the decoder's width. Depends on the picture alone, so it can be kept for many conditions.
+    /// The decoder's input for a picture: the extracted activations, deepest first, reduced to the decoder's width,
+    /// each `[B, 1 + G·G, R]`. It depends only on the picture and can be reused for many conditions.
     ///
     /// # Errors
     /// [`Error::Argument`] when `output` lacks an extracted hidden state.

@@ -1,4 +1,4 @@
-//! From a file's bytes to upright 8-bit RGB.
+//! Decodes a file's bytes to upright 8-bit RGB.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -12,11 +12,11 @@ use super::{formats, jpeg, plausible};
 use crate::error::{Error, Result};
 
 impl Picture {
-    /// Reads a picture from a file: JPEG or PNG; with the feature `image-formats` (on by default) BMP, GIF, ICO, PNM, TGA
-    /// or WebP; with `all-image-formats` DDS, farbfeld, HDR, OpenEXR, QOI or TIFF.
+    /// Reads a picture from a file: JPEG or PNG; with the feature `image-formats` (on by default) BMP, GIF, ICO, PNM,
+    /// TGA or WebP; with `all-image-formats` DDS, farbfeld, HDR, OpenEXR, QOI or TIFF.
     ///
-    /// The content decides the format, whatever the name says (only TGA, which has no signature, is known by its
-    /// extension). See [`Picture::from_bytes`] for what becomes of the pixels.
+    /// The format is recognised by the content and not by the name, except for TGA, which has no signature and is
+    /// recognised by its extension. [`Picture::from_bytes`] describes how pixels are converted.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read (missing, a directory, no permission); [`Error::Image`] and
@@ -28,28 +28,28 @@ impl Picture {
         decode(&bytes, is_tga.then_some(ImageFormat::Tga), &path.display().to_string())
     }
 
-    /// Reads a picture from the bytes of a file, in any format of [`Picture::open`] but TGA, which has no signature.
+    /// Reads a picture from the bytes of a file, in any format of [`Picture::open`] except TGA, which has no signature.
     ///
     /// - The orientation in the EXIF data (or in the TIFF directory) is applied.
-    /// - Grey becomes three equal channels. Of an animation, the first frame counts.
-    /// - Transparency is dropped: a transparent pixel keeps the colour that it has in the file, or in its palette, as
-    ///   with Pillow's `convert("RGB")`.
+    /// - Grey becomes three equal channels. Only the first frame of an animation is read.
+    /// - Transparency is dropped: a transparent pixel keeps its colour in the file or the palette, as with Pillow's
+    ///   `convert("RGB")`.
     /// - 16-bit samples keep their high byte, as Pillow does with 16-bit RGB. (Pillow clips 16-bit *grey* at 255, which
-    ///   turns most such pictures white; here grey is treated as colour is.)
-    /// - Floating-point samples, linear light, are clipped to 0..1 and given the sRGB curve.
+    ///   turns most such pictures white; here grey is treated like colour.)
+    /// - Floating-point samples are linear light; they are clipped to 0..1 and converted to sRGB.
     /// - Colour profiles are ignored, as Pillow ignores them.
     ///
     /// # Errors
     /// - [`Error::Image`] for content that is empty, of no known format, truncated or damaged, for more than
-    ///   [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or [`MAX_DECODED_BYTES`], or more pixels than a
-    ///   file of this length can hold (a decompression bomb).
+    ///   [`MAX_SIDE`](super::MAX_SIDE), [`MAX_PIXELS`](super::MAX_PIXELS) or [`MAX_DECODED_BYTES`], or more pixels than
+    ///   a file of this length can hold (a decompression bomb).
     /// - [`Error::MissingFeature`] for a format that this build does not read.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         decode(bytes, None, "bytes")
     }
 }
 
-/// Decodes `bytes`, the content of `origin`; `fallback` is the format where the content does not tell.
+/// Decodes `bytes`, the content of `origin`; `fallback` is the format if the content has no known signature.
 fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<Picture> {
     let unusable =
         |expected: &str, found: String| Error::Image { origin: origin.into(), expected: expected.into(), found };
@@ -87,9 +87,9 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
     limits.reserve(decoder.total_bytes()).map_err(failed)?;
 
     let orientation = match format {
-        // A TIFF file is laid out as EXIF data are (EXIF borrowed it), the orientation in its first directory.
+        // EXIF data have the layout of a TIFF file, with the orientation in the first directory.
         ImageFormat::Tiff => Orientation::from_exif_chunk(bytes),
-        // Damaged metadata do not spoil the picture.
+        // Damaged metadata are ignored.
         _ => decoder.exif_metadata().ok().flatten().as_deref().and_then(exif_orientation),
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -97,12 +97,12 @@ fn decode(bytes: &[u8], fallback: Option<ImageFormat>, origin: &str) -> Result<P
     Picture::from_rgb8(picture.width() as usize, picture.height() as usize, to_rgb8(picture))
 }
 
-/// The orientation in EXIF data; WebP files often carry them with the prefix that only JPEG calls for.
+/// The orientation in EXIF data; WebP files often have the prefix that only JPEG requires.
 fn exif_orientation(exif: &[u8]) -> Option<Orientation> {
     Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
 }
 
-/// What content of no known format looks like, for a message.
+/// Describes content of an unknown format, for error messages.
 fn describe(bytes: &[u8]) -> String {
     match bytes {
         [] => "an empty file".into(),
@@ -124,12 +124,12 @@ fn to_rgb8(picture: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageRgba16(picture) => to_rgb(&picture, 4, narrow),
         DynamicImage::ImageRgb32F(picture) => to_rgb(&picture, 3, srgb),
         DynamicImage::ImageRgba32F(picture) => to_rgb(&picture, 4, srgb),
-        // The enum is open; what it may gain later converts itself.
+        // The enum is non-exhaustive; variants that are added later use the library's conversion.
         other => other.into_rgb8().into_raw(),
     }
 }
 
-/// Interleaved `samples`, `channels` (1 to 4) a pixel → three bytes a pixel: grey tripled, alpha dropped.
+/// Interleaved `samples`, `channels` (1 to 4) per pixel → three bytes per pixel; grey is repeated, alpha dropped.
 fn to_rgb<S: Copy>(samples: &[S], channels: usize, to_byte: impl Fn(S) -> u8) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(samples.len() / channels * 3);
     for pixel in samples.chunks_exact(channels) {
@@ -147,7 +147,7 @@ fn to_rgb<S: Copy>(samples: &[S], channels: usize, to_byte: impl Fn(S) -> u8) ->
 /// Linear light → a byte on the sRGB curve (IEC 61966-2-1); NaN → 0.
 fn srgb(linear: f32) -> u8 {
     let encoded = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
-    // A float cast saturates, and takes NaN to 0.
+    // A float cast saturates, and converts NaN to 0.
     (encoded * 255.0).round() as u8
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 
 impl Picture {
-    /// Writes the picture as an 8-bit RGB PNG, whole or not at all.
+    /// Writes the picture as an 8-bit RGB PNG. The file is replaced atomically.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder cannot be written or the disk is full.
@@ -35,7 +35,7 @@ impl Picture {
 }
 
 /// Writes `samples`, in the layout of `color` (16-bit ones in the machine's byte order), as a PNG of `size`
-/// (width, height), whole or not at all.
+/// (width, height). The file is replaced atomically.
 pub(crate) fn write_png(path: &Path, samples: &[u8], size: (usize, usize), color: ExtendedColorType) -> Result<()> {
     files::write_atomically(path, |file| {
         encode_png(file, samples, size, color).map_err(|error| {

@@ -1,14 +1,14 @@
-//! The picture formats, and which of them are compiled in.
+//! The picture formats and the features that enable them.
 
 use image::ImageFormat;
 
-/// A cargo feature, and whether it is on.
+/// A Cargo feature and whether it is enabled.
 type Feature = (&'static str, bool);
 
 const COMMON: Option<Feature> = Some(("image-formats", cfg!(feature = "image-formats")));
 const RARE: Option<Feature> = Some(("all-image-formats", cfg!(feature = "all-image-formats")));
 
-/// Each format with its name, and the feature that it needs, if any.
+/// Each format with its name and the feature that it needs, if any.
 const FORMATS: [(ImageFormat, &str, Option<Feature>); 14] = [
     (ImageFormat::Png, "PNG", None),
     (ImageFormat::Jpeg, "JPEG", None),
@@ -26,7 +26,7 @@ const FORMATS: [(ImageFormat, &str, Option<Feature>); 14] = [
     (ImageFormat::Farbfeld, "farbfeld", RARE),
 ];
 
-/// What can be read, for messages.
+/// The readable formats, for error messages.
 pub(super) fn expected() -> String {
     let readable = FORMATS.iter().filter(|(_, _, feature)| feature.is_none_or(|(_, on)| on));
     let names: Vec<_> = readable.map(|(_, name, _)| *name).collect();
@@ -38,13 +38,13 @@ pub(super) fn name(format: ImageFormat) -> &'static str {
     FORMATS.iter().find(|(known, ..)| *known == format).map_or("picture", |(_, name, _)| name)
 }
 
-/// The feature without which this build does not read `format`; `None` when it does, or when no feature would help.
+/// The missing feature that would let this build read `format`; `None` if it can read it, or if no feature would help.
 pub(super) fn missing_feature(format: ImageFormat) -> Option<&'static str> {
     let (_, _, feature) = FORMATS.iter().find(|(known, ..)| *known == format)?;
     feature.and_then(|(name, on)| (!on).then_some(name))
 }
 
-/// Whether files whose names end with `extension` are usually pictures, whatever this build can read of them.
+/// Whether files whose names end with `extension` are usually pictures, even if this build cannot read them.
 #[cfg(feature = "train")]
 pub(crate) fn is_picture_extension(extension: &str) -> bool {
     ImageFormat::from_extension(extension).is_some()

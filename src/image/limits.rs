@@ -1,19 +1,19 @@
-//! How large pictures may be.
+//! The limits on the size of pictures.
 
 use crate::error::{Error, Result};
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 1 << 15;
 
-/// The most pixels of a picture: a square of 16,384.
+/// The maximum number of pixels of a picture: 16,384 × 16,384.
 ///
-/// A file of some kilobytes can claim to unfold to any number of them; this one still fits an ordinary machine.
+/// A file of a few kilobytes can claim any size; pictures within this limit fit in the memory of an ordinary machine.
 pub const MAX_PIXELS: usize = 1 << 28;
 
-/// The most bytes that a decoder may set aside for one picture: 1 GiB.
+/// The maximum number of bytes that a decoder may allocate for one picture: 1 GiB.
 pub const MAX_DECODED_BYTES: u64 = 1 << 30;
 
-/// What [`fits_limits`] asks for, for messages.
+/// The condition of [`fits_limits`], for error messages.
 pub(crate) const SIZE_LIMITS: &str = "sides of 1 to 32768 pixels and at most 268435456 pixels in all";
 
 /// Whether 1 ≤ `width`, `height` ≤ [`MAX_SIDE`] and `width · height` ≤ [`MAX_PIXELS`].

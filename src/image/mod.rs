@@ -1,8 +1,8 @@
 //! Pictures: reading, resizing, normalising, writing.
 //!
-//! A [`Picture`] is 8-bit RGB in memory, upright, whatever the file held. The pixels equal those of Pillow's
+//! A [`Picture`] is upright 8-bit RGB in memory, regardless of the file format. The pixels equal those of Pillow's
 //! `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`, and [`Picture::resize`] those of its
-//! `resize(size, BICUBIC)`: the published network was trained and measured on both.
+//! `resize(size, BICUBIC)`: the published network was trained and evaluated with both.
 //!
 //! ```
 //! use soundsight::image::{NormalizeOptions, Picture};

@@ -1,4 +1,4 @@
-//! From bytes to the numbers that the network reads.
+//! Converts bytes to the normalised values that the network reads.
 
 use candle_core::{Device, Tensor};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub struct NormalizeOptions {
     /// Subtracted from each channel.
     pub mean: [f32; 3],
-    /// Each channel is divided by it, after the subtraction; finite and above 0.
+    /// Each channel is divided by this after the subtraction; finite and above 0.
     pub std: [f32; 3],
 }
 
@@ -23,7 +23,7 @@ impl Default for NormalizeOptions {
 }
 
 impl NormalizeOptions {
-    /// Checks the ranges.
+    /// Checks that all values are in range.
     ///
     /// # Errors
     /// [`Error::Config`] for a mean that is not finite, or a standard deviation that is not finite and above 0.
@@ -42,12 +42,12 @@ impl Picture {
     /// The picture as the network reads it: (p / 255 − mean) / std, f32, shape \[3, H, W\].
     ///
     /// # Errors
-    /// [`Error::Config`] as [`NormalizeOptions::validate`]; [`Error::Candle`] when the device has no room.
+    /// [`Error::Config`] as [`NormalizeOptions::validate`]; [`Error::Candle`] when the device has no memory left.
     pub fn to_tensor(&self, options: &NormalizeOptions, device: &Device) -> Result<Tensor> {
         options.validate()?;
         let mut planes = Vec::with_capacity(self.pixels().len());
         for channel in 0..3 {
-            // A byte has 256 values: a table spares a subtraction and two divisions for each pixel.
+            // A table of the 256 values of a byte saves a subtraction and two divisions per pixel.
             let table: [f32; 256] =
                 std::array::from_fn(|byte| (byte as f32 / 255.0 - options.mean[channel]) / options.std[channel]);
             planes.extend(self.pixels().chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));

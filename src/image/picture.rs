@@ -18,8 +18,8 @@ impl Picture {
     /// A picture from decoded pixels: `width · height · 3` bytes, RGB interleaved, row after row.
     ///
     /// # Errors
-    /// [`Error::Image`] without any pixel, beyond [`MAX_SIDE`](super::MAX_SIDE) or [`MAX_PIXELS`](super::MAX_PIXELS), or when the number of bytes does not
-    /// fit the size.
+    /// [`Error::Image`] for a picture without pixels or beyond [`MAX_SIDE`](super::MAX_SIDE) or
+    /// [`MAX_PIXELS`](super::MAX_PIXELS), or when the number of bytes does not match the size.
     pub fn from_rgb8(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
         check_size(PIXELS, width, height)?;
         // No overflow: `check_size` bounds the product.
@@ -54,7 +54,7 @@ impl Picture {
         &self.pixels
     }
 
-    /// The pixels' buffer, without a copy.
+    /// Consumes the picture and returns its pixels without a copy.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
     }
@@ -62,7 +62,7 @@ impl Picture {
     /// The rectangle whose top left corner is (`x`, `y`).
     ///
     /// # Errors
-    /// [`Error::Argument`] when the rectangle is empty or leaves the picture.
+    /// [`Error::Argument`] when the rectangle is empty or extends beyond the picture.
     pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
         let inside = |start: usize, length: usize, side: usize| {
             length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
@@ -93,7 +93,7 @@ impl Picture {
 }
 
 impl std::fmt::Debug for Picture {
-    /// The size alone: nobody reads a megabyte of pixels.
+    /// Writes only the size, not the pixels.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Picture({} × {})", self.width, self.height)
     }

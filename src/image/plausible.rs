@@ -1,28 +1,28 @@
-//! How many pixels the bytes of a file can stand for.
+//! Bounds the number of pixels that a file of a given length can contain.
 //!
-//! A file of one kilobyte can claim a size that takes seconds, and a gigabyte of memory, to fill in. But each way of
-//! compressing has a best case, and a file that claims more than that is cut off, damaged or a decompression bomb: it is
-//! refused before anything is decoded. Formats whose decoders stop where the data ends need no such bound.
+//! A file of one kilobyte can claim a size that takes seconds and a gigabyte of memory to decode. But every compression
+//! method has a best case. A file that claims more than that is truncated, damaged or a decompression bomb, and is an
+//! error before anything is decoded. Formats whose decoders stop at the end of the data need no such bound.
 
 use image::ImageFormat;
 
 use super::formats;
 use crate::error::{Error, Result};
 
-/// Pictures of up to so many pixels are always decoded: 16 MB, and some milliseconds, at most.
+/// Pictures of up to this many pixels are always decoded; they take at most 16 MB and some milliseconds.
 const HARMLESS: u64 = 1 << 22;
 
-/// The most pixels that one byte of a file in `format` can stand for, whatever the picture; `None` without a bound.
+/// The maximum number of pixels per byte in a file of this `format`; `None` if there is no bound.
 fn pixels_per_byte(format: ImageFormat, bytes: &[u8]) -> Option<u64> {
     match format {
         // Every block of 8 × 8 pixels takes at least one bit, that of the shortest possible Huffman code.
         ImageFormat::Jpeg => Some(8 * 8 * 8),
-        // A byte of a deflate stream becomes at most 1032; a byte holds eight pixels of one bit.
+        // A byte of a deflate stream expands to at most 1032 bytes, each with eight pixels of one bit.
         ImageFormat::Png => Some(1032 * 8),
-        // A code in the full table has 12 bits, and stands for fewer than 4096 pixels.
+        // A code in the full table has 12 bits and represents fewer than 4096 pixels.
         ImageFormat::Gif => Some(4096 * 8 / 12 + 1),
-        // Lossy: every macroblock of 16 × 16 pixels names two prediction modes, whose fixed probabilities make that
-        // 3.4 bits at least. Lossless: pixels of one single colour take no bits at all.
+        // Lossy: every macroblock of 16 × 16 pixels codes two prediction modes, which take at least 3.4 bits at their
+        // fixed probabilities. Lossless: pixels of a single colour take no bits at all.
         ImageFormat::WebP => (!bytes.windows(4).any(|name| name == b"VP8L")).then_some(16 * 16 * 8 / 3),
         // Run-length encoding: four bytes skip a rectangle of up to 255 × 255 pixels.
         ImageFormat::Bmp => Some(255 * 255 / 4),
@@ -55,7 +55,7 @@ pub(super) fn check(origin: &str, format: ImageFormat, bytes: &[u8], width: u64,
 /// `(width, height)` of the first frame of the GIF file `bytes`, which may be smaller than the whole picture, and, in a
 /// damaged file, larger; `None` when there is no frame.
 pub(super) fn first_gif_frame(bytes: &[u8]) -> Option<(u16, u16)> {
-    // After a header of 13 bytes, the global colour table where flags tell of one: 2 to 256 colours of three bytes.
+    // After a header of 13 bytes, the global colour table if the flags announce one: 2 to 256 colours of three bytes.
     let flags = *bytes.get(10)?;
     let table = if flags & 0x80 != 0 { 3 << ((flags & 7) + 1) } else { 0 };
     let mut rest = bytes.get(13 + table..)?;
@@ -76,7 +76,7 @@ pub(super) fn first_gif_frame(bytes: &[u8]) -> Option<(u16, u16)> {
                     }
                 }
             }
-            // Some encoders write an empty block too many.
+            // Some encoders write an extra empty block.
             [0, after @ ..] => rest = after,
             _ => return None,
         }

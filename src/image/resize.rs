@@ -1,6 +1,10 @@
-//! Resizing bit for bit as Pillow does it.
+//! Resizes pictures to exactly the bytes that Pillow computes.
 //!
-//! The `fast_image_resize` crate follows the same scheme with shorter weights, and is up to 2 of 255 off.
+//! Reimplements Pillow's [bicubic kernel] and its [fixed-point weights]. The `fast_image_resize` crate uses the same
+//! scheme with less precise weights; its bytes differ by up to 2.
+//!
+//! [bicubic kernel]: https://github.com/python-pillow/Pillow/blob/01f132fb086af790cbd67cfb0ad9aaac607ef567/src/libImaging/Resample.c#L46-L62
+//! [fixed-point weights]: https://github.com/python-pillow/Pillow/blob/01f132fb086af790cbd67cfb0ad9aaac607ef567/src/libImaging/Resample.c#L181-L284
 
 use rayon::prelude::*;
 
@@ -10,18 +14,18 @@ use crate::error::{Error, Result};
 
 /// The parameter of the cubic: −1/2 (Catmull–Rom), as in Pillow; PyTorch's `interpolate` takes −3/4.
 const CUBIC: f64 = -0.5;
-/// The cubic's reach to either side, in samples of the coarser grid.
+/// The extent of the cubic on each side, in samples of the coarser grid.
 const SUPPORT: f64 = 2.0;
-/// The fractional bits of fixed-point weights: 32, less 8 for the byte, less 2 for the sign and sums beyond 1.
+/// The fractional bits of fixed-point weights: 32 minus 8 for the byte and 2 for the sign and sums above 1.
 const PRECISION: u32 = 32 - 8 - 2;
 
 impl Picture {
     /// The picture at another size: exactly the bytes of Pillow's `resize((width, height), BICUBIC)`, version 13.
     ///
-    /// Cubic convolution with a = −1/2, widened by the scale when shrinking (antialiasing); first along the rows, then
-    /// along the columns, rounded to bytes in between; the other way round for a picture that becomes wider and lower
-    /// (earlier versions begin with the rows even then). The proportions may change; the network sees pictures squeezed
-    /// into a square.
+    /// The kernel is the cubic convolution with a = −1/2, widened by the scale when shrinking (antialiasing). Rows are
+    /// resampled first and columns second, with rounding to bytes in between. For a picture that becomes wider and
+    /// lower the order is reversed (versions before 13 always begin with the rows). The aspect ratio may change: the
+    /// network reads pictures that are stretched to a square.
     ///
     /// # Errors
     /// [`Error::Argument`] for a side of 0 or beyond [`MAX_SIDE`](super::MAX_SIDE), or more than
@@ -30,7 +34,7 @@ impl Picture {
         if !fits_limits(width, height) {
             return Err(Error::argument("resize", SIZE_LIMITS, format!("{width} × {height} pixels")));
         }
-        // In this order the picture in between is never larger than both others.
+        // In this order the intermediate picture is never larger than both others.
         Ok(if width > self.width && height < self.height {
             self.with_height(height).with_width(width)
         } else {
@@ -84,7 +88,7 @@ impl Picture {
     }
 }
 
-/// One half in fixed point: sums begin there, to be rounded.
+/// One half in fixed point, the initial value of sums, for rounding.
 const HALF: i32 = 1 << (PRECISION - 1);
 
 /// A weight in fixed point, rounded half away from zero.
@@ -92,7 +96,7 @@ fn to_fixed(weight: f64) -> i32 {
     (weight * f64::from(1_u32 << PRECISION)).round() as i32
 }
 
-/// A sum in fixed point as a byte; what overshoots is cut.
+/// Converts a fixed-point sum to a byte, clamped to 0..=255.
 fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
@@ -100,15 +104,15 @@ fn to_byte(sum: i32) -> u8 {
 /// The weights of a resize along one side: for each target sample, some neighbouring source samples.
 #[derive(Clone)]
 pub(crate) struct Filter<W> {
-    /// The first source sample of each target sample, and how many.
+    /// For each target sample, the first source sample and their number.
     spans: Vec<(usize, usize)>,
     /// The weights of all spans, one span after the other.
     weights: Vec<W>,
 }
 
 impl<W> Filter<W> {
-    /// Pillow's bicubic from `from` to `to` samples (both at least 1), pixel centres at the halves: each weight, of a
-    /// span's that sum to 1, in the representation that `represent` gives it.
+    /// Pillow's bicubic filter from `from` to `to` samples (both at least 1), with pixel centres at half-integers. The
+    /// weights of each span sum to 1 and are converted by `represent`.
     pub fn bicubic(from: usize, to: usize, represent: impl Fn(f64) -> W) -> Self {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -127,7 +131,7 @@ impl<W> Filter<W> {
         Self { spans, weights }
     }
 
-    /// For each target sample in order: its first source sample, and the weights from there on.
+    /// For each target sample in order: its first source sample and its weights.
     pub fn taps(&self) -> impl Iterator<Item = (usize, &[W])> {
         self.spans.iter().scan(&self.weights[..], |rest, &(start, length)| {
             let (weights, after) = rest.split_at(length);

@@ -1,4 +1,4 @@
-//! Many samples in one call.
+//! Processes many samples in one call.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -12,14 +12,14 @@ use crate::audio::Waveform;
 use crate::error::{Error, Result};
 use crate::image::Picture;
 
-/// Samples that go through the network of an accelerator together: a bound on memory, not on batches.
+/// The number of samples that an accelerator processes together. It bounds the memory, not the size of a call.
 const AT_ONCE: usize = 8;
 
 impl Localizer {
-    /// Listens to many sounds; each as [`Localizer::embed_audio`] would hear it alone.
+    /// Embeds many sounds. Each result equals that of [`Localizer::embed_audio`] up to rounding.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the device has no room.
+    /// [`Error::Candle`] when the device has no memory left.
     pub fn embed_audio_batch(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
         self.shared_out(waveforms.len(), |range| self.embed_together(&waveforms[range]))
     }
@@ -30,7 +30,7 @@ impl Localizer {
         (0..waveforms.len()).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)? })).collect()
     }
 
-    /// Looks at many pictures; each as [`Localizer::encode_image`] would see it alone.
+    /// Encodes many pictures. Each result equals that of [`Localizer::encode_image`] up to rounding.
     ///
     /// # Errors
     /// As [`Localizer::pixels`].
@@ -41,7 +41,7 @@ impl Localizer {
     pub(super) fn encode_together(&self, pictures: &[Picture]) -> Result<Vec<EncodedImage>> {
         let batch = self.acl.image_features(&self.pixels(pictures)?)?;
         let image = |(i, picture): (usize, &Picture)| {
-            // A copy of its own: one picture must not keep its whole batch alive.
+            // A copy, so that one picture does not keep its whole batch alive.
             let own = |t: &Tensor| t.narrow(0, i, 1)?.force_contiguous();
             let reduced = batch.reduced.iter().map(own).collect::<candle_core::Result<_>>()?;
             let features = ImageFeatures { reduced, deepest: own(&batch.deepest)? };
@@ -51,12 +51,12 @@ impl Localizer {
         pictures.iter().enumerate().map(image).collect()
     }
 
-    /// Many pairs at once; each as [`Localizer::localize`] alone.
+    /// Localizes many pairs. Each result equals that of [`Localizer::localize`] up to rounding.
     ///
     /// # Errors
     /// As [`Localizer::localize`].
     pub fn localize_batch(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
-        // First, and once for each picture: several threads would compute the same.
+        // Computed first and once per picture, because otherwise several threads would compute the same features.
         let mut images: Vec<&EncodedImage> = pairs.iter().map(|(_, image)| *image).collect();
         images.sort_unstable_by_key(|image| std::ptr::from_ref(*image));
         images.dedup_by(|a, b| std::ptr::eq(*a, *b));
@@ -74,12 +74,14 @@ impl Localizer {
         pairs.iter().enumerate().map(heatmap).collect()
     }
 
-    /// Many sounds, each in a picture of its own, as [`Localizer::localize_pair`] would find it alone; of a sound or a
-    /// picture that occurs more than once, encode it once and use [`Localizer::localize_batch`].
-    /// On a CPU as many are under way as there are threads, elsewhere eight; memory grows with that, not with the call.
+    /// Localizes many sounds, each in its own picture. Each result equals that of [`Localizer::localize_pair`] up to
+    /// rounding. To use a sound or a picture more than once, encode it once and call [`Localizer::localize_batch`].
+    ///
+    /// A CPU processes as many pairs at a time as it has threads, other devices eight. Memory use depends on this
+    /// number and not on the number of pairs.
     ///
     /// # Errors
-    /// As [`Localizer::localize_pair`]; [`Error::Argument`] when there are not as many pictures as sounds.
+    /// As [`Localizer::localize_pair`]; [`Error::Argument`] when the numbers of sounds and pictures differ.
     pub fn localize_pairs(&self, waveforms: &[Waveform], pictures: &[Picture]) -> Result<Vec<Heatmap>> {
         if waveforms.len() != pictures.len() {
             return Err(Error::argument(
@@ -110,8 +112,8 @@ impl Localizer {
         self.acl.logits(&features, &stack(embeddings)?)
     }
 
-    /// `work` on all of `len` samples: on a CPU one by one, as many at a time as there are threads, because whole samples
-    /// are shared out with less waiting than the rows of a product; elsewhere [`AT_ONCE`] together.
+    /// Calls `work` for all of `len` samples. On a CPU every thread takes single samples, because threads wait less for
+    /// each other than when they share the rows of a product. Other devices take [`AT_ONCE`] samples together.
     fn shared_out<T: Send>(&self, len: usize, work: impl Fn(Range<usize>) -> Result<Vec<T>> + Sync) -> Result<Vec<T>> {
         let parts: Vec<Vec<T>> = match self.device.is_cpu() {
             true => (0..len).into_par_iter().with_max_len(1).map(|i| work(i..i + 1)).collect::<Result<_>>()?,
@@ -125,7 +127,7 @@ impl Localizer {
 mod tests {
     use super::*;
 
-    /// What an accelerator does with its samples; the calls for many share out single ones on a CPU.
+    /// Covers the path of accelerators, which a CPU does not take because it processes single samples.
     #[test]
     fn samples_together_are_what_they_are_alone() {
         let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alt")).unwrap();

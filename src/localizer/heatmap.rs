@@ -1,4 +1,4 @@
-//! What a localization found.
+//! The result of a localization.
 
 use candle_core::{Device, Tensor};
 
@@ -11,18 +11,19 @@ use crate::viz::ScoreMap;
 pub struct Heatmap {
     /// Raw logits of the decoder.
     pub logits: Vec<f32>,
-    /// `σ(logits + b/w)` in [0, 1]: how much each pixel belongs to the sound.
+    /// `σ(logits + b/w)` in [0, 1]: how strongly each pixel belongs to the sound.
     pub scores: Vec<f32>,
-    /// How well what the mask covers fits the sound: cosine in [−1, 1].
+    /// How well the masked region matches the sound: a cosine in [−1, 1].
     pub confidence: f32,
-    /// S.
+    /// The side S.
     pub size: usize,
     offset: f32,
 }
 
 impl Heatmap {
     pub(super) fn new(logits: Vec<f32>, scores: Vec<f32>, size: usize, confidence: f32, offset: f32) -> Result<Self> {
-        // Scores may be NaN where logits are not (by the masker), and finite where logits are not (by the sigmoid).
+        // Both have to be checked: the masker can turn finite logits into NaN scores, the sigmoid infinite logits into
+        // finite scores.
         let values = logits.iter().chain(&scores).chain([&confidence, &offset]);
         if values.into_iter().any(|value| !value.is_finite()) {
             let details = "choose a higher precision, or check the model's weights".to_string();
@@ -31,7 +32,8 @@ impl Heatmap {
         Ok(Self { logits, scores, confidence, size, offset })
     }
 
-    /// The heatmap at `side` × `side`, as benchmarks score it: logits resized bicubically (a = −0.75), then the sigmoid.
+    /// The heatmap at `side` × `side`, as benchmarks evaluate it: the sigmoid of bicubically resized logits (a =
+    /// −0.75).
     ///
     /// # Errors
     /// [`Error::Shape`] for a side of 0.
@@ -41,7 +43,7 @@ impl Heatmap {
         Ok(logits.into_iter().map(|logit| 1.0 / (1.0 + (-(logit + self.offset)).exp())).collect())
     }
 
-    /// The scores of every pixel of a `width` × `height` picture, for drawing and for measuring in its pixels.
+    /// The score of each pixel of a `width` × `height` picture, for drawing and for measurements in its pixels.
     ///
     /// # Errors
     /// [`Error::Argument`] for a size that no picture has.

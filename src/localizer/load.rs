@@ -36,7 +36,7 @@ impl LocalizerBuilder {
         }
     }
 
-    /// Where the model computes; the CPU by default. [`select_device`] knows devices by name.
+    /// The device to compute on; the CPU by default. [`select_device`] finds devices by name.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
@@ -48,21 +48,20 @@ impl LocalizerBuilder {
         self
     }
 
-    /// How matrices are kept in memory; by default as the files have them. Other formats are for computing in `f32` on the
-    /// CPU.
+    /// The format of matrices in memory; by default that of the files. Other formats require `f32` on the CPU.
     pub fn weights(mut self, weights: WeightFormat) -> Self {
         self.weights = weights;
         self
     }
 
-    /// The Hub and its cache; by default as the environment says ([`Hub::from_env`]).
+    /// The Hub and its cache; by default [`Hub::from_env`].
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = hub;
         self
     }
 
-    /// Allows the network: files of a published model that are not in the cache are downloaded, and `progress` is told
-    /// how it goes. Without this nothing is ever downloaded.
+    /// Allows downloads: files of a published model that are not in the cache are downloaded, and `progress` is called
+    /// with the progress. Without this call nothing is downloaded.
     pub fn download(mut self, progress: impl FnMut(Progress<'_>) + Send + 'static) -> Self {
         self.download = Some(Box::new(progress));
         self
@@ -72,9 +71,9 @@ impl LocalizerBuilder {
     ///
     /// # Errors
     /// [`Error::ModelUnavailable`] when there is no such model on this machine (nor, if allowed, on the Hub),
-    /// [`Error::Format`] for files that are not what they should be, [`Error::Weights`] when weights and configuration
-    /// do not fit, [`Error::Config`] for impossible settings, [`Error::NonFinite`] for a masker that no heatmap can be
-    /// made with.
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Format`] for one in the wrong format, [`Error::Weights`]
+    /// when the weights do not match the configuration, [`Error::Config`] for invalid settings, [`Error::Argument`] for
+    /// a `dtype` that is not supported, [`Error::NonFinite`] for a masker that cannot produce a heatmap.
     pub fn load(mut self) -> Result<Localizer> {
         let download = match &mut self.download {
             Some(progress) => Download::IfMissing(progress.as_mut()),
@@ -84,10 +83,10 @@ impl LocalizerBuilder {
         self.load_files(&files)
     }
 
-    /// Loads files that were found before, whatever the source given to [`Localizer::builder`].
+    /// Loads these files, and ignores the source given to [`Localizer::builder`].
     ///
     /// # Errors
-    /// As [`LocalizerBuilder::load`], but for finding the files.
+    /// As [`LocalizerBuilder::load`], except for [`Error::ModelUnavailable`].
     pub fn load_files(self, files: &ModelFiles) -> Result<Localizer> {
         let Self { device, dtype, weights, .. } = self;
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
@@ -109,7 +108,7 @@ impl LocalizerBuilder {
 }
 
 impl Localizer {
-    /// Loads a model from files that were found before, its weights kept as the files have them.
+    /// Loads a model from these files, with its weights in the format of the files.
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load_files`].
@@ -118,7 +117,7 @@ impl Localizer {
     }
 }
 
-/// The prompt's ids, which must be known: this build has no tokenizer.
+/// The ids of the prompt if they are known; this build has no tokenizer.
 #[cfg(not(feature = "text"))]
 fn prompt_ids(config: &AclConfig) -> Result<PromptIds> {
     config.known_prompt_ids().ok_or_else(|| {
@@ -127,8 +126,8 @@ fn prompt_ids(config: &AclConfig) -> Result<PromptIds> {
     })
 }
 
-/// A device by name: `cpu`, `cuda` or `metal` (the first one, where this build and this machine have it), or `auto`,
-/// the best of them.
+/// A device by name: `cpu`, `cuda` or `metal` (the first device of that kind), or `auto`, the best that this build
+/// and this machine have.
 ///
 /// # Errors
 /// [`Error::Argument`] for another name, [`Error::Device`] when this build or this machine does not have the device.

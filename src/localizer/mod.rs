@@ -1,4 +1,4 @@
-//! The user's door: load a model once, encode sounds and pictures once, combine them at will.
+//! The high-level interface: load a model once, encode each sound and each picture once, and combine them freely.
 //!
 //! ```
 //! use soundsight::{Localizer, Picture, Waveform};
@@ -10,7 +10,7 @@
 //! let found = localizer.localize(&whistle, &picture)?;
 //! assert_eq!(found.scores.len(), found.size * found.size);
 //!
-//! // From memory, and once for many: two sounds over one picture.
+//! // A sound from memory; two sounds in the same picture.
 //! let hum = Waveform::from_samples((0..16_000).map(|i| (i as f32 * 0.03).sin()).collect(), 16_000)?;
 //! let hum = localizer.embed_audio(&hum)?;
 //! let both = localizer.localize_batch(&[(&whistle, &picture), (&hum, &picture)])?;
@@ -44,7 +44,7 @@ use crate::weights::ModelSource;
 /// Side in pixels of the heatmaps that benchmarks score.
 const BENCHMARK_SIDE: usize = 224;
 
-/// A loaded model with everything that turns files into heatmaps. Immutable, `Send + Sync`: one serves many threads.
+/// A loaded model with its pre- and post-processing. It is immutable and can be shared between threads.
 #[derive(Debug)]
 pub struct Localizer {
     name: String,
@@ -54,13 +54,13 @@ pub struct Localizer {
     normalize: NormalizeOptions,
     #[cfg(feature = "text")]
     tokenizer: Option<ClipTokenizer>,
-    /// b/w of the masker, which a heatmap adds to its logits.
+    /// The offset b/w of the masker, which is added to the logits of a heatmap.
     offset: f32,
     device: Device,
     dtype: DType,
 }
 
-/// A sound, or a text, in the common space of CLIP: what to look for.
+/// The embedding of a sound or a text in CLIP's common space; it describes what to look for.
 #[derive(Clone, Debug)]
 pub struct Embedding {
     /// `[1, P]`.
@@ -85,11 +85,11 @@ impl Embedding {
     }
 }
 
-/// A picture as the network keeps it: encoded once, asked with many sounds.
+/// An encoded picture, reusable for many sounds.
 #[derive(Clone, Debug)]
 pub struct EncodedImage {
     features: ImageFeatures,
-    /// Computed for the first confidence that is asked for: a mask alone does not need the rest of the tower.
+    /// Computed when a confidence is first needed, because masks do not need the rest of the tower.
     dense: OnceLock<Tensor>,
     width: usize,
     height: usize,
@@ -106,16 +106,16 @@ impl EncodedImage {
         self.height
     }
 
-    /// What the model's stages after the vision tower read.
+    /// The features that the model's later stages read.
     pub fn features(&self) -> &ImageFeatures {
         &self.features
     }
 }
 
 impl Localizer {
-    /// Loads a model that is on this machine, in `f32` on the CPU: a model directory, `"acl-vit16"` (the published weights,
-    /// in the Hub's cache), `"embedded"`, or `"auto"`, the first of these two that exists. [`Localizer::builder`] offers the
-    /// other choices, downloading among them.
+    /// Loads a local model in `f32` on the CPU. `source` is a model directory, `"acl-vit16"` (the published weights in
+    /// the Hub's cache), `"embedded"`, or `"auto"`, the first of the latter two that exists. Use [`Localizer::builder`]
+    /// for other options, such as downloading.
     ///
     /// # Errors
     /// As [`LocalizerBuilder::load`].
@@ -123,16 +123,16 @@ impl Localizer {
         Self::builder(source).load()
     }
 
-    /// Choices before loading a model.
+    /// Creates a builder with options for loading a model.
     pub fn builder(source: impl Into<ModelSource>) -> LocalizerBuilder {
         LocalizerBuilder::new(source.into())
     }
 
-    /// A localizer for a model that was built before.
+    /// Creates a localizer from an existing model.
     ///
     /// # Errors
-    /// [`Error::Config`] when the model's configuration is no front end for sounds or pictures; as
-    /// [`ImageMasker::offset`](crate::acl::ImageMasker::offset).
+    /// [`Error::Config`] when the model's settings for sounds or pictures are invalid; [`Error::NonFinite`] and
+    /// [`Error::Candle`] as [`ImageMasker::offset`](crate::acl::ImageMasker::offset).
     pub fn from_parts(name: impl Into<String>, acl: Acl, device: Device, dtype: DType) -> Result<Self> {
         let config = &acl.config().acl;
         let frontend = AudioFrontend::new(config.frontend())?;
@@ -153,24 +153,24 @@ impl Localizer {
         })
     }
 
-    /// What the model is called: the directory or the name that it was loaded from, or the name given to
+    /// The name of the model: the directory or the name that it was loaded from, or the name given to
     /// [`Localizer::from_parts`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the model was loaded from: never [`ModelSource::Auto`], but the one that it chose. `None` for a model made
-    /// [from parts](Localizer::from_parts).
+    /// The source of the model. For [`ModelSource::Auto`] this is the source that was chosen. `None` for a model
+    /// created [from parts](Localizer::from_parts).
     pub fn source(&self) -> Option<&ModelSource> {
         self.source.as_ref()
     }
 
-    /// The model behind, for work on single stages.
+    /// The underlying model, for access to single stages.
     pub fn acl(&self) -> &Acl {
         &self.acl
     }
 
-    /// Where the model computes.
+    /// The device on which the model computes.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -180,7 +180,7 @@ impl Localizer {
         self.dtype
     }
 
-    /// Seconds of sound that the model hears; of longer sounds the first ones.
+    /// The number of seconds that the model reads from the beginning of a sound.
     pub fn audio_seconds(&self) -> f64 {
         self.acl.config().acl.audio_seconds
     }
@@ -193,7 +193,7 @@ impl Localizer {
         Ok(self.frontend.forward_batch(waveforms, &self.device)?.to_dtype(self.dtype)?)
     }
 
-    /// Normalised pixels `[B, 3, S, S]` of pictures of any size: resized straight to S × S, whatever their shape.
+    /// Normalised pixels `[B, 3, S, S]` of pictures of any size: resized to S × S regardless of their aspect ratio.
     ///
     /// # Errors
     /// As [`Picture::resize`] and [`Picture::to_tensor`]; [`Error::Argument`] for an empty batch.
@@ -207,15 +207,15 @@ impl Localizer {
         Ok(Tensor::stack(&tensors, 0)?.to_dtype(self.dtype)?)
     }
 
-    /// Listens to a sound.
+    /// Embeds a sound.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the device has no room.
+    /// [`Error::Candle`] when the device has no memory left.
     pub fn embed_audio(&self, waveform: &Waveform) -> Result<Embedding> {
         first(self.embed_together(std::slice::from_ref(waveform))?)
     }
 
-    /// Looks at a picture.
+    /// Encodes a picture.
     ///
     /// # Errors
     /// As [`Localizer::pixels`].
@@ -223,15 +223,15 @@ impl Localizer {
         first(self.encode_together(std::slice::from_ref(picture))?)
     }
 
-    /// Where in the picture the sound (or text) is.
+    /// Finds the sound (or the text) in the picture.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] when the result is not a number, which half precision may cause.
+    /// [`Error::NonFinite`] when the result is NaN or infinite, which half precision can cause.
     pub fn localize(&self, embedding: &Embedding, image: &EncodedImage) -> Result<Heatmap> {
         first(self.localize_together(&[(embedding, image)])?)
     }
 
-    /// Both ways at once: hears the sound and looks at the picture in parallel, then localizes.
+    /// Encodes a sound and a picture in parallel, then localizes the sound.
     ///
     /// # Errors
     /// As [`Localizer::embed_audio`], [`Localizer::encode_image`] and [`Localizer::localize`].
@@ -245,8 +245,8 @@ impl Localizer {
         self.localize(&embedding?, &image?)
     }
 
-    /// Dense features `[1, G·G, P]` of a picture, which confidences need: the rest of the vision tower, computed once and
-    /// kept with the picture.
+    /// Dense features `[1, G·G, P]` of a picture, which confidences need. The rest of the vision tower is run on the
+    /// first call, and the result is stored with the picture.
     ///
     /// # Errors
     /// As [`Acl::dense_features`].
@@ -255,7 +255,7 @@ impl Localizer {
             return Ok(dense.clone());
         }
         let dense = self.acl.dense_features(&image.features)?;
-        // Two threads may compute it at once; they compute the same.
+        // Two threads may compute this at the same time; their results are equal.
         Ok(image.dense.get_or_init(|| dense).clone())
     }
 
@@ -266,7 +266,8 @@ impl Localizer {
         Heatmap::new(logits.flatten_all()?.to_vec1::<f32>()?, scores, size, confidence, self.offset)
     }
 
-    /// Every tensor between a sound, a picture and their heatmap, by the names of the peers' exports: fbank
+    /// All intermediate tensors from a sound and a picture to their heatmap, named as in the exports of other
+    /// implementations: fbank
     /// `[1, T, M]`, beats_features `[1, N, 3D]`, audio_token `[1, H]`, audio_embedding `[1, P]`, image `[1, 3, S, S]`,
     /// logits and heatmap `[1, 1, S, S]`, heatmap224 (logits resized bicubically to the benchmarks' size, then the
     /// heatmap), image_embedding `[1, P]`, dense_features `[1, P, G, G]`; all `f32` on the CPU.

@@ -1,4 +1,4 @@
-//! Texts in place of sounds.
+//! Text prompts in place of sounds.
 
 use candle_core::Tensor;
 
@@ -9,15 +9,16 @@ use crate::error::{Error, Result};
 use crate::weights::TokenizerFiles;
 
 impl Localizer {
-    /// The same localizer, reading texts with `tokenizer`: what a localizer [from parts](Localizer::from_parts) lacks.
+    /// Sets the tokenizer for text prompts. A localizer created [from parts](Localizer::from_parts) has none.
     pub fn with_tokenizer(self, tokenizer: ClipTokenizer) -> Self {
         Self { tokenizer: Some(tokenizer), ..self }
     }
 
-    /// Reads a text in place of a sound: the whole prompt ("a photo of a dog"), nothing is added.
+    /// Embeds a text in place of a sound. `prompt` is the complete prompt ("a photo of a dog").
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] when the model came without one, [`Error::Argument`] for a word that its vocabulary lacks.
+    /// [`Error::NoTokenizer`] when the model has no tokenizer, [`Error::Argument`] for a word that its vocabulary
+    /// lacks.
     pub fn embed_text(&self, prompt: &str) -> Result<Embedding> {
         let Some(tokenizer) = &self.tokenizer else {
             return Err(Error::NoTokenizer { model: self.name.clone() });
@@ -38,7 +39,7 @@ pub(super) fn open(files: &TokenizerFiles) -> Result<ClipTokenizer> {
     }
 }
 
-/// The prompt's ids: known, or from the tokenizer, word by word around the audio token.
+/// The ids of the prompt, either known or from the tokenizer.
 pub(super) fn prompt_ids(config: &AclConfig, tokenizer: Option<&ClipTokenizer>) -> Result<PromptIds> {
     if let Some(ids) = config.known_prompt_ids() {
         return Ok(ids);
@@ -52,6 +53,6 @@ pub(super) fn prompt_ids(config: &AclConfig, tokenizer: Option<&ClipTokenizer>) 
     };
     let (before, after) = config.prompt.split_once("{}").unwrap_or((&config.prompt, ""));
     let (mut before, after) = (tokenizer.encode(before)?, tokenizer.encode(after)?);
-    before.pop(); // the end token belongs behind the audio token,
+    before.pop(); // the end token belongs after the audio token,
     Ok(PromptIds { before, after: after.into_iter().skip(1).collect() }) // the start token before it
 }

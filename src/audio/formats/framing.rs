@@ -1,16 +1,17 @@
 //! Whether the end of an Ogg file, or of a bare stream of MPEG audio, is missing.
 //!
-//! Decoders take a cut-off file for one that ends; these checks are what makes a truncated file an error.
+//! Decoders do not distinguish a truncated file from one that ends normally, so these checks detect truncation.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// How much of the end of an Ogg file surely holds its last page: two pages of the greatest possible size.
+/// How many bytes at the end of an Ogg file are certain to contain its last page: two pages of maximum size.
 const OGG_TAIL: u64 = 2 * 65_307;
-/// How much of the end of a file of MPEG audio is looked at.
+/// How many bytes at the end of an MPEG audio file are examined.
 const MPEG_TAIL: u64 = 8192;
 
-/// An Ogg file that ends within a page. A missing end-of-stream mark alone is let pass: a few real files lack it.
+/// An Ogg file that ends within a page. A missing end-of-stream mark alone is accepted, because a few real files lack
+/// it.
 pub(super) fn missing_from_ogg(file: &mut File) -> io::Result<Option<String>> {
     let tail = read_tail(file, OGG_TAIL)?;
     // A page: "OggS", a version of 0, …, at 26 the number of segments, then their lengths, then the segments.
@@ -30,7 +31,7 @@ pub(super) fn read_mpeg_tail(file: &mut File) -> io::Result<Vec<u8>> {
     read_tail(file, MPEG_TAIL)
 }
 
-/// Whether the beginning of one more MPEG audio frame follows `last`, the last whole one, at the end of a file.
+/// Whether an incomplete MPEG audio frame follows `last`, the last complete one, at the end of a file.
 pub(super) fn ends_within_mpeg_frame(tail: &[u8], last: &[u8]) -> bool {
     let [0xff, version, rate, ..] = last else {
         return false; // not MPEG audio

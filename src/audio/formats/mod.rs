@@ -1,4 +1,4 @@
-//! Every sound file but plain WAV, through symphonia: the feature `audio-formats`.
+//! Decodes all sound files except plain WAV, using symphonia. Needs the feature `audio-formats`.
 
 mod framing;
 mod mp4;
@@ -38,10 +38,10 @@ pub(super) fn decode(path: &Path, mut file: File, container: Container, span: Sp
     {
         return Err(start_beyond_end(path.display(), span.start, seconds));
     }
-    // In a WAV, decoding costs nothing, and of one whose header states no length nothing else tells it exactly.
+    // Decoding WAV is cheap, and if the header does not state the length, only decoding finds it exactly.
     let decode_from = if container == Container::Wav { 0.0 } else { edit.start + span.start - PRE_ROLL_SECONDS };
-    // Frames without a container are found one after the other in any case, and symphonia does not find its way in a
-    // WAV of other kinds than hound reads.
+    // Files without a container have to be scanned frame by frame anyway, and symphonia cannot seek in the kinds of WAV
+    // that hound does not read.
     if decode_from > 0.0 && !matches!(container, Container::Unframed | Container::Wav) {
         reader = reader.sought(&file, decode_from)?;
     }
@@ -55,7 +55,7 @@ pub(super) fn decode(path: &Path, mut file: File, container: Container, span: Sp
     window.into_clip(path, announced, end.seconds)
 }
 
-/// What is missing at the end of the file, as far as its container alone tells; `None` when nothing is.
+/// Describes what is missing at the end of the file, judging by its container alone; `None` if it is complete.
 fn missing(file: &mut File, container: Container) -> io::Result<Option<String>> {
     match container {
         Container::Ogg => framing::missing_from_ogg(file),
@@ -63,7 +63,7 @@ fn missing(file: &mut File, container: Container) -> io::Result<Option<String>> 
             let length = file.seek(SeekFrom::End(0))?;
             mp4::missing(file, length)
         }
-        // Of WAV files, this was checked before hound was tried.
+        // WAV files were checked before hound was tried.
         Container::Wav | Container::Flac | Container::Other | Container::Unframed => Ok(None),
     }
 }

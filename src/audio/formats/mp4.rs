@@ -1,4 +1,4 @@
-//! What the boxes of an MP4 file tell: whether its end is missing, and which part of a track is meant to be heard.
+//! Reads the boxes of an MP4 file to detect truncation, and to find the part of a track that is meant to be played.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,14 +6,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use super::window::Edit;
 use crate::audio::bytes::read_up_to;
 
-/// The largest `moov` box that is looked into: sample tables of many hours.
+/// The largest `moov` box that is read; it has room for the sample tables of many hours.
 const MAX_MOOV: u64 = 1 << 28;
 
 /// An MP4 with a top-level box that is longer than the file.
 pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>> {
     let mut at = 0;
     while let Some((kind, _, end)) = read_box_header(file, at, length)? {
-        // Other kinds may be junk behind the last box.
+        // Other kinds may be junk after the last box.
         if end > length && matches!(&kind, b"moov" | b"moof" | b"mdat") {
             let name = String::from_utf8_lossy(&kind).into_owned();
             return Ok(Some(format!("its `{name}` box lacks {} bytes", end - length)));
@@ -38,7 +38,7 @@ fn read_box_header(file: &mut File, at: u64, length: u64) -> io::Result<Option<(
     Ok((filled >= 8 && end >= start).then_some((kind, start, end)))
 }
 
-/// The edits of the tracks of an MP4 file, by track identifier; of those tracks that have one edit.
+/// The edits of an MP4 file's tracks by track identifier, for tracks with exactly one edit.
 pub(super) fn edits(file: &mut File) -> io::Result<Vec<(u32, Edit)>> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut at = 0;
@@ -78,13 +78,13 @@ fn track_edit(trak: &[u8], movie_timescale: f64) -> Option<(u32, Edit)> {
     } else {
         (u64::from(be_u32(entry, 0)?), i64::from(be_u32(entry, 4)? as i32))
     };
-    // A negative media time is an empty edit: a pause, no part of the track.
+    // A negative media time is an empty edit, that is, a pause and not a part of the track.
     let start = u64::try_from(media_time).ok()? as f64 / media_timescale;
     let seconds = if duration == 0 { f64::INFINITY } else { duration as f64 / movie_timescale };
     Some((track_id, Edit { start, seconds }))
 }
 
-/// The boxes in `bytes`, as (type, contents); ends at the first that does not fit.
+/// The boxes in `bytes` as (type, contents), up to the first one that exceeds `bytes`.
 fn boxes(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! One sound track of a file, packet by packet, as symphonia reads it.
+//! Reads one sound track of a file, packet by packet, using symphonia.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,16 +20,16 @@ use crate::audio::container::Container;
 use crate::audio::errors::{truncated, unusable};
 use crate::error::{Error, Result};
 
-/// How much is decoded, and thrown away, before the start of a window: block codecs need what came before.
+/// How much is decoded and discarded before the start of a window, because block codecs depend on earlier blocks.
 pub(super) const PRE_ROLL_SECONDS: f64 = 0.25;
 /// The formats, for error messages.
 const FORMATS: &str = "a sound in WAV, FLAC, MP3, Ogg Vorbis, AAC or ALAC (MP4, M4A), AIFF, CAF or Matroska";
 
-/// A file as symphonia wants it.
+/// A file in the form that symphonia requires.
 struct Source {
     file: File,
-    /// Kept from symphonia for files without a container, of which it would guess the duration from the length, and
-    /// then cut the sound to its guess.
+    /// `None` for files without a container. From the length symphonia would estimate their duration, and truncate the
+    /// sound to the estimate.
     length: Option<u64>,
 }
 
@@ -58,25 +58,25 @@ impl MediaSource for Source {
 /// Where, and how, the packets of a track ended.
 #[derive(Default)]
 pub(super) struct End {
-    /// The end of the last packet; `None` when the end was not looked for.
+    /// The end of the last packet; `None` if the end was not searched for.
     pub(super) seconds: Option<f64>,
     /// The longest packet, in seconds.
     longest: f64,
-    /// The file ended within a packet.
+    /// Whether the file ended within a packet.
     within_packet: bool,
     /// The bytes of the last packet.
     last: Box<[u8]>,
 }
 
-/// One sound track of a file. Its time is counted, in seconds, from the track's beginning.
+/// One sound track of a file. Times are in seconds from the beginning of the track.
 pub(super) struct Reader<'a> {
     path: &'a Path,
     container: Container,
     format: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
     pub(super) track: Track,
-    /// What the file's clock shows at the track's beginning; `None` until the first frame was decoded. Recordings cut
-    /// out of a longer stream do not begin at 0.
+    /// The file's clock at the beginning of the track; `None` until the first frame has been decoded. Recordings that
+    /// were cut from a longer stream do not begin at 0.
     origin: Option<f64>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         Ok(Self { path, container, format, decoder, track, origin: starts_at_zero.then_some(0.0) })
     }
 
-    /// What a number of ticks is in seconds.
+    /// Converts ticks to seconds.
     fn seconds(&self, ticks: i64) -> f64 {
         let time = self.track.time_base.and_then(|base| base.calc_time(Timestamp::new(ticks)));
         time.map_or(0.0, |time| time.as_secs_f64())
@@ -125,15 +125,15 @@ impl<'a> Reader<'a> {
         .filter(|&seconds| seconds > 0.0)
     }
 
-    /// The length of the track, or else that of the file (Matroska states no other), where known.
+    /// The length of the track or, failing that, of the file (Matroska only states this one), if known.
     pub(super) fn clip_seconds(&self) -> Option<f64> {
         let media = self.format.media_info();
         let of_media = || Some(media.time_base?.calc_duration(media.duration?)?.as_secs_f64());
         self.announced_seconds().or_else(of_media).filter(|&seconds| seconds > 0.0)
     }
 
-    /// A reader whose next packet holds the time `seconds`, or comes before it. Always a new one: symphonia's readers
-    /// do not seek dependably once packets were taken from them, nor go on after a seek that failed.
+    /// A reader whose next packet contains the time `seconds` or precedes it. It is always a new reader: symphonia's
+    /// readers do not seek reliably after packets were read, and cannot continue after a failed seek.
     pub(super) fn sought(&mut self, file: &File, seconds: f64) -> Result<Self> {
         if self.origin.is_none() {
             self.fill(&mut Window::of_first_frame(), 0.0)?;
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next packet of this track; `None`, and a note in `end`, when there are no more.
+    /// The next packet of this track, or `None` at the end; updates `end`.
     fn next_packet(&mut self, end: &mut End) -> Result<Option<Packet>> {
         loop {
             match self.format.next_packet() {
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Decodes packets into `window` until it is full or there are no more; those that end before `decode_from` are
-    /// passed over.
+    /// skipped.
     pub(super) fn fill(&mut self, window: &mut Window, decode_from: f64) -> Result<End> {
         let mut end = End::default();
         let mut interleaved = Vec::new();
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
                 let channels = u16::try_from(decoded.spec().channels().count()).unwrap_or(u16::MAX);
                 decoded.copy_to_vec_interleaved::<f32>(&mut interleaved);
                 if !interleaved.is_empty() && rate > 0 && channels > 0 {
-                    // The decoder has already dropped what is to be trimmed.
+                    // The decoder has already removed the samples to be trimmed.
                     let clock = clock + packet.trim_start.get() as f64 / f64::from(rate);
                     let begin = clock - *self.origin.get_or_insert(clock);
                     window.push(self.path, &interleaved, rate, channels, begin)?;
@@ -194,13 +194,13 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        // What was decoded says more exactly where the end is than the packets' own durations.
+        // The decoded samples give the end more exactly than the durations of the packets.
         end.seconds = window.end_seconds().or(end.seconds).or(Some(0.0));
         Ok(end)
     }
 
-    /// The end of the track, for a window that did not reach it: walked to where nothing else tells whether the file is
-    /// whole, or how long it is; left unknown where the container was checked already.
+    /// The end of the track, for a window that did not reach it. The remaining packets are read only if this is the
+    /// only way to find out whether the file is complete, or how long it is; otherwise the end stays unknown.
     pub(super) fn find_end(&mut self, file: &File, mut end: End) -> Result<End> {
         match (self.container, self.announced_seconds()) {
             (Container::Unframed, _) => {}
@@ -220,16 +220,16 @@ impl<'a> Reader<'a> {
         Ok(end)
     }
 
-    /// Whether a track that ended has ended where it should.
+    /// Returns an error if the track ended too early.
     pub(super) fn check_end(&self, end: &End, tail: &[u8]) -> Result<()> {
-        // Ogg files were found to end with a whole page; symphonia asks for an end-of-stream mark besides. A WAV of
-        // unknown length ends where the file does; the length of others was checked.
+        // Ogg files are already known to end with a complete page, while symphonia also requires an end-of-stream mark.
+        // A WAV of unknown length ends with the file; the length of other WAV files was checked.
         let lenient = matches!(self.container, Container::Ogg | Container::Wav);
         if end.within_packet && !lenient {
             return Err(truncated(self.path, "it ends within a packet"));
         }
         if let (Some(reached), Some(announced)) = (end.seconds, self.announced_seconds()) {
-            // The last packet of a lossy stream may be longer or shorter than what is heard of it.
+            // The last packet of a lossy stream may be longer or shorter than the part that is played.
             let tolerance = if self.container == Container::Flac { 1e-6 } else { end.longest };
             if reached + tolerance < announced {
                 return Err(truncated(self.path, format!("{announced:.3} s announced, {reached:.3} s there")));
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// symphonia's error as one of ours.
+/// Converts symphonia's error.
 fn refused(path: &Path, error: SymphoniaError) -> Error {
     match error {
         SymphoniaError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {

@@ -1,4 +1,4 @@
-//! The wanted part of what a decoder gives, packet by packet.
+//! Collects the requested part of a decoder's output, packet by packet.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use crate::audio::clip::{Clip, Span, mix_to_mono};
 use crate::audio::errors::{start_beyond_end, unusable};
 use crate::error::Result;
 
-/// The part of an MP4 track that its edit list says is to be heard, in seconds: AAC begins with a priming block and
-/// ends padded to a whole block, neither of which belongs to the sound.
+/// The part of an MP4 track that its edit list selects for playback, in seconds. AAC begins with a priming block and
+/// ends with padding to a whole block, and neither belongs to the sound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Edit {
-    /// Where in the track's own time the sound begins.
+    /// Where the sound begins, in the track's time.
     pub(super) start: f64,
-    /// How long it is; infinite when the list does not say.
+    /// How long it is; infinite if the list does not state it.
     pub(super) seconds: f64,
 }
 
@@ -20,21 +20,21 @@ impl Edit {
     /// All of a track.
     pub(super) const NONE: Self = Self { start: 0.0, seconds: f64::INFINITY };
 
-    /// How much is heard of a track of `seconds` seconds.
+    /// How much of a track of `seconds` seconds is played.
     pub(super) fn heard_seconds(&self, seconds: f64) -> f64 {
         (seconds - self.start).max(0.0).min(self.seconds)
     }
 }
 
-/// The wanted part of what is decoded. Frames are counted from where the sound is to be heard.
+/// The requested part of the decoded samples. Frames are counted from the beginning of playback.
 pub(super) struct Window {
     span: Span,
     edit: Edit,
     samples: Vec<f32>,
     format: Option<(u32, u16)>,
-    /// The frame that the next decoded one will be; negative within the priming.
+    /// The index of the next decoded frame; negative within the priming block.
     position: i64,
-    /// The frames wanted.
+    /// The first requested frame, and the one after the last.
     start: u64,
     end: u64,
 }
@@ -58,12 +58,12 @@ impl Window {
         self.position >= 0 && self.position as u64 >= self.end
     }
 
-    /// The end of what was decoded, in the track's time.
+    /// The end of the decoded samples, in the track's time.
     pub(super) fn end_seconds(&self) -> Option<f64> {
         self.format.map(|(rate, _)| self.edit.start + self.position as f64 / f64::from(rate))
     }
 
-    /// Takes what is wanted of one decoded packet, which begins at the track's time `begin`.
+    /// Takes the requested samples from a decoded packet, which begins at `begin` in the track's time.
     pub(super) fn push(
         &mut self,
         path: &Path,
@@ -79,7 +79,7 @@ impl Window {
             }
             Some(_) => {}
             None => {
-                // Only the first packet is asked for its time; from there on frames are counted.
+                // Only the time of the first packet is used; after that, frames are counted.
                 self.format = Some((rate, channels));
                 self.position = ((begin - self.edit.start) * f64::from(rate)).round() as i64;
                 (self.start, self.end) = self.span.frames(rate);
@@ -107,7 +107,7 @@ impl Window {
         let Some((sample_rate, channels)) = self.format else {
             return Err(unusable(path.display(), "at least one sample", "none"));
         };
-        // What was taken is there, whatever the header says.
+        // The clip has at least as many frames as were decoded, even if the header states fewer.
         let num_frames = ((seconds * f64::from(sample_rate)).round() as u64).max(self.samples.len() as u64);
         Ok(Clip { samples: self.samples, sample_rate, channels, num_frames })
     }
