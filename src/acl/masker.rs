@@ -5,7 +5,7 @@
 //!
 //! [Gumbel sigmoid]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L5-L30
 //! [image-level masker]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L63-L114
-//! [feature-level masker]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L78-L144
+//! [feature-level masker]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/mask_utils.py#L117-L144
 //! [masked features]: https://github.com/swimmiing/ACL-SSL/blob/0cc5bcc1c9c49c5bbd2a3ada0cc99ec81068cd17/modules/models.py#L207-L222
 
 use candle_core::{D, DType, Tensor};

@@ -102,7 +102,7 @@ impl Beats {
         Ok(candle_nn::ops::sigmoid(&self.tag_logits(output)?)?)
     }
 
-    /// The logits behind [`Beats::tag`], `[B, classes]`.
+    /// The logits of [`Beats::tag`], before the sigmoid, `[B, classes]`.
     ///
     /// # Errors
     /// As [`Beats::tag`].
