@@ -24,6 +24,7 @@ pub mod eval;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod viz;
+pub mod watch;
 
 /// The tensor library, re-exported so that programs use the same version as this crate.
 pub use candle_core;
