@@ -10,7 +10,7 @@ mod watcher;
 
 //pub use film::Moments;
 pub use moment::Moment;
-pub use options::{Smoothing, WatchOptions};
+pub use options::{Gate, Smoothing, WatchOptions};
 pub use timeline::{HeatmapWriter, TimelineWriter};
 pub use watcher::Watcher;
 

@@ -14,8 +14,6 @@ pub struct Moment {
     pub heatmap: Heatmap,
     /// The level of the sound at this moment, in dB of full scale: 0 for a full square wave, −100 or less for silence.
     pub level: f32,
-    /// How much speaks for something in the picture that sounds.
-    pub evidence: f32,
     /// Whether something in the picture sounds.
     pub sounding: bool,
     /// Whether the picture was cut between the moment before and this one.

@@ -23,34 +23,68 @@ pub struct WatchOptions {
     pub repeat: bool,
     /// How neighbouring moments are combined; `None` analyses each moment alone.
     pub smoothing: Option<Smoothing>,
+    /// When something in the picture sounds.
+    pub gate: Gate,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { rate: 5.0, window: 1.0, hop: None, repeat: true, smoothing: Some(Smoothing::default()) }
+        Self { rate: 5.0, window: 1.0, hop: None, repeat: true, smoothing: Some(Smoothing::default()), gate: Gate::default() }
     }
 }
 
-/// How neighbouring moments are combined.
+/// How neighbouring moments are combined: the logits and the confidence of a moment become the weighted mean of those
+/// within `radius`. Nothing is combined across a cut.
 ///
-/// The weight of a moment that lies Δt away is `exp(−2(Δt/r)²) · exp((cos − 1)/τ)`, with r the radius and cos the cosine
-/// between the embeddings of the two sounds. A moment with another sound therefore counts little, however near it is.
-/// Nothing is combined across a cut.
+/// The weight of a moment that is Δt away and more confident by Δc is `exp(−2(Δt/radius)² + Δc/trust)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Smoothing {
-    /// The radius within which the embeddings of the sound are averaged before the decoder runs, in seconds; 0 for none.
-    pub hearing: f64,
-    /// The radius within which logits are averaged, in seconds; 0 for none.
-    pub seeing: f64,
-    /// τ: how different two sounds may be. Infinity combines all moments alike.
-    pub tolerance: f32,
-    /// Whether the logits of other moments are moved along with what moved in the picture.
+    /// How far away a moment may be, in seconds (0.6). So much later is a result known.
+    pub radius: f64,
+    /// How much more confident another moment must be to count e times as much (0.2). The confidence is a cosine, in −1..1;
+    /// infinity disregards it.
+    pub trust: f32,
+    /// Whether the logits of other moments are moved along with what moved in the picture (the default).
     pub follow_motion: bool,
 }
 
 impl Default for Smoothing {
     fn default() -> Self {
-        Self { hearing: 0.6, seeing: 0.6, tolerance: 0.2, follow_motion: true }
+        Self { radius: 0.6, trust: 0.2, follow_motion: true }
+    }
+}
+
+impl Smoothing {
+    /// The weight of a moment `apart` seconds away whose confidence is higher by `surplus`.
+    pub(super) fn weight(&self, apart: f64, surplus: f32) -> f32 {
+        (-2.0 * (apart / self.radius).powi(2)).exp() as f32 * (surplus / self.trust).exp()
+    }
+}
+
+/// When something in the picture sounds.
+///
+/// The evidence of a moment is its confidence, or −1 where the sound's level is below `level`. It must reach `open` for a
+/// sound to begin, and fall below `close` for it to end, so that the decision does not flicker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// The confidence at which something begins to sound, a cosine in −1..1 (0.12).
+    pub open: f32,
+    /// The confidence below which it ends, at most `open` (0.06).
+    pub close: f32,
+    /// The lowest level of a sound, in dB of full scale (−45).
+    pub level: f32,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { open: 0.12, close: 0.06, level: -45.0 }
+    }
+}
+
+impl Gate {
+    /// Whether something sounds at a moment, given whether it did before.
+    pub(super) fn decide(&self, before: bool, confidence: f32, level: f32) -> bool {
+        level >= self.level && confidence >= if before { self.close } else { self.open }
     }
 }
 
@@ -60,12 +94,12 @@ impl WatchOptions {
         self.hop.unwrap_or(1.0 / self.rate)
     }
 
-    /// How long after a moment its result is known, in seconds of the film: the second half of the window, and the radii
+    /// How long after a moment its result is known, in seconds of the film: the second half of the window, and the radius
     /// of the smoothing.
     pub fn latency(&self) -> f64 {
-        let (hearing, seeing) = self.smoothing.as_ref().map_or((0.0, 0.0), |s| (s.hearing, s.seeing));
+        let radius = self.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.radius);
         // A window's middle is up to half a hop later than the moment.
-        self.hop() / 2.0 + self.window / 2.0 + hearing + seeing
+        self.hop() / 2.0 + self.window / 2.0 + radius
     }
 
     /// Checks the ranges.
@@ -83,11 +117,14 @@ impl WatchOptions {
         within("window", self.window, 1.0 / MAX_RATE, MAX_SECONDS)?;
         within("hop", self.hop(), 1.0 / MAX_RATE, MAX_SECONDS)?;
         if let Some(smoothing) = &self.smoothing {
-            within("hearing", smoothing.hearing, 0.0, MAX_SECONDS)?;
-            within("seeing", smoothing.seeing, 0.0, MAX_SECONDS)?;
-            if smoothing.tolerance.is_nan() || smoothing.tolerance <= 0.0 {
-                return Err(Error::argument("tolerance", "a positive number", smoothing.tolerance));
+            within("radius", smoothing.radius, 1.0 / MAX_RATE, MAX_SECONDS)?;
+            if smoothing.trust.is_nan() || smoothing.trust <= 0.0 {
+                return Err(Error::argument("trust", "a positive number", smoothing.trust));
             }
+        }
+        let Gate { open, close, level } = self.gate;
+        if open.is_nan() || level.is_nan() || !(close <= open) {
+            return Err(Error::argument("gate", "numbers with close at most open", format!("{:?}", self.gate)));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::moment::Moment;
 use super::motion::{Flow, Thumbnail};
-use super::options::{Smoothing, WatchOptions};
+use super::options::WatchOptions;
 use super::sound::SoundTrack;
 use crate::audio::{MAX_SAMPLE_RATE, Waveform};
 use crate::error::{Error, Result};
@@ -24,19 +24,20 @@ pub struct Watcher<'a> {
     options: WatchOptions,
     sound: SoundTrack,
     /// What was heard, by the index of the window; window k is centred on k · hop.
-    heard: BTreeMap<i64, Heard>,
+    heard: BTreeMap<u64, Heard>,
     /// Moments in the order of time: settled ones that later moments still need, then the others.
     seen: VecDeque<Seen>,
     /// How many of `seen` are settled.
     settled: usize,
     last_time: Option<f64>,
+    /// Whether the last settled moment sounded.
+    sounding: bool,
     finished: bool,
 }
 
 /// A window of sound.
 struct Heard {
     embedding: Embedding,
-    vector: Vec<f32>,
     level: f32,
 }
 
@@ -55,7 +56,7 @@ struct Seen {
     /// Flows to the frame before and back, unless there was a cut.
     motion: Option<(Flow, Flow)>,
     /// The index of its window.
-    window: i64,
+    window: u64,
 }
 
 impl<'a> Watcher<'a> {
@@ -76,6 +77,7 @@ impl<'a> Watcher<'a> {
             seen: VecDeque::new(),
             settled: 0,
             last_time: None,
+            sounding: false,
             finished: false,
         })
     }
@@ -162,7 +164,7 @@ impl<'a> Watcher<'a> {
             thumbnail,
             cut,
             motion,
-            window: (time / self.options.hop()).round() as i64,
+            window: (time / self.options.hop()).round() as u64,
         });
         Ok(())
     }
@@ -176,22 +178,17 @@ impl<'a> Watcher<'a> {
         Ok(moments)
     }
 
-    /// How many windows to each side are averaged.
-    fn hearing_radius(&self) -> i64 {
-        let radius = self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.hearing);
-        (radius / self.options.hop() + SLOT_EPS) as i64
+    /// The radius of the smoothing, in seconds.
+    fn radius(&self) -> f64 {
+        self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.radius)
     }
 
     /// Embeds the windows and encodes the frames that are complete.
     fn hear_and_see(&mut self) -> Result<()> {
-        let (radius, hop) = (self.hearing_radius(), self.options.hop());
-        let mut needed: Vec<i64> = Vec::new();
-        for seen in self.seen.iter().filter(|seen| seen.heatmap.is_none()) {
-            let around = seen.window - radius..=seen.window + radius;
-            needed.extend(around.filter(|k| *k >= 0 && !self.heard.contains_key(k)));
-        }
-        needed.sort_unstable();
-        needed.dedup();
+        let hop = self.options.hop();
+        let waiting = self.seen.iter().filter(|seen| seen.heatmap.is_none()).map(|seen| seen.window);
+        let mut needed: Vec<u64> = waiting.filter(|k| !self.heard.contains_key(k)).collect();
+        needed.dedup(); // ascending, as the times of the frames
         needed.retain(|&k| self.sound.reaches(k as f64 * hop + self.options.window / 2.0));
         let windows = needed.iter().map(|&k| self.window(k as f64 * hop)).collect::<Result<Vec<_>>>()?;
         let new: Vec<usize> = (0..self.seen.len()).filter(|&i| self.seen[i].picture.is_some()).collect();
@@ -200,9 +197,8 @@ impl<'a> Watcher<'a> {
         let (embeddings, images) =
             rayon::join(|| localizer.embed_audio_batch(&windows), || localizer.encode_image_batch(&pictures));
         for (&k, embedding) in needed.iter().zip(embeddings?) {
-            let vector = embedding.tensor().flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()?;
             let level = self.sound.level(k as f64 * hop, LEVEL_SECONDS);
-            self.heard.insert(k, Heard { embedding, vector, level });
+            self.heard.insert(k, Heard { embedding, level });
         }
         for (i, image) in new.into_iter().zip(images?) {
             self.seen[i].image = Some(image);
@@ -216,49 +212,25 @@ impl<'a> Watcher<'a> {
         self.sound.window(time, self.options.window, fill)
     }
 
-    /// Localizes in every frame whose sounds are known.
+    /// Localizes in every frame whose sound is known.
     fn locate(&mut self) -> Result<()> {
-        let mut ready: Vec<usize> = Vec::new();
-        let mut embeddings = Vec::new();
-        for (i, seen) in self.seen.iter().enumerate() {
-            if seen.image.is_some()
-                && let Some(embedding) = self.mixed_embedding(seen.window)?
-            {
-                ready.push(i);
-                embeddings.push(embedding);
-            }
-        }
-        let images: Vec<EncodedImage> = ready.iter().filter_map(|&i| self.seen[i].image.take()).collect();
-        let pairs: Vec<_> = embeddings.iter().zip(&images).collect();
+        let known = |seen: &Seen| seen.image.is_some() && self.heard.contains_key(&seen.window);
+        let ready: Vec<usize> = (0..self.seen.len()).filter(|&i| known(&self.seen[i])).collect();
+        let pair = |&i: &usize| {
+            let seen = &self.seen[i];
+            Some((&self.heard.get(&seen.window)?.embedding, seen.image.as_ref()?))
+        };
+        let pairs: Vec<(&Embedding, &EncodedImage)> = ready.iter().filter_map(pair).collect();
         for (i, heatmap) in ready.into_iter().zip(self.localizer.localize_batch(&pairs)?) {
             self.seen[i].heatmap = Some(heatmap);
+            self.seen[i].image = None;
         }
         Ok(())
     }
 
-    /// The weighted mean of the embeddings around window `k`; `None` while one of them is missing.
-    fn mixed_embedding(&self, k: i64) -> Result<Option<Embedding>> {
-        let radius = self.hearing_radius();
-        let around: Option<Vec<(i64, &Heard)>> =
-            ((k - radius).max(0)..=k + radius).map(|j| Some((j, self.heard.get(&j)?))).collect();
-        let (Some(around), Some(center)) = (around, self.heard.get(&k)) else { return Ok(None) };
-        let Some(smoothing) = self.options.smoothing.as_ref().filter(|_| radius > 0) else {
-            return Ok(Some(center.embedding.clone()));
-        };
-        let mut sum = center.embedding.tensor().zeros_like()?;
-        let mut total = 0.0;
-        for (j, heard) in around {
-            let apart = (j - k) as f64 * self.options.hop();
-            let weight = weight(smoothing, apart, smoothing.hearing, &center.vector, &heard.vector);
-            sum = (sum + (heard.embedding.tensor() * weight)?)?;
-            total += weight;
-        }
-        Ok(Some(Embedding::from_tensor((sum / total)?)?))
-    }
-
     /// Turns every frame whose neighbours are localized into a moment.
     fn settle(&mut self) -> Result<Vec<Moment>> {
-        let radius = self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.seeing);
+        let radius = self.radius();
         let mut count = 0;
         let known = self.seen.iter().take_while(|seen| seen.heatmap.is_some()).count();
         let last = self.seen.back().map_or(f64::NEG_INFINITY, |seen| seen.time);
@@ -272,8 +244,12 @@ impl<'a> Watcher<'a> {
             count += 1;
         }
         let range = self.settled..self.settled + count;
-        let moments = range.clone().into_par_iter().map(|i| self.moment(i)).collect::<Result<Vec<_>>>()?;
+        let mut moments = range.clone().into_par_iter().map(|i| self.moment(i)).collect::<Result<Vec<_>>>()?;
         self.settled = range.end;
+        for moment in &mut moments {
+            self.sounding = self.options.gate.decide(self.sounding, moment.heatmap.confidence, moment.level);
+            moment.sounding = self.sounding;
+        }
         Ok(moments)
     }
 
@@ -284,71 +260,59 @@ impl<'a> Watcher<'a> {
             return Err(Error::argument("moment", "a localized frame", i));
         };
         let mut logits = own.logits.clone();
-        let mut confidence = f64::from(own.confidence);
-        let mut total = 1.0;
-        if let Some(smoothing) = self.options.smoothing.as_ref().filter(|smoothing| smoothing.seeing > 0.0) {
-            for (j, flow) in self.neighbours(i, smoothing.seeing) {
+        let mut confidence = own.confidence;
+        if let Some(smoothing) = &self.options.smoothing {
+            let mut total = 1.0;
+            for (j, flow) in self.neighbours(i, smoothing.radius) {
                 let other = &self.seen[j];
-                let (Some(heatmap), Some(here), Some(there)) =
-                    (&other.heatmap, self.heard.get(&seen.window), self.heard.get(&other.window))
-                else {
-                    continue;
-                };
-                let apart = other.time - seen.time;
-                let weight = weight(smoothing, apart, smoothing.seeing, &here.vector, &there.vector);
-                match flow.filter(|_| smoothing.follow_motion) {
-                    Some(flow) => flow.add_moved(&heatmap.logits, heatmap.size, weight as f32, &mut logits),
-                    None => logits.iter_mut().zip(&heatmap.logits).for_each(|(sum, v)| *sum += weight as f32 * v),
+                let Some(heatmap) = &other.heatmap else { continue };
+                let weight = smoothing.weight(other.time - seen.time, heatmap.confidence - own.confidence);
+                if smoothing.follow_motion {
+                    flow.add_moved(&heatmap.logits, heatmap.size, weight, &mut logits);
+                } else {
+                    logits.iter_mut().zip(&heatmap.logits).for_each(|(sum, logit)| *sum += weight * logit);
                 }
-                confidence += weight * f64::from(heatmap.confidence);
+                confidence += weight * heatmap.confidence;
                 total += weight;
             }
-            logits.iter_mut().for_each(|sum| *sum /= total as f32);
+            logits.iter_mut().for_each(|sum| *sum /= total);
+            confidence /= total;
         }
         let level = self.heard.get(&seen.window).map_or(f32::NEG_INFINITY, |heard| heard.level);
-        let heatmap = own.with_logits(logits, (confidence / total) as f32)?;
-        Ok(Moment { time: seen.time, heatmap, level, cut: seen.cut, evidence: 0.0, sounding: false, size: seen.size })
+        let heatmap = own.with_logits(logits, confidence)?;
+        Ok(Moment { time: seen.time, heatmap, level, sounding: false, cut: seen.cut, size: seen.size })
     }
 
     /// The frames within `radius` seconds of frame `i` in the same shot, each with the flow from `i` to it.
-    fn neighbours(&self, i: usize, radius: f64) -> Vec<(usize, Option<Flow>)> {
+    fn neighbours(&self, i: usize, radius: f64) -> Vec<(usize, Flow)> {
         let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + SLOT_EPS;
-        let mut found = Vec::new();
-        let mut flow: Option<Flow> = None;
+        let mut found: Vec<(usize, Flow)> = Vec::new();
         for j in (0..i).rev().take_while(|&j| near(j)) {
             let Some((to, _)) = &self.seen[j + 1].motion else { break };
-            flow = Some(flow.map_or_else(|| to.clone(), |flow| flow.then(to)));
-            found.push((j, flow.clone()));
+            let flow = found.last().map_or_else(|| to.clone(), |(_, flow)| flow.then(to));
+            found.push((j, flow));
         }
-        flow = None;
+        let before = found.len();
         for j in (i + 1..self.seen.len()).take_while(|&j| near(j)) {
             let Some((_, from)) = &self.seen[j].motion else { break };
-            flow = Some(flow.map_or_else(|| from.clone(), |flow| flow.then(from)));
-            found.push((j, flow.clone()));
+            let flow = found[before..].last().map_or_else(|| from.clone(), |(_, flow)| flow.then(from));
+            found.push((j, flow));
         }
         found
     }
 
     /// Drops what no later moment needs.
     fn forget(&mut self) {
-        let radius = self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.seeing);
+        let radius = self.radius();
         let next = self.seen.get(self.settled).map_or(f64::INFINITY, |seen| seen.time);
         // The last frame stays: the next one is compared with it.
         while self.settled > 1 && self.seen[0].time < next - radius - 1.0 / self.options.rate {
             self.seen.pop_front();
             self.settled -= 1;
         }
-        let first = self.seen.front().map_or(0, |seen| seen.window) - self.hearing_radius();
+        let first = self.seen.front().map_or(0, |seen| seen.window);
         self.heard = self.heard.split_off(&first);
-        let hop = self.options.hop();
-        self.sound.forget_before(first as f64 * hop - self.options.window / 2.0 - LEVEL_SECONDS);
+        let earliest = first as f64 * self.options.hop() - self.options.window.max(LEVEL_SECONDS) / 2.0;
+        self.sound.forget_before(earliest);
     }
-}
-
-/// The weight of a moment `apart` seconds away, see [`Smoothing`].
-fn weight(smoothing: &Smoothing, apart: f64, radius: f64, here: &[f32], there: &[f32]) -> f64 {
-    let near = (-2.0 * (apart / radius).powi(2)).exp();
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let cosine = dot(here, there) / (dot(here, here) * dot(there, there)).sqrt().max(f64::MIN_POSITIVE);
-    near * ((cosine - 1.0) / f64::from(smoothing.tolerance)).exp()
 }

@@ -11,6 +11,8 @@ mod crosses;
 mod curves;
 mod disturb;
 mod docs;
+mod films;
+mod follow;
 mod fresh;
 mod grounding;
 mod hearing;
@@ -62,6 +64,7 @@ struct Options {
 #[derive(Subcommand)]
 enum Command {
     Scenes(show::Options),
+    Films(show::films::Options),
 }
 
 /// A run, or what to do with a finished one.
@@ -139,8 +142,9 @@ enum Stage {
 fn main() -> ExitCode {
     program::run(|options: Options| match (options.command, options.run) {
         (Some(Command::Scenes(options)), _) => show::show(options),
+        (Some(Command::Films(options)), _) => show::films::show(&options),
         (None, Some(run)) => miniature(run),
-        (None, None) => bail!("expected --out DIR, or the subcommand scenes (see --help)"),
+        (None, None) => bail!("expected --out DIR, or one of the subcommands scenes and films (see --help)"),
     })
 }
 
@@ -154,6 +158,9 @@ fn miniature(options: RunOptions) -> Result<()> {
         WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
+    if std::env::var("EXPLORE").is_ok() {
+        return follow::explore(&world);
+    }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
     // The statistics are those of the front end that the configuration describes.

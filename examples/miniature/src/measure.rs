@@ -235,16 +235,9 @@ impl Scoreboard {
         self.score(&heatmaps)
     }
 
-    /// Scores a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.
+    /// Scores a blob in the middle.
     pub fn score_centre(&self) -> Scores {
-        let from_centre = |i: usize| i as f32 - (SIDE as f32 - 1.0) / 2.0;
-        let sigma = SIDE as f32 / 4.0;
-        let value = |i: usize| {
-            let squared = from_centre(i / SIDE).powi(2) + from_centre(i % SIDE).powi(2);
-            (-squared / (2.0 * sigma * sigma)).exp()
-        };
-        let heatmap: Vec<f32> = (0..SIDE * SIDE).map(value).collect();
-        self.score(&vec![heatmap; self.questions.len()])
+        self.score(&vec![centre(SIDE); self.questions.len()])
     }
 
     /// The fraction of the sounding objects that CLIP names correctly when the picture is masked by their true mask.
@@ -289,6 +282,17 @@ impl Scoreboard {
 pub fn mean_inside(heatmap: &[f32], mask: &[bool]) -> f64 {
     let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
     inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
+}
+
+/// A heatmap `[side · side]` with a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.
+pub fn centre(side: usize) -> Vec<f32> {
+    let from_centre = |i: usize| i as f32 - (side as f32 - 1.0) / 2.0;
+    let sigma = side as f32 / 4.0;
+    let value = |i: usize| {
+        let squared = from_centre(i / side).powi(2) + from_centre(i % side).powi(2);
+        (-squared / (2.0 * sigma * sigma)).exp()
+    };
+    (0..side * side).map(value).collect()
 }
 
 /// Where a heatmap is highest.

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use soundsight::Localizer;
+use soundsight::{Localizer, Waveform};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::THRESHOLDS;
 use soundsight::watch::{Moment, WatchOptions, Watcher};
 
-use super::{FilmSettings, Kind, Rendered, SyntheticFilm};
-use crate::measure::{mean_inside, peak};
+use crate::films::{FilmSettings, Kind, Rendered, SyntheticFilm};
+use crate::measure::{centre, mean_inside, peak};
 use crate::statistics::auroc;
 use crate::world::{SAMPLE_RATE, Split, World};
 
@@ -31,6 +31,8 @@ pub struct Scored<'w> {
 pub enum Method {
     /// From the moment's own sound and frame and, with smoothing, its neighbours.
     Watch(WatchOptions),
+    /// As a still: each frame with a whole sound of what sounds in it.
+    Still,
     /// The heatmap of the first moment, held.
     First(WatchOptions),
     /// A blob in the middle.
@@ -91,10 +93,27 @@ impl Scored<'_> {
         Ok(moments)
     }
 
-    fn answers(&self, localizer: &Localizer, method: &Method) -> Result<Vec<Answer>> {
+    fn answers(&self, localizer: &Localizer, world: &World, method: &Method) -> Result<Vec<Answer>> {
         let answer = |moment: Moment| Answer { heatmap: moment.heatmap.scores.clone(), moment: Some(moment) };
         Ok(match method {
             Method::Watch(options) => self.watch(localizer, options)?.into_iter().map(answer).collect(),
+            Method::Still => {
+                let mut answers = Vec::new();
+                for (index, (time, frame)) in self.frames.iter().enumerate() {
+                    let script = self.film.script();
+                    let span = script.iter().find(|span| span.start <= *time && *time < span.end);
+                    let heatmap = match span.map(|span| &span.sounding[..]) {
+                        Some([thing]) => {
+                            let mut rng = stream(5, Purpose::Validation, 10, index as u64);
+                            let sound = world.sound(self.film.things()[*thing].class, Split::HeldOut, &mut rng);
+                            localizer.localize_pair(&Waveform::from_samples(sound, SAMPLE_RATE)?, &frame.picture)?.scores
+                        }
+                        _ => vec![0.0; frame.picture.width().pow(2)],
+                    };
+                    answers.push(Answer { heatmap, moment: None });
+                }
+                answers
+            }
             Method::First(options) => {
                 let moments = self.watch(localizer, options)?;
                 let first = moments.first().map_or(Vec::new(), |moment| moment.heatmap.scores.clone());
@@ -102,7 +121,7 @@ impl Scored<'_> {
             }
             Method::Centre => {
                 let side = self.frames[0].1.picture.width();
-                let centre = crate::measure::centre(side);
+                let centre = centre(side);
                 self.frames.iter().map(|_| Answer { heatmap: centre.clone(), moment: None }).collect()
             }
         })
@@ -110,8 +129,8 @@ impl Scored<'_> {
 }
 
 /// Asks `method` about all films.
-pub fn measure(localizer: &Localizer, films: &[Scored], method: &Method, dump: Option<&str>) -> Result<Outcome> {
-    let answers = films.par_iter().map(|film| film.answers(localizer, method)).collect::<Result<Vec<_>>>()?;
+pub fn measure(localizer: &Localizer, world: &World, films: &[Scored], method: &Method, dump: Option<&str>) -> Result<Outcome> {
+    let answers = films.par_iter().map(|film| film.answers(localizer, world, method)).collect::<Result<Vec<_>>>()?;
     let mut tally = Tally::default();
     let mut lines = String::new();
     for (index, (scored, answers)) in films.iter().zip(&answers).enumerate() {
@@ -205,7 +224,7 @@ impl Tally {
                 sorted.sort_unstable_by(|a, b| b.total_cmp(a));
                 let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
                 *lines += &json!({"film": index, "kind": format!("{:?}", scored.kind), "time": time, "truth": kind, "edge": edge,
-                    "hit": hit, "confidence": moment.heatmap.confidence, "level": moment.level, "peak": sorted[0],
+                    "hit": hit, "since": time - span.start, "left": span.end - time, "confidence": moment.heatmap.confidence, "level": moment.level, "peak": sorted[0],
                     "top1": mean(&sorted[..sorted.len() / 100]), "top5": mean(&sorted[..sorted.len() / 20]), "mean": mean(&sorted),
                     "median": sorted[sorted.len() / 2], "cut": moment.cut})
                 .to_string();
