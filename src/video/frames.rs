@@ -107,13 +107,12 @@ impl Frames {
     /// The error after the last frame, if there should have been more.
     fn check_end(&self, mut decoder: Decoder) -> Result<()> {
         let ending = decoder.process.wait();
-        let step = 1.0 / self.film.info().frame_rate;
-        self.part.check_end(&self.film, &ending, self.reached, self.film.tracks.picture_end, step)?;
         if self.count == 0 && self.part.from == 0.0 && self.part.to >= self.film.info().seconds {
-            let found = if ending.messages.is_empty() { "none" } else { &ending.messages };
-            return Err(self.film.unusable("at least one picture", found));
+            let found = if ending.success { format!("none {}", ending.messages) } else { ending.description };
+            return Err(self.film.unusable("at least one picture", found.trim_end()));
         }
-        Ok(())
+        let step = 1.0 / self.film.info().frame_rate;
+        self.part.check_end(&self.film, &ending, self.reached, self.film.tracks.picture_end, step)
     }
 }
 

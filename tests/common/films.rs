@@ -117,7 +117,7 @@ pub fn ffprobe(path: &Path, entries: &str) -> Vec<String> {
 #[track_caller]
 pub fn true_times(path: &Path) -> Vec<f64> {
     let start: f64 = ffprobe(path, "format=start_time")[0].parse().unwrap();
-    let times = ffprobe(path, "frame=pts_time");
+    let times = ffprobe(path, "frame=best_effort_timestamp_time");
     times.iter().map(|time| time.split(',').next().unwrap().parse::<f64>().unwrap() - start).collect()
 }
 
