@@ -86,10 +86,10 @@ impl Frames {
         }
 
         let mut command = film.ffmpeg().ffmpeg();
-        let lead = if film.tracks.indexed { 2.0 * CLOCK_TOLERANCE } else { LEAD };
-        let start = Part::add_input_from(film, part.from - lead, &mut command);
+        let lead = if film.tracks.indexed { CLOCK_TOLERANCE } else { LEAD };
+        Part::add_input_from(film, part.from - lead, &mut command);
         command.arg("-map").arg(format!("0:{}", film.tracks.picture));
-        let filters = filters(film, options, start, width, height);
+        let filters = filters(film, options, width, height);
         command.args(["-vf", &filters]);
         // Matroska gives each frame its time. The filters have turned microseconds into its ticks.
         command.args(["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-enc_time_base", "1:1000"]);
@@ -99,7 +99,7 @@ impl Frames {
         let ahead = (MAX_AHEAD_BYTES / (width * height * 3)).clamp(1, MAX_AHEAD);
         let (sender, frames) = sync_channel(ahead);
         // It ends when the process does, or when nobody takes its frames any more.
-        std::thread::spawn(move || read(output, start - TIME_OFFSET, (width, height), &sender));
+        std::thread::spawn(move || read(output, (width, height), &sender));
         let running = Some(Decoder { process, frames });
         Ok(Self { film: film.clone(), part, running, count: 0, reached: part.from })
     }
@@ -141,17 +141,17 @@ impl Iterator for Frames {
 
 impl std::iter::FusedIterator for Frames {}
 
-/// The filters that choose, scale and time the frames; the input's times count from `start`, in µs.
-fn filters(film: &Film, options: &FrameOptions, start: i64, width: usize, height: usize) -> String {
-    let start = start as f64 / 1e6;
+/// The filters that choose, scale and time the frames.
+fn filters(film: &Film, options: &FrameOptions, width: usize, height: usize) -> String {
+    let start = film.tracks.start;
     let mut filters = Vec::new();
     // `t` is the time of a frame, and `prev_selected_t` of the one that was chosen last.
     let mut conditions = Vec::new();
     if options.from > 0.0 {
-        conditions.push(format!("gte(t,{})", options.from - CLOCK_TOLERANCE - start));
+        conditions.push(format!("gte(t,{})", start + options.from - CLOCK_TOLERANCE));
     }
     if let Some(rate) = options.rate {
-        let number = |time: &str| format!("floor(({time}+{})*{rate})", start + CLOCK_TOLERANCE);
+        let number = |time: &str| format!("floor(({time}-({}))*{rate})", start - CLOCK_TOLERANCE);
         conditions.push(format!("(isnan(prev_selected_t)+gt({},{}))", number("t"), number("prev_selected_t")));
     }
     if !conditions.is_empty() {
@@ -159,18 +159,19 @@ fn filters(film: &Film, options: &FrameOptions, start: i64, width: usize, height
     }
     let matrix = if film.tracks.assume_bt709 { ":in_color_matrix=bt709" } else { "" };
     filters.push(format!("scale={width}:{height}:flags=bicubic{matrix},setsar=1,format=rgb24"));
-    filters.push(format!("settb=1/1000000,setpts='(PTS+{TIME_OFFSET})*1000'"));
+    let offset = TIME_OFFSET - (start * 1e6).round() as i64;
+    filters.push(format!("settb=1/1000000,setpts='(PTS+({offset}))*1000'"));
     filters.join(",")
 }
 
-/// Reads frames of `size` until the stream ends or nobody listens. `offset`, in µs, is added to their times.
-fn read(output: ChildStdout, offset: i64, size: (usize, usize), sender: &SyncSender<std::io::Result<Frame>>) {
+/// Reads frames of `size` until the stream ends or nobody listens.
+fn read(output: ChildStdout, size: (usize, usize), sender: &SyncSender<std::io::Result<Frame>>) {
     let (width, height) = size;
     let mut reader = FrameReader::new(BufReader::new(output));
     loop {
         let frame = match reader.next_frame(width * height * 3) {
             Ok(Some((ticks, pixels))) => {
-                let time = ticks.saturating_add(offset) as f64 / 1e6;
+                let time = ticks.saturating_sub(TIME_OFFSET) as f64 / 1e6;
                 Picture::from_rgb8(width, height, pixels)
                     .map(|picture| Frame { time, picture })
                     .map_err(std::io::Error::other)

@@ -30,15 +30,16 @@ impl Part {
         Ok(Self { from, to: to.unwrap_or(f64::INFINITY) })
     }
 
-    /// Adds `film` to `command` as an input that begins at `start` or just before. Returns where it begins, in µs from
-    /// the beginning of the film: the times of the input count from there.
-    pub(super) fn add_input_from(film: &Film, start: f64, command: &mut Command) -> i64 {
-        let start = (start.max(0.0) * 1e6).floor() as i64;
-        if start > 0 {
-            command.arg("-ss").arg(format!("{start}us"));
+    /// Adds `film` to `command` as an input whose times are those in the file, and that begins at `start` or before, in
+    /// seconds from the beginning of the film.
+    pub(super) fn add_input_from(film: &Film, start: f64, command: &mut Command) {
+        // Otherwise ffmpeg counts from the first track that is used, rounds to the clocks of the tracks, and leaves out
+        // frames accordingly.
+        command.args(["-copyts", "-noaccurate_seek"]);
+        if start > 0.0 {
+            command.arg("-ss").arg(format!("{start:.6}"));
         }
         add_input(command, film.path());
-        start
     }
 
     /// The error for a decoder that has ended, if it should have gone on. It has come to `reached`, and the film says

@@ -62,6 +62,8 @@ pub struct SoundInfo {
 pub(super) struct Tracks {
     /// The index of the picture track.
     pub(super) picture: usize,
+    /// When the film begins, in seconds on the file's own clock.
+    pub(super) start: f64,
     /// When the last picture ends, in seconds from the beginning of the film, if the file says so.
     pub(super) picture_end: Option<f64>,
     /// Whether the pictures are large and name no colour space.
@@ -144,6 +146,7 @@ pub(super) fn probe(path: &Path, ffmpeg: &Ffmpeg) -> Result<(FilmInfo, Tracks)> 
     });
     let tracks = Tracks {
         picture: picture.index,
+        start,
         picture_end: end(picture),
         assume_bt709: picture.color_space.as_deref().is_none_or(|space| space == "unknown")
             && (picture.width >= HIGH_DEFINITION.0 || picture.height >= HIGH_DEFINITION.1),

@@ -1,7 +1,7 @@
 //! Decoding the sound track.
 
 use std::io::Read;
-use std::process::ChildStdout;
+use std::process::{ChildStdout, Command};
 
 use super::film::Film;
 use super::part::Part;
@@ -52,8 +52,8 @@ impl Sound {
         let begin = from.max((info.start - MAX_SILENCE).min(part.to));
 
         let mut command = film.ffmpeg().ffmpeg();
-        let start = Part::add_input_from(film, sound_start(begin), &mut command);
-        let filter = on_time(info, number(begin), start);
+        add_sound_input(film, begin, &mut command);
+        let filter = on_time(film, info, begin);
         command.arg("-map").arg(format!("0:{track}")).args(["-af", &filter]);
         // The number of channels stays even where the track changes it.
         command.args(["-ac", &info.channels.to_string(), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]);
@@ -129,15 +129,15 @@ impl Iterator for Sound {
 
 impl std::iter::FusedIterator for Sound {}
 
-/// Where decoding begins for the sound from `begin` on, in seconds. A whole number of seconds is one of samples, too.
-pub(super) fn sound_start(begin: f64) -> f64 {
-    (begin - LEAD).floor().max(0.0)
+/// Adds `film` to `command` as an input for the sound from `begin` on, in seconds.
+pub(super) fn add_sound_input(film: &Film, begin: f64, command: &mut Command) {
+    Part::add_input_from(film, begin - LEAD, command);
 }
 
-/// The filter that makes a sound begin with sample number `first`, counted from the beginning of the film, whatever
-/// comes first in the input, and that fills gaps. The input's times count from `start`, in µs.
-pub(super) fn on_time(info: &SoundInfo, first: u64, start: i64) -> String {
+/// The filter that makes the sound of `film` begin at `begin`, in seconds, whatever comes first in the input, and that
+/// fills gaps.
+pub(super) fn on_time(film: &Film, info: &SoundInfo, begin: f64) -> String {
     let rate = info.sample_rate;
-    let first = first as i64 - (start as f64 / 1e6 * f64::from(rate)).round() as i64;
+    let first = ((film.tracks.start + begin) * f64::from(rate)).round() as i64;
     format!("aresample={rate}:async=1:min_hard_comp={MAX_GAP}:first_pts={first}")
 }

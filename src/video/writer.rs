@@ -11,7 +11,7 @@ use super::film::Film;
 use super::matroska;
 use super::part::Part;
 use super::process::{Ending, Process, write_all};
-use super::sound::{on_time, sound_start};
+use super::sound::{add_sound_input, on_time};
 use crate::error::{Error, Result};
 use crate::files::temporary_beside;
 use crate::image::Picture;
@@ -242,21 +242,20 @@ impl FilmWriter {
             return;
         };
         let from = self.options.from;
-        let copied = from == 0.0 && self.options.to.is_none() && COPIED.contains(&info.codec.as_str());
-        let start = if copied { 0.0 } else { sound_start(from) };
-        if let Some(end) = end {
-            command.arg("-t").arg(format!("{:.6}", end - start));
-        }
-        let start = Part::add_input_from(film, start, command);
-        command.arg("-map").arg(format!("1:{track}"));
-        if copied {
+        if from == 0.0 && self.options.to.is_none() && COPIED.contains(&info.codec.as_str()) {
+            command.arg("-itsoffset").arg(format!("{:.6}", -film.tracks.start));
+            Part::add_input_from(film, 0.0, command);
             // Versions before 5 call FLAC and Opus in MP4 experimental.
             command.args(["-c:a", "copy", "-strict", "experimental"]);
-            return;
+        } else {
+            add_sound_input(film, from, command);
+            let filter = format!("{},asetpts=PTS-STARTPTS", on_time(film, info, from));
+            command.args(["-af", &filter, "-c:a", "aac", "-b:a", "192k"]);
         }
-        let first = (from * f64::from(info.sample_rate)).round() as u64;
-        let filter = format!("{},asetpts=PTS-STARTPTS", on_time(info, first, start));
-        command.args(["-af", &filter, "-c:a", "aac", "-b:a", "192k"]);
+        command.arg("-map").arg(format!("1:{track}"));
+        if let Some(end) = end {
+            command.arg("-t").arg(format!("{:.6}", end - from));
+        }
     }
 }
 
