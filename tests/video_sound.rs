@@ -86,7 +86,7 @@ fn a_late_sound_comes_after_silence() {
         assert_eq!(whole.iter().position(|sample| sample.abs() > 0.1).unwrap() / 480, (delay * 100.0) as usize);
         for from in [0.1, 0.29, 1.0, 2.5] {
             let part = samples(&film, from, None);
-            let start = (from * 48_000.0) as usize;
+            let start = (from * 48_000.0_f64).round() as usize;
             assert_eq!(part.len(), whole.len() - start);
             let differs = part.iter().zip(&whole[start..]).position(|(a, b)| (a - b).abs() > 1e-3);
             assert_eq!(differs, None, "a delay of {delay} s, from {from} s on");

@@ -186,8 +186,10 @@ impl FilmWriter {
         command.args(["-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"]);
         command.args(["-c:v", name]).args(quality).args(["-pix_fmt", "yuv420p", "-enc_time_base", clock]);
         command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]);
-        // NUT keeps the encoder's clock, to the microsecond.
-        command.args(["-color_range", "tv", "-f", "nut", "-y"]).arg(file_address(&self.pictures));
+        // NUT keeps the encoder's clock, to the microsecond. The first picture stays at 0.
+        command
+            .args(["-color_range", "tv", "-avoid_negative_ts", "disabled", "-f", "nut", "-y"])
+            .arg(file_address(&self.pictures));
         let (process, input) = Process::writer(command)?;
         let mut encoder = Encoder { process, input, size, first: time, last: time };
         let (width, height) = (size.0.next_multiple_of(2), size.1.next_multiple_of(2));
