@@ -8,6 +8,7 @@ mod files;
 pub mod audio;
 pub mod image;
 pub mod nn;
+pub mod video;
 pub mod weights;
 
 pub mod beats;

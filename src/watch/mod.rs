@@ -1,6 +1,6 @@
 //! Where it sounds, from moment to moment.
 
-//mod film;
+mod film;
 mod moment;
 mod motion;
 mod options;
@@ -8,7 +8,7 @@ mod sound;
 mod timeline;
 mod watcher;
 
-//pub use film::Moments;
+pub use film::Moments;
 pub use moment::Moment;
 pub use options::{Gate, Smoothing, WatchOptions};
 pub use timeline::{HeatmapWriter, TimelineWriter};

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::moment::Moment;
 use crate::error::{Error, Result};
-use crate::files::{create_beside, put_in_place};
+use crate::files::{put_in_place, temporary_beside};
 use crate::viz::{BoundingBox, Peak};
 
 /// The bytes that a file of heatmaps reserves for its header.
@@ -63,7 +63,7 @@ impl TimelineWriter {
     /// [`Error::Io`] when the folder is missing or not writable.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        Ok(Self { file: BufWriter::new(create_beside(&path)?), path })
+        Ok(Self { file: BufWriter::new(temporary_beside(&path)?), path })
     }
 
     /// Adds a line: that of [`Moment::to_json`].
@@ -110,7 +110,7 @@ impl HeatmapWriter {
     /// [`Error::Io`] when the folder is missing or not writable.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let mut file = BufWriter::new(create_beside(&path)?);
+        let mut file = BufWriter::new(temporary_beside(&path)?);
         // The header states the number of moments, which is only known at the end.
         file.write_all(&[b' '; 8 + HEADER]).map_err(Error::io(&path, "write"))?;
         Ok(Self { path, file, times: Vec::new(), size: 0 })

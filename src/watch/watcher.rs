@@ -15,8 +15,8 @@ use crate::localizer::{Embedding, EncodedImage, Heatmap, Localizer};
 
 /// The level of a moment is measured over this many seconds of sound.
 const LEVEL_SECONDS: f64 = 0.2;
-/// Added before rounding down to a slot, so that a frame at exactly k/rate belongs to slot k.
-const SLOT_EPS: f64 = 1e-6;
+/// A frame may be early by so much, as in films whose clock counts milliseconds: more than half of one.
+const CLOCK_SECONDS: f64 = 6e-4;
 
 /// Finds where it sounds while frames and samples arrive: the form for cameras and robots.
 pub struct Watcher<'a> {
@@ -97,7 +97,12 @@ impl<'a> Watcher<'a> {
     /// [`Error::Argument`] for a time that is not later than the last one; the errors of
     /// [`Localizer::localize_pair`].
     pub fn push_frame(&mut self, time: f64, picture: Picture) -> Result<Vec<Moment>> {
-        self.hold_frame(time, picture)?;
+        let slot = |time: f64| ((time + CLOCK_SECONDS) * self.options.rate).floor();
+        if self.last_time.is_some_and(|last| last < time && slot(last) == slot(time)) {
+            self.last_time = Some(time);
+        } else {
+            self.hold_frame(time, picture)?;
+        }
         self.advance()
     }
 
@@ -119,29 +124,28 @@ impl<'a> Watcher<'a> {
         self.sound.reaches(time)
     }
 
+    /// What [`Watcher::finish`] does.
     pub(super) fn end(&mut self) -> Result<Vec<Moment>> {
         self.finished = true;
         self.sound.end();
         self.advance()
     }
 
+    /// Takes samples, without computing anything.
     pub(super) fn hold_sound(&mut self, samples: &[f32]) -> Result<()> {
         self.sound.push(samples)
     }
 
+    /// Silence follows the last sample.
     pub(super) fn end_sound(&mut self) {
         self.sound.end();
     }
 
+    /// Takes a frame that is a moment, without computing anything.
     pub(super) fn hold_frame(&mut self, time: f64, picture: Picture) -> Result<()> {
         if !(time.is_finite() && time >= 0.0 && self.last_time.is_none_or(|last| time > last)) {
             let expected = format!("later than the last frame at {} s", self.last_time.unwrap_or(0.0));
             return Err(Error::argument("time", expected, time));
-        }
-        let slot = |time: f64| (time * self.options.rate + SLOT_EPS).floor();
-        if self.last_time.is_some_and(|last| slot(last) == slot(time)) {
-            self.last_time = Some(time);
-            return Ok(());
         }
         self.last_time = Some(time);
         let thumbnail = Thumbnail::new(&picture)?;
@@ -237,8 +241,8 @@ impl<'a> Watcher<'a> {
         while self.settled + count < known {
             let end = self.seen[self.settled + count].time + radius;
             // The neighbours are complete once a frame is beyond them.
-            let neighbours = self.seen.iter().take_while(|seen| seen.time <= end + SLOT_EPS).count();
-            if neighbours > known || !(self.finished || last > end + SLOT_EPS || radius == 0.0) {
+            let neighbours = self.seen.iter().take_while(|seen| seen.time <= end + CLOCK_SECONDS).count();
+            if neighbours > known || !(self.finished || last > end + CLOCK_SECONDS || radius == 0.0) {
                 break;
             }
             count += 1;
@@ -285,7 +289,7 @@ impl<'a> Watcher<'a> {
 
     /// The frames within `radius` seconds of frame `i` in the same shot, each with the flow from `i` to it.
     fn neighbours(&self, i: usize, radius: f64) -> Vec<(usize, Flow)> {
-        let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + SLOT_EPS;
+        let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + CLOCK_SECONDS;
         let mut found: Vec<(usize, Flow)> = Vec::new();
         for j in (0..i).rev().take_while(|&j| near(j)) {
             let Some((to, _)) = &self.seen[j + 1].motion else { break };
