@@ -10,7 +10,7 @@
 //! | find and read the media of a sample | [`locate_media`], [`read_sound`] |
 //! | score one heatmap against one ground truth | [`Record`] |
 //! | summarize all records as the published metrics | [`Report`] |
-//! | write the report as JSON, text, CSV or HTML | [`Report::write_json`], [`Report::table`], [`write_csv`], [`write_page`] |
+//! | write JSON, text, CSV or HTML | [`Report::write_json`], [`Report::table`], [`write_csv`], [`write_page`] |
 //!
 //! # Conventions
 //! Heatmaps are `[224, 224]` f32, row-major. Thresholds are compared in f32, as in the published evaluators: PyTorch

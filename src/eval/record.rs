@@ -47,7 +47,7 @@ pub struct Record {
     /// For each negative sound in the prediction: the overlap (intersection over union) of the masks for that sound and
     /// for the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub overlaps: Vec<[f64; NUM_THRESHOLDS]>,
-    /// The scores of sounding samples at i / 1000: the universal threshold depends on the peaks of all samples, so it is
+    /// The scores of sounding samples at all i / 1000, because the universal threshold depends on all samples and is
     /// not known yet.
     pub(super) fine: Vec<f64>,
     /// The position among the samples.

@@ -35,7 +35,7 @@ pub struct Options {
 ///
 /// | benchmark | metrics |
 /// |---|---|
-/// | VGG-SS, SoundNet-Flickr | `cIoU` (percent of samples with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU), `cIoU@0.3` |
+/// | VGG-SS, SoundNet-Flickr | `cIoU` (percentage with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU), `cIoU@0.3` |
 /// | Extended | `AP`, `maxF1`, `LocAcc`; for the sounding pairs also `AUC`, `mIoU`, `cIoU@0.3` |
 /// | AVSBench | `mIoU` (over mini-batches of five), `Fmeasure` (at its own best threshold) |
 /// | any, if there are scenes with several sources | additionally `scene cIoU@0.3`, `scene IoU@0.5`, `IIoU`, `IAUC` |

@@ -149,8 +149,8 @@ fn extras(report: &Report) -> String {
     if let Some(universal) = &report.universal_threshold {
         let _ = write!(
             html,
-            "<section><h2>Universal threshold: {:.3}</h2><p>The third quartile of the heatmap peaks of sounds without a \
-             source in the picture. At this threshold: cIoU {}, mIoU {}, AUC {}, F_LOC {}, F_AUC {}.</p>\
+            "<section><h2>Universal threshold: {:.3}</h2><p>The third quartile of the heatmap peaks of sounds without \
+             a source in the picture. At this threshold: cIoU {}, mIoU {}, AUC {}, F_LOC {}, F_AUC {}.</p>\
              <div class=\"scroll\"><table><thead><tr><th scope=\"col\">negative sound</th><th scope=\"col\">samples</th>\
              <th scope=\"col\">pIA</th><th scope=\"col\">AUC_N</th></tr></thead><tbody>",
             universal.threshold,
