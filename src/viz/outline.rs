@@ -54,7 +54,7 @@ impl Outline {
         canvas.squares.into_iter().map(f32::sqrt).collect()
     }
 
-    /// The multiples of the step in `start..end`, and the last pixel of the picture if it is in that range. Nodes do not
+    /// The multiples of the step in `start..end`, and the last pixel of the picture if it is in that range. They do not
     /// depend on the band, so neighbouring bands fit together.
     fn nodes(&self, start: usize, end: usize, side: usize) -> Vec<usize> {
         let mut nodes: Vec<usize> = (start.next_multiple_of(self.step)..end).step_by(self.step).collect();
