@@ -26,8 +26,7 @@ const NUM_SHOWN: usize = 6;
 /// Larger media files are omitted from the page.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The sections of the gallery: the best, median and worst samples, and for the Extended benchmarks the silent pairs
-/// with the highest confidence.
+/// The sections of the gallery: the best, median and worst samples, and the silent pairs with the highest confidence.
 pub(super) fn sections<P: Predictor>(
     evaluation: &Evaluation,
     samples: &[Sample],
