@@ -106,7 +106,7 @@ fn xml_that_is_none_and_boxes_without_corners() {
     let error =
         xml("<a><s>\n<bbox><id>0</id><xmin>1</xmin><ymin>2</ymin><xmax>3.5</xmax><ymax>9</ymax></bbox></s></a>");
     assert!(matches!(error, Error::Format { .. }), "{error:?}");
-    assert_names(&error, &["7.xml", "four whole numbers", "a bbox on line 2 with 3 of them readable"]);
+    assert_names(&error, &["7.xml", "four integers", "3 in the bbox on line 2"]);
 }
 
 #[test]
