@@ -191,7 +191,7 @@ fn what_cannot_be_resumed_is_refused_and_left_alone() {
     refused(&mut set.train("run", &["--steps", "2"]), &["run", "--resume"]);
     let alt = fixture("alt");
     let other_model = ["--steps", "4", "--resume", "--model", alt.to_str().unwrap()];
-    refused(&mut set.train("run", &other_model), &["run: cannot go on", "alt", "settings.model"]);
+    refused(&mut set.train("run", &other_model), &["run: cannot resume", "alt", "settings.model"]);
     refused(&mut set.train("run", &["--steps", "4", "--resume", "--lr", "0.5"]), &["learning_rate", "0.5"]);
     assert!(before == files(), "a refusal changed the run");
 

@@ -1,5 +1,5 @@
 //! What several test programs share.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses its part
+#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses only a part
 
 pub mod program;
 

@@ -1,6 +1,6 @@
 //! What the evaluation's tests share: heatmaps from recipes, predictions files, the fixtures.
 
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code)] // Every test program uses only a part.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! Small pairs of sounds and pictures on the disk.
-#![allow(dead_code, clippy::unwrap_used)] // each test program uses its part
+#![allow(dead_code, clippy::unwrap_used)] // each test program uses only a part
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! A small problem with everything random that training has: order, augmentation, noise, unreadable samples.
 
-#![allow(dead_code)] // each test program uses its part
+#![allow(dead_code)] // each test program uses only a part
 
 use std::collections::BTreeMap;
 use std::path::Path;

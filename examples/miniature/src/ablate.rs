@@ -1,5 +1,5 @@
 //! Which loss does what, and what larger batches are worth: stage b again and again, from the same frozen parts.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! The course of the three stages, from what they logged.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@
 //! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on.
 //!
 //! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 mod ablate;
 mod crosses;

@@ -1,5 +1,5 @@
 //! Where w, b and the expected area start from: the frozen decoder's own logits and the objects' true sizes.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::sync::Arc;
 

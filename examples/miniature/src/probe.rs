@@ -1,5 +1,5 @@
 //! What a finished model can take: disturbed sounds, two objects at once, sounds from outside the scene, silence.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The figures of a finished run: a table and `report.json`.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};

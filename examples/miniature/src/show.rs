@@ -5,7 +5,7 @@
 //! cargo run --release -p miniature -- scenes --what questions --out questions    # a benchmark for `soundsight evaluate`
 //! cargo run --release -p miniature -- scenes --what media --out examples/media   # the files of that folder
 //! ```
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 mod media;
 

@@ -1,5 +1,5 @@
 //! Stage b, and what comes out of all stages: the model.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::collections::BTreeMap;
 use std::path::Path;

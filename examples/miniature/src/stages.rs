@@ -1,5 +1,5 @@
 //! The stages in their order, each a run of the library's trainer in a folder of its own.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

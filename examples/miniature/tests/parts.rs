@@ -6,7 +6,7 @@ mod disturb;
 #[path = "../src/statistics.rs"]
 mod statistics;
 #[path = "../src/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
+#[allow(dead_code, unused_imports)] // each program uses only a part
 mod world;
 
 use disturb::{Disturbance, mixed, white};

@@ -2,7 +2,7 @@
 //! repeats itself bit for bit.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[allow(dead_code)] // each test program uses its part
+#[allow(dead_code)] // each test program uses only a part
 #[path = "../../../tests/common/program.rs"]
 mod program;
 

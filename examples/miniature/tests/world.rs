@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../src/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
+#[allow(dead_code, unused_imports)] // each program uses only a part
 mod world;
 
 use std::collections::BTreeSet;

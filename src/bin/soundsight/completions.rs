@@ -11,7 +11,8 @@ use crate::Cli;
 
 /// Print shell completions, or the manual page.
 ///
-/// For example, in bash: source <(soundsight completions bash). To read the manual page: soundsight completions man | man -l -
+/// For example, in bash: source <(soundsight completions bash). To read the manual page: soundsight completions man |
+/// man -l -
 #[derive(Args)]
 pub struct Options {
     /// Shell to complete for, or `man` for the manual page.
