@@ -1,4 +1,4 @@
-//! Small pairs of sounds and pictures on the disk.
+//! Small pairs of sounds and pictures on disk.
 #![allow(dead_code, clippy::unwrap_used)] // each test program uses only a part
 
 use std::path::Path;
