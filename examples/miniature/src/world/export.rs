@@ -23,7 +23,8 @@ pub struct Question {
 }
 
 impl World {
-    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for one `seed`.
+    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for one
+    /// `seed`.
     pub fn question(&self, class: usize, number: usize, seed: u64) -> Question {
         let mut rng: ChaCha8Rng = stream(seed, Purpose::Validation, 1, number as u64);
         let scene = self.scene(Split::HeldOut, 2, Some(class), &mut rng);

@@ -44,8 +44,8 @@ pub struct Placed {
 }
 
 impl World {
-    /// A scene with one object each of `count` different classes (1 to [`MAX_OBJECTS`]; fewer where a small world has no such combination),
-    /// `must` among them when it is given.
+    /// A scene with one object each of `count` different classes (1 to [`MAX_OBJECTS`]; fewer where a small world has
+    /// no such combination), `must` among them when it is given.
     ///
     /// Masks of different objects share no pixel. At least 60 % of each object is visible.
     pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {

@@ -135,8 +135,8 @@ pub fn find(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Whether a picture may show the same kind of object as a class: a second bird, say. Kinds lie in folders of their own, from the second
-/// level on.
+/// Whether a picture may show the same kind of object as a class: a second bird, say. Kinds lie in folders of their
+/// own, from the second level on.
 fn confusable(picture: &Path, sounding: &BTreeSet<PathBuf>) -> bool {
     let mut kinds = picture.ancestors().skip(1);
     sounding.contains(kinds.next().unwrap_or(Path::new("")))
