@@ -1,4 +1,4 @@
-//! Scenes as files that `evaluate` reads.
+//! Scenes as files for `evaluate`.
 
 use std::path::Path;
 
@@ -16,14 +16,14 @@ use super::{Scene, Split, World};
 pub struct Question {
     /// The picture, the two objects in it and their masks.
     pub scene: Scene,
-    /// Which of `scene.placed` sounds.
+    /// The index in `scene.placed` of the sounding object.
     pub sounding: usize,
     /// Its sound.
     pub sound: Vec<f32>,
 }
 
 impl World {
-    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for one
+    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for the same
     /// `seed`.
     pub fn question(&self, class: usize, number: usize, seed: u64) -> Question {
         let mut rng: ChaCha8Rng = stream(seed, Purpose::Validation, 1, number as u64);
@@ -55,7 +55,7 @@ impl World {
         let permissions = std::fs::metadata(draft.path().join(FRAMES))?.permissions();
         std::fs::set_permissions(draft.path(), permissions)?;
         std::fs::rename(draft.path(), folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        // Renamed: there is nothing left to remove.
+        // Renamed, so there is nothing to remove.
         let _ = draft.keep();
         Ok(())
     }

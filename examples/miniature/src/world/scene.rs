@@ -21,25 +21,25 @@ const MIN_AREA: f32 = 0.035;
 const EXTENT: std::ops::Range<f32> = 0.3..0.62;
 const LONGEST: f32 = 0.85;
 
-/// How many places are tried before the objects are made smaller.
+/// The number of positions to try before the objects are made smaller.
 const TRIES: usize = 12;
 
-/// How often a picture without a sound is placed among the objects.
+/// The probability of placing a soundless picture among the objects.
 const DISTRACTOR: f64 = 0.35;
 
 /// A picture and what it shows.
 pub struct Scene {
     /// `side` × `side` pixels.
     pub picture: RgbImage,
-    /// The objects that it was asked for, from back to front.
+    /// The requested objects, from back to front.
     pub placed: Vec<Placed>,
 }
 
 /// An object in a scene.
 pub struct Placed {
-    /// Which.
+    /// The class.
     pub class: usize,
-    /// Where it is seen: side · side pixels, row after row.
+    /// Its visible pixels: side · side values, row by row.
     pub mask: Vec<bool>,
 }
 
@@ -51,7 +51,7 @@ impl World {
     pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {
         let first = must.unwrap_or_else(|| rng.random_range(0..self.classes.len()));
         let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_OBJECTS), first, rng);
-        // Who was asked for is not to be told by lying behind.
+        // The requested class must not be recognisable from its place in the order.
         for last in (1..chosen.len()).rev() {
             chosen.swap(last, rng.random_range(0..=last));
         }
@@ -86,7 +86,7 @@ impl World {
         Pose { extent: extent * self.side as f32, flip: rng.random(), angle: rng.random_range(-0.25..0.25) }
     }
 
-    /// A place for the patch's top left corner, mostly inside the picture.
+    /// A position for the patch's top left corner, mostly inside the picture.
     fn place(&self, patch: &Patch, rng: &mut ChaCha8Rng) -> (i32, i32) {
         let mut along = |length: usize| {
             let beyond = length as i32 / 12;
@@ -96,7 +96,7 @@ impl World {
         (along(patch.width), along(patch.height))
     }
 
-    /// Draws the objects onto the canvas, in places where enough of each is visible; the masks say where.
+    /// Draws the objects onto the canvas so that enough of each is visible, and returns their masks.
     fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
@@ -119,13 +119,13 @@ impl World {
                     return masks;
                 }
             }
-            // This ends: there is always room for four small objects.
+            // This terminates, because there is always room for four small objects.
             shrink *= 0.9;
         }
     }
 }
 
-/// How an object is drawn this time.
+/// The appearance of an object in one scene.
 struct Look<'a> {
     picture: &'a CutOut,
     pose: Pose,
@@ -136,7 +136,7 @@ fn tint(rng: &mut ChaCha8Rng) -> Tint {
     Tint::new(rng.random_range(0.75..1.2), rng.random_range(0.8..1.2), rng.random_range(-0.2..0.2))
 }
 
-/// Where each patch is seen; later ones cover earlier ones.
+/// The visible pixels of each patch; later patches cover earlier ones.
 fn masks(canvas: &Canvas, patches: &[Patch], places: &[(i32, i32)]) -> Vec<Vec<bool>> {
     let mut masks: Vec<Vec<bool>> = Vec::with_capacity(patches.len());
     for (patch, &place) in patches.iter().zip(places) {
