@@ -62,7 +62,7 @@ fn lossless_formats_are_decoded_exactly() {
         ("s16.wav", 0.1, 44_100, 2, bits(16)),
         ("s24.wav", 0.1, 48_000, 1, bits(24)),
         ("s24_six.wav", 0.05, 32_000, 6, bits(24)),
-        ("s32_odd_rate.wav", 0.1, 12_345, 1, bits(24)), // f32 holds 24 bits
+        ("s32_odd_rate.wav", 0.1, 12_345, 1, bits(24)), // f32 has 24 significant bits
         ("f32.wav", 0.1, 16_000, 2, bits(24)),
         ("f64.wav", 0.1, 11_025, 1, bits(24)),
         ("pipe.wav", 0.1, 16_000, 1, bits(16)),

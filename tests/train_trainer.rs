@@ -377,7 +377,7 @@ fn an_all_reduce_sees_every_steps_gradients_and_may_replace_them() {
 
 /// Trains briefly under a limit on file size, as if the disk were full.
 #[test]
-#[ignore = "run by the test below, as a process of its own"]
+#[ignore = "run by the test below, in a separate process"]
 fn child_with_a_full_disk() {
     let Some(folder) = std::env::var_os("SOUNDSIGHT_TEST_FULL_DISK") else { return };
     let folder = Path::new(&folder);

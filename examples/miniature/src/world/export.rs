@@ -46,7 +46,7 @@ impl World {
         let taken = folder.exists() && std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_some());
         ensure!(!taken, "{}: expected a new or an empty folder, found one that holds something", folder.display());
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        // Thousands of files: written beside, and shown all at once.
+        // Write the thousands of files to a temporary folder, and rename it at the end.
         let draft = tempfile::Builder::new()
             .prefix(".soundsight-")
             .tempdir_in(parent)
