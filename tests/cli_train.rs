@@ -244,7 +244,7 @@ fn control_c_finishes_the_step_and_saves() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     let step = *set.steps("run").last().unwrap();
-    assert!(said.contains(&format!("stopped after {step} steps: --resume goes on")), "{said}");
+    assert!(said.contains(&format!("stopped after {step} steps: --resume continues")), "{said}");
     assert_eq!(set.text("run/checkpoints/latest").trim(), format!("step-{step:08}.safetensors"));
 
     let end = (step + 1).to_string();

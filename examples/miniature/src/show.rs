@@ -97,7 +97,7 @@ fn list(world: &World) {
 }
 
 fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
         let mut rng = stream(seed, Purpose::Validation, split as u64, 0);
         let started = Instant::now();

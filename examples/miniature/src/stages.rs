@@ -167,7 +167,7 @@ impl Run {
         let minutes = read_minutes(folder) + started.elapsed().as_secs_f64() / 60.0;
         write_json(&folder.join(MINUTES), &json!(minutes))?;
         if outcome? == Outcome::Stopped {
-            bail!("stopped after {} steps; the same command goes on", trainer.state().step);
+            bail!("stopped after {} steps; run the same command to continue", trainer.state().step);
         }
         Ok(())
     }

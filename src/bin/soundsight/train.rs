@@ -125,7 +125,7 @@ pub fn train(options: Options) -> Result<()> {
     progress.finish();
     match outcome? {
         Outcome::Finished => println!("finished after {} steps", trainer.state().step),
-        Outcome::Stopped => println!("stopped after {} steps: --resume goes on", trainer.state().step),
+        Outcome::Stopped => println!("stopped after {} steps: --resume continues", trainer.state().step),
     }
     if let Some(best) = &trainer.state().best {
         let folder = out.join("best");

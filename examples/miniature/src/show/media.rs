@@ -93,7 +93,7 @@ fn scenes() -> Vec<(&'static str, Landscape, Vec<Actor>)> {
 
 /// Writes every scene as `<scene>.jpg`, and `<class>.wav` for each of their objects, to the folder `out`.
 pub fn write(stamps: &Path, out: &Path) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (number, (name, landscape, actors)) in scenes().into_iter().enumerate() {
         let mut canvas = landscape.paint(number as u64);
         for actor in &actors {

@@ -44,8 +44,8 @@ impl World {
             _ => Path::new("."),
         };
         let taken = folder.exists() && std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_some());
-        ensure!(!taken, "{}: expected a new or an empty folder, found one that holds something", folder.display());
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        ensure!(!taken, "{}: expected a new or an empty folder, found a non-empty one", folder.display());
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         // Write the thousands of files to a temporary folder, and rename it at the end.
         let draft = tempfile::Builder::new()
             .prefix(".soundsight-")
@@ -54,7 +54,7 @@ impl World {
         self.export_to(draft.path(), questions).with_context(|| format!("cannot write {}", folder.display()))?;
         let permissions = std::fs::metadata(draft.path().join(FRAMES))?.permissions();
         std::fs::set_permissions(draft.path(), permissions)?;
-        std::fs::rename(draft.path(), folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::rename(draft.path(), folder).with_context(|| format!("cannot create {}", folder.display()))?;
         // Renamed, so there is nothing to remove.
         let _ = draft.keep();
         Ok(())
