@@ -1,11 +1,11 @@
 //! `miniature scenes`: shows what the model is trained on.
 //!
 //! ```text
-//! cargo run --release -p miniature -- scenes --out scenes
-//! cargo run --release -p miniature -- scenes --what questions --out questions    # a benchmark for `soundsight evaluate`
-//! cargo run --release -p miniature -- scenes --what media --out examples/media   # the files of that folder
+//! cargo run --release -p miniature -- scenes --out scenes cargo run --release -p miniature -- scenes --what questions
+//! --out questions # a benchmark for `soundsight evaluate` cargo run --release -p miniature -- scenes --what media
+//! --out examples/media # the files of that folder
 //! ```
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 pub mod films;
 mod media;
@@ -21,7 +21,7 @@ use soundsight::data::random::{Purpose, stream};
 
 use crate::world::{self, Scene, Split, World, WorldConfig};
 
-/// Scenes in a row of a sheet, and rows.
+/// The numbers of scenes per row and of rows on a sheet.
 const COLUMNS: usize = 8;
 const ROWS: usize = 8;
 
@@ -49,14 +49,14 @@ pub struct Options {
     /// Seed of the world.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// How many questions.
+    /// Number of questions.
     #[arg(long, value_name = "N", default_value_t = 512)]
     count: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// A sheet of scenes (each beside its masks) and a variation of every sound, for both splits.
+    /// A sheet of scenes, each next to its masks, and a variation of every sound, for both splits.
     Sheets,
     /// Held-out scenes of two objects, one of which sounds, as a benchmark for `soundsight evaluate`.
     Questions,
@@ -98,7 +98,7 @@ fn list(world: &World) {
 }
 
 fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
         let mut rng = stream(seed, Purpose::Validation, split as u64, 0);
         let started = Instant::now();
@@ -121,7 +121,7 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Every scene, and to its right the masks: black, and a colour for each object.
+/// Every scene, with its masks to the right: one colour for each object, on black.
 fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
     const COLOURS: [[u8; 3]; 3] = [[255, 80, 80], [80, 255, 80], [80, 120, 255]];
     let step = side + GAP;

@@ -2,7 +2,7 @@
 //! repeats itself bit for bit.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // each test program uses its part
+#[allow(dead_code)] // each test program uses only a part
 #[path = "../../../tests/common/program.rs"]
 mod program;
 
@@ -16,10 +16,10 @@ use soundsight::{Localizer, Picture};
 use tempfile::TempDir;
 
 const STAMPS: &str = "/usr/share/tuxpaint/stamps";
-/// One in so many classes takes part (nine in all): the fewer, the sooner they are learned.
+/// One in this many classes takes part (nine in total): fewer classes are learned sooner.
 const ONE_IN: usize = 10;
 
-/// A folder for runs, and in `stamps/` a part of the stamps.
+/// A folder for runs, with some of the stamps in `stamps/`.
 struct Set(TempDir);
 
 impl Set {
@@ -38,7 +38,7 @@ impl Set {
             set.take(picture);
             set.take(&recording(picture).unwrap());
         }
-        // Flowers and the like, for backgrounds.
+        // Flowers and similar pictures, for backgrounds.
         silent.iter().filter(|path| path.starts_with(format!("{STAMPS}/plants"))).for_each(|path| set.take(path));
         set
     }
@@ -55,7 +55,7 @@ impl Set {
 
     fn miniature(&self, run: &str, more: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_miniature"));
-        // The matrix library's own threads wait for each other busily.
+        // The threads of the matrix library wait for each other in busy loops.
         command.env("CANDLE_NUM_THREADS", "1");
         command.arg("--stamps").arg(self.path("stamps")).arg("--out").arg(self.path(run));
         command.args(["--quick", "--unheard", "0"]).args(more);
@@ -67,7 +67,7 @@ impl Set {
         serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
     }
 
-    /// The values of a metric in the order of the steps.
+    /// The values of a metric, in order of the steps.
     fn curve(&self, log: &str, metric: &str) -> Vec<f64> {
         let text = std::fs::read_to_string(self.path(log)).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -143,7 +143,7 @@ fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
     assert!(lead["peak"]["better"].as_u64() > lead["peak"]["worse"].as_u64(), "{lead}");
 }
 
-/// The stages in their order, each with the weights that it leaves.
+/// The stages in order, each with the weights that it writes.
 const WEIGHTS: [&str; 6] = [
     "clip/last/clipseg.safetensors",
     "beats/last/beats.safetensors",
@@ -152,7 +152,7 @@ const WEIGHTS: [&str; 6] = [
     "model/beats.safetensors",
     "model/acl.safetensors",
 ];
-/// A few steps of each stage; how often it saves comes last.
+/// A few steps of each stage; the last option is the checkpoint interval.
 const BRIEF: &str = "--clip-steps 4 --beats-steps 4 --acl-steps 4 --scenes 32 --save-every";
 
 #[test]
@@ -185,7 +185,7 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
     documents(&set);
 }
 
-/// The model knows its classes by name, and says so of any other.
+/// The model supports its classes as text prompts, and lists them for any other.
 fn names_and_nothing_else(set: &Set) {
     let config = set.json("whole/model/config.json");
     let classes: Vec<&str> = config["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
@@ -200,7 +200,7 @@ fn names_and_nothing_else(set: &Set) {
     assert!(refused.contains("unicorn") && refused.contains(classes[0]), "{refused}");
 }
 
-/// The document's parts are written from a finished run, each time the same, and leave the rest of it alone.
+/// The parts of the document are written from a finished run, identically each time, without changing the rest.
 fn documents(set: &Set) {
     let (docs, path) = (set.path("docs"), set.path("docs/miniature.md"));
     let write = || {

@@ -1,10 +1,10 @@
-//! The world of the scenes: what it promises about splits, masks and sounds, on stamps made here.
+//! The world of the scenes: its guarantees about splits, masks and sounds, tested on generated stamps.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/stamps.rs"]
 mod stamps;
 #[path = "../src/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
+#[allow(dead_code, unused_imports)] // each program uses only a part
 mod world;
 
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ fn rng(number: u64) -> ChaCha8Rng {
     stream(number, Purpose::Augmentation, 0, 0)
 }
 
-/// The message of a world that cannot be opened.
+/// The error message of a world that cannot be opened.
 fn refusal(stamps: &Path, config: &WorldConfig) -> String {
     format!("{:#}", World::open(stamps, config).err().unwrap())
 }
@@ -45,7 +45,7 @@ fn pairs_become_classes_with_spoken_names() {
     let names: Vec<_> = ('a'..='l').map(|letter| format!("class {letter}")).collect();
     assert_eq!(world.names(), names);
     assert_eq!(world.classes.iter().filter(|class| class.unheard).count(), CONFIG.num_unheard);
-    // Of the soundless ones those in a folder with classes might show the same kind of class.
+    // Soundless pictures in a folder with classes might show the same kind of object.
     assert_eq!(SPLITS.map(|split| world.soundless(split).len()), [8, 2]);
 }
 
@@ -76,7 +76,7 @@ fn combinations_of_the_splits_are_disjoint() {
     let world = open();
     let number = world.classes.len();
     let partners = |class: usize| (0..number).filter(|&other| world.combinations.is_held_out(class, other)).count();
-    // Of eleven others those at the distances 1 and 6 on the circle of twelve.
+    // Of the eleven others, those at distances 1 and 6 on the circle of twelve.
     assert_eq!((0..number).map(partners).collect::<Vec<_>>(), vec![3; number]);
 
     let mut pairs = [BTreeSet::new(), BTreeSet::new()];
@@ -102,7 +102,7 @@ fn combinations_of_the_splits_are_disjoint() {
         }
     }
     assert!(pairs[0].is_disjoint(&pairs[1]));
-    // 12 · 3 / 2 of the 66 pairs are held out; all of them are met, and nearly all of the others.
+    // 12 · 3 / 2 of the 66 pairs are held out; all of them occur, and nearly all of the others.
     assert_eq!(pairs[1].len(), 18);
     assert!(pairs[0].len() > 40, "{}", pairs[0].len());
 }
@@ -138,7 +138,7 @@ fn masks_are_disjoint_and_show_their_class() {
             for placed in &scene.placed {
                 assert_eq!(placed.mask.len(), SIDE * SIDE);
                 let area = placed.mask.iter().filter(|&&on| on).count();
-                // A class is 30 % long at least and seen by 60 %, unless four did not fit and were made smaller.
+                // An object is at least 30 % long and 60 % visible, unless four did not fit and were made smaller.
                 assert!(area > 60, "{area} pixels");
                 let (mut right, mut inner) = (0, 0);
                 for (at, times) in times.iter_mut().enumerate() {
@@ -148,7 +148,7 @@ fn masks_are_disjoint_and_show_their_class() {
                         let [red, _, blue] =
                             scene.picture.get_pixel((at % SIDE) as u32, (at / SIDE) as u32).0.map(i32::from);
                         inner += 1;
-                        // Each by its difference of red and blue, which the jitter of colours never turns about.
+                        // Each is recognised by the sign of red minus blue, which colour jitter never reverses.
                         right += usize::from((red > blue) == (colour(placed.class)[0] > colour(placed.class)[2]));
                     }
                 }
@@ -202,7 +202,7 @@ fn speed_moves_the_pitch() {
         tilt: 0.0,
         echoes: Vec::new(),
     };
-    // A rising zero crossing for every period of the tone of 200 + 90 · 11 Hz.
+    // One rising zero crossing per period of the tone of 200 + 90 · 11 Hz.
     let crossings = |variation: &Variation| {
         let sound = world.classes[11].recordings[0].varied(variation, SAMPLE_RATE as usize, &mut rng(9));
         sound.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f32
@@ -334,7 +334,7 @@ fn the_stamps_of_tux_paint_make_82_classes() {
     for name in world.names() {
         assert!(name.split(' ').count() <= 3 && name.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{name}");
     }
-    // A class of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
+    // An object in a scene of two covers about a twentieth of the picture, and never almost nothing.
     let mut rng = rng(10);
     let area = |mask: &[bool]| mask.iter().filter(|&&on| on).count() as f64 / mask.len() as f64;
     let areas: Vec<f64> = (0..2000)

@@ -1,5 +1,5 @@
 //! `soundsight localize`: where in a picture does a sound come from?
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 mod annotate;
 mod canvas;
@@ -44,8 +44,8 @@ pub struct Options {
     /// Localize many pairs: a CSV file with the header `audio,image`, or a folder.
     ///
     /// Paths in a CSV file are relative to its folder. In a folder, sounds and pictures with the same name (dog.wav,
-    /// dog.jpg) are pairs. Each sound and each picture is encoded once, so the pairs of one picture are answered together.
-    /// Pairs that cannot be read are skipped and listed at the end.
+    /// dog.jpg) are pairs. Each sound and each picture is encoded once, so the pairs of one picture are answered
+    /// together. Pairs that cannot be read are skipped and listed at the end.
     #[arg(long, value_name = "CSV|DIR", conflicts_with_all = ["text", "save_tensors", "audio"])]
     pairs: Option<PathBuf>,
     /// Write every intermediate tensor to a safetensors file.
@@ -129,7 +129,7 @@ pub fn localize(mut options: Options) -> Result<()> {
     Ok(())
 }
 
-/// What the JSON answer says about a sound.
+/// The description of a sound in the JSON answer.
 fn sound_json(path: &Path, waveform: &Waveform) -> Value {
     json!({"path": path, "seconds": waveform.clip_seconds(), "sample_rate": waveform.sample_rate(),
            "channels": waveform.channels()})

@@ -18,7 +18,7 @@ const SECONDS: f32 = 3.0;
 /// A stamp (by its path without extension) in a scene.
 struct Actor {
     stamp: &'static str,
-    /// Where it stands: the middle of its lower edge, as fractions of the picture's width and height.
+    /// The position of the middle of its lower edge, as fractions of the picture's width and height.
     feet: (f32, f32),
     /// The longer side, in pixels.
     extent: f32,
@@ -93,7 +93,7 @@ fn scenes() -> Vec<(&'static str, Landscape, Vec<Actor>)> {
 
 /// Writes every scene as `<scene>.jpg`, and `<class>.wav` for each of their objects, to the folder `out`.
 pub fn write(stamps: &Path, out: &Path) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (number, (name, landscape, actors)) in scenes().into_iter().enumerate() {
         let mut canvas = landscape.paint(number as u64);
         for actor in &actors {
@@ -117,7 +117,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 
-/// The recording in `file`, again and again with short pauses; nothing else is changed.
+/// The recording in `file`, repeated with short pauses and otherwise unchanged.
 fn repeated(file: &Path) -> Result<Vec<f32>> {
     let recording = Recording::new(&Waveform::open(file)?)?;
     ensure!(recording.is_some(), "{}: expected a sound, found silence", file.display());
@@ -174,14 +174,14 @@ impl Landscape {
         let sky = |x: f32, y: f32| {
             let [zenith, horizon, cloud] = self.sky;
             let sky = mix(zenith, horizon, (y / self.horizon).powf(1.5));
-            // Clouds are flatter than wide, and thin out towards the horizon.
+            // Clouds are wider than high, and thin out towards the horizon.
             let cover = (clouds.at(x, (y * 1.8).min(1.0)) - 0.5).max(0.0) * 3.0 * (1.0 - y / self.horizon * 0.6);
             mix(sky, cloud, cover)
         };
         let land = |x: f32, y: f32, depth: f32| {
             let [far, near, blade] = self.ground;
             let ground = mix(far, near, depth + 0.5 * (patches.at(x, y * y) - 0.5));
-            // Grass: fine across, longer upwards, and lost in the distance.
+            // Grass is fine horizontally, longer vertically, and fades with distance.
             mix(ground, blade, 0.9 * depth * (blades.at(x, y * 0.35) - 0.25))
         };
         let water = |x: f32, y: f32, depth: f32| {

@@ -21,37 +21,37 @@ const MIN_AREA: f32 = 0.035;
 const EXTENT: std::ops::Range<f32> = 0.3..0.62;
 const LONGEST: f32 = 0.85;
 
-/// How many places are tried before the objects are made smaller.
+/// The number of positions to try before the objects are made smaller.
 const TRIES: usize = 12;
 
-/// How often a picture without a sound is placed among the objects.
+/// The probability of placing a soundless picture among the objects.
 const DISTRACTOR: f64 = 0.35;
 
 /// A picture and what it shows.
 pub struct Scene {
     /// `side` × `side` pixels.
     pub picture: RgbImage,
-    /// The objects that it was asked for, from back to front.
+    /// The requested objects, from back to front.
     pub placed: Vec<Placed>,
 }
 
 /// An object in a scene.
 pub struct Placed {
-    /// Which.
+    /// The class.
     pub class: usize,
-    /// Where it is seen: side · side pixels, row after row.
+    /// Its visible pixels: side · side values, row by row.
     pub mask: Vec<bool>,
 }
 
 impl World {
-    /// A scene with one object each of `count` different classes (1 to [`MAX_OBJECTS`]; fewer where a small world has no such combination),
-    /// `must` among them when it is given.
+    /// A scene with one object each of `count` different classes (1 to [`MAX_OBJECTS`]; fewer where a small world has
+    /// no such combination), `must` among them when it is given.
     ///
     /// Masks of different objects share no pixel. At least 60 % of each object is visible.
     pub fn scene(&self, split: Split, count: usize, must: Option<usize>, rng: &mut ChaCha8Rng) -> Scene {
         let first = must.unwrap_or_else(|| rng.random_range(0..self.classes.len()));
         let mut chosen = self.combinations.draw(split, count.clamp(1, MAX_OBJECTS), first, rng);
-        // Who was asked for is not to be told by lying behind.
+        // The requested class must not be recognisable from its place in the order.
         for last in (1..chosen.len()).rev() {
             chosen.swap(last, rng.random_range(0..=last));
         }
@@ -87,7 +87,7 @@ impl World {
         canvas
     }
 
-    /// Draws the objects onto the canvas, in places where enough of each is visible; the masks say where.
+    /// Draws the objects onto the canvas so that enough of each is visible, and returns their masks.
     fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
@@ -110,13 +110,13 @@ impl World {
                     return masks;
                 }
             }
-            // This ends: there is always room for four small objects.
+            // This terminates, because there is always room for four small objects.
             shrink *= 0.9;
         }
     }
 }
 
-/// How an object is drawn this time.
+/// The appearance of an object in one scene.
 struct Look<'a> {
     picture: &'a CutOut,
     pose: Pose,
