@@ -11,6 +11,8 @@ mod crosses;
 mod curves;
 mod disturb;
 mod docs;
+#[allow(dead_code)] // the tests use the rest
+mod films;
 mod fresh;
 mod grounding;
 mod hearing;
@@ -62,6 +64,7 @@ struct Options {
 #[derive(Subcommand)]
 enum Command {
     Scenes(show::Options),
+    Films(show::films::Options),
 }
 
 /// A run, or what to do with a finished one.
@@ -139,8 +142,9 @@ enum Stage {
 fn main() -> ExitCode {
     program::run(|options: Options| match (options.command, options.run) {
         (Some(Command::Scenes(options)), _) => show::show(options),
+        (Some(Command::Films(options)), _) => show::films::show(&options),
         (None, Some(run)) => miniature(run),
-        (None, None) => bail!("expected --out DIR, or the subcommand scenes (see --help)"),
+        (None, None) => bail!("expected --out DIR, or one of the subcommands scenes and films (see --help)"),
     })
 }
 

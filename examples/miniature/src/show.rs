@@ -7,6 +7,7 @@
 //! ```
 #![allow(clippy::print_stdout)] // a program talks
 
+pub mod films;
 mod media;
 
 use std::path::{Path, PathBuf};

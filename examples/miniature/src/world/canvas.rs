@@ -39,6 +39,24 @@ impl Canvas {
         }
     }
 
+    /// The `side` × `side` pixels from (`left`, `top`) on, which may lie between pixels.
+    pub fn window(&self, (left, top): (f32, f32), side: usize) -> Self {
+        let (column, row) = (left.floor(), top.floor());
+        let (across, down) = (left - column, top - row);
+        let at = |x: i32, y: i32| {
+            let (x, y) = (x.clamp(0, self.width as i32 - 1), y.clamp(0, self.height as i32 - 1));
+            &self.pixels[y as usize * self.width + x as usize]
+        };
+        Self::new(side, side, |x, y| {
+            let (x, y) = (x as i32 + column as i32, y as i32 + row as i32);
+            let (a, b, c, d) = (at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1));
+            std::array::from_fn(|i| {
+                let (upper, lower) = (a[i] + (b[i] - a[i]) * across, c[i] + (d[i] - c[i]) * across);
+                upper + (lower - upper) * down
+            })
+        })
+    }
+
     pub fn to_picture(&self) -> RgbImage {
         let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
         RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {

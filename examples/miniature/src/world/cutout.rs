@@ -109,13 +109,33 @@ impl CutOut {
         self.width.max(self.height) / self.width.min(self.height)
     }
 
-    /// The whole cut-out.
-    pub fn draw(&self, pose: &Pose, tint: &Tint) -> Patch {
+    /// Width and height of the upright rectangle around the posed cut-out, in the unit of the pose's extent.
+    pub fn bounds(&self, pose: &Pose) -> (f32, f32) {
         let (width, height) = self.size(pose);
         let (sin, cos) = pose.angle.sin_cos();
-        let side = |along: f32, across: f32| (along * cos.abs() + across * sin.abs()).ceil().max(1.0) as usize;
-        let (width, height) = (side(width, height), side(height, width));
+        let side = |along: f32, across: f32| along * cos.abs() + across * sin.abs();
+        (side(width, height), side(height, width))
+    }
+
+    /// The whole cut-out.
+    pub fn draw(&self, pose: &Pose, tint: &Tint) -> Patch {
+        let (width, height) = self.bounds(pose);
+        let [width, height] = [width, height].map(|side| side.ceil().max(1.0) as usize);
         self.draw_window(pose, tint, (width, height), (width as f32 / 2.0, height as f32 / 2.0))
+    }
+
+    /// The whole cut-out with its middle at (`x`, `y`), which may lie anywhere between pixels, and the place of the
+    /// patch's top left corner.
+    pub fn draw_at(&self, pose: &Pose, tint: &Tint, (x, y): (f32, f32)) -> (Patch, (i32, i32)) {
+        let (width, height) = self.bounds(pose);
+        // One pixel more on each side, because interpolation softens the edges.
+        let span = |middle: f32, length: f32| {
+            let first = (middle - length / 2.0).floor() - 1.0;
+            (first, ((middle + length / 2.0).ceil() + 1.0 - first) as usize)
+        };
+        let ((left, width), (top, height)) = (span(x, width), span(y, height));
+        let patch = self.draw_window(pose, tint, (width, height), (x - left, y - top));
+        (patch, (left as i32, top as i32))
     }
 
     /// A window of `size` pixels that the cut-out's middle lies at `middle` of.

@@ -38,8 +38,8 @@ pub use background::{BackgroundPlan, Clouds, Kind};
 pub use canvas::Canvas;
 pub use cutout::{CutOut, Patch, Pose, Tint};
 pub use export::Question;
-pub use scene::{Placed, Scene};
-pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
+pub use scene::{MIN_VISIBLE, Placed, Scene, masks, pose, tint};
+pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, wav};
 pub use split::{Combinations, Split};
 
 /// The fewest classes that make a world: with fewer, the combinations of one split would be none.

@@ -16,6 +16,9 @@ pub const SAMPLE_RATE: u32 = 16_000;
 /// Loudness is judged over 20 ms.
 const FRAME: usize = SAMPLE_RATE as usize / 50;
 
+/// How long the ends of a piece of sound swell and fade: 5 ms.
+const FADE: usize = SAMPLE_RATE as usize / 200;
+
 /// A recording whose loudest 20 ms have less than this effective value is silent.
 const SILENT: f32 = 1e-3;
 
@@ -24,6 +27,11 @@ const TRIM: f32 = 0.03;
 
 /// A variation may begin where the recording is at least this loud, relative to its loudest 20 ms.
 const AUDIBLE: f32 = 0.2;
+
+/// In [`Recording::dense`] what is quieter than this fraction of the loudest 20 ms is a pause,
+const PAUSED: f32 = 0.1;
+/// of which so many frames are left at each end.
+const LEFT_OF_PAUSE: usize = 5;
 
 /// The effective value of a recording's audible parts, after normalisation, and its highest peak.
 const LOUDNESS: f32 = 0.12;
@@ -107,11 +115,15 @@ impl Recording {
     pub fn new(waveform: &Waveform) -> Result<Option<Self>> {
         let samples = waveform.resample(SAMPLE_RATE)?.into_samples();
         let mean = samples.iter().sum::<f32>() / samples.len() as f32;
-        let mut samples: Vec<f32> = samples.into_iter().map(|sample| sample - mean).collect();
+        Ok(Self::normalized(samples.into_iter().map(|sample| sample - mean).collect()))
+    }
+
+    /// Trims the silence at both ends and evens the loudness; `None` for silence.
+    fn normalized(mut samples: Vec<f32>) -> Option<Self> {
         let loudness: Vec<f32> = samples.chunks(FRAME).map(effective).collect();
         let loudest = loudness.iter().copied().fold(0.0, f32::max);
         if loudest < SILENT {
-            return Ok(None);
+            return None;
         }
         let first = loudness.iter().position(|&value| value >= TRIM * loudest).unwrap_or(0);
         let last = loudness.iter().rposition(|&value| value >= TRIM * loudest).unwrap_or(loudness.len() - 1);
@@ -130,7 +142,27 @@ impl Recording {
         for sample in &mut samples {
             *sample *= gain;
         }
-        Ok(Some(Self { samples, audible }))
+        Some(Self { samples, audible })
+    }
+
+    /// The recording with its pauses shortened to 0.2 s and less.
+    pub fn dense(&self) -> Option<Self> {
+        let loudness: Vec<f32> = self.samples.chunks(FRAME).map(effective).collect();
+        let loudest = loudness.iter().copied().fold(0.0, f32::max);
+        let loud = |frame: &usize| loudness[*frame] >= PAUSED * loudest;
+        let near = |frame: usize| {
+            (frame.saturating_sub(LEFT_OF_PAUSE)..loudness.len().min(frame + LEFT_OF_PAUSE + 1)).any(|near| loud(&near))
+        };
+        let kept: Vec<usize> = (0..loudness.len()).filter(|&frame| near(frame)).collect();
+        let mut samples = Vec::with_capacity(self.samples.len());
+        for run in kept.chunk_by(|a, b| a + 1 == *b) {
+            let (first, last) = (run[0] * FRAME, ((run[run.len() - 1] + 1) * FRAME).min(self.samples.len()));
+            let mut piece = self.samples[first..last].to_vec();
+            // No click where pieces meet.
+            fade(&mut piece, FADE);
+            samples.append(&mut piece);
+        }
+        Self::normalized(samples)
     }
 
     /// Mono, [`SAMPLE_RATE`], in [-1, 1].
@@ -195,7 +227,7 @@ impl World {
 }
 
 /// √(mean of the squares).
-fn effective(samples: &[f32]) -> f32 {
+pub fn effective(samples: &[f32]) -> f32 {
     (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32).sqrt()
 }
 
@@ -222,14 +254,34 @@ fn tilt(sound: &mut [f32], amount: f32) {
     }
 }
 
+/// Lets the first and the last `length` samples swell and fade.
+pub fn fade(sound: &mut [f32], length: usize) {
+    let length = length.min(sound.len() / 2);
+    for step in 0..length {
+        let gain = (step as f32 + 0.5) / length as f32;
+        sound[step] *= gain;
+        let last = sound.len() - 1 - step;
+        sound[last] *= gain;
+    }
+}
+
 fn add_noise(sound: &mut [f32], variation: &Variation, rng: &mut ChaCha8Rng) {
+    let noise = noise(sound.len(), variation.pink, rng);
+    let gain = effective(sound) / effective(&noise) * 10.0_f32.powf(-variation.snr_db / 20.0);
+    for (sample, noise) in sound.iter_mut().zip(noise) {
+        *sample += gain * noise;
+    }
+}
+
+/// `length` samples of white or of pink noise, of any loudness.
+pub fn noise(length: usize, pink: bool, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut slow = [0.0_f32; 3];
-    let noise: Vec<f32> = (0..sound.len())
+    (0..length)
         .map(|_| {
             let bits: u32 = rng.random();
             // The difference of two uniform numbers: near enough to a bell curve, and cheap.
             let white = ((bits >> 16) as f32 - (bits & 0xffff) as f32) / 65536.0;
-            if !variation.pink {
+            if !pink {
                 return white;
             }
             // And three low-pass filters, each at a quarter of the last's frequency: about -3 dB an octave.
@@ -238,11 +290,7 @@ fn add_noise(sound: &mut [f32], variation: &Variation, rng: &mut ChaCha8Rng) {
             }
             0.2 * white + slow[0] + 2.0 * slow[1] + 4.0 * slow[2]
         })
-        .collect();
-    let gain = effective(sound) / effective(&noise) * 10.0_f32.powf(-variation.snr_db / 20.0);
-    for (sample, noise) in sound.iter_mut().zip(noise) {
-        *sample += gain * noise;
-    }
+        .collect()
 }
 
 /// Mono samples at [`SAMPLE_RATE`] as a WAV file of 16 bits.
