@@ -1,7 +1,8 @@
 //! The whole method in miniature: trains a small ACL model from scratch on scenes of real photographs and sounds.
 //!
 //! `cargo run --release -p miniature -- --out RUN`; the same command again continues where it stopped. On a finished run,
-//! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on.
+//! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on,
+//! `miniature films` writes films of which everything is known.
 //!
 //! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
 #![allow(clippy::print_stdout)] // a program talks

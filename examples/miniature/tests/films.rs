@@ -95,7 +95,7 @@ fn size_and_frame_rate_change_nothing_else() {
 #[test]
 fn the_script_covers_the_film_and_holds_what_it_should() {
     let (mut all, mut outside, mut both, mut over_cuts) = (0, 0, 0, 0);
-    for (split, film) in films(12) {
+    for (split, film) in films(6) {
         let script = film.script();
         assert_eq!((script[0].start, script[script.len() - 1].end), (0.0, SETTINGS.seconds));
         assert_eq!(film.sound().len(), (SETTINGS.seconds * f64::from(SAMPLE_RATE)) as usize);

@@ -149,11 +149,11 @@ impl Recording {
     pub fn dense(&self) -> Option<Self> {
         let loudness: Vec<f32> = self.samples.chunks(FRAME).map(effective).collect();
         let loudest = loudness.iter().copied().fold(0.0, f32::max);
-        let loud = |frame: &usize| loudness[*frame] >= PAUSED * loudest;
-        let near = |frame: usize| {
-            (frame.saturating_sub(LEFT_OF_PAUSE)..loudness.len().min(frame + LEFT_OF_PAUSE + 1)).any(|near| loud(&near))
+        let is_near_sound = |&frame: &usize| {
+            let near = frame.saturating_sub(LEFT_OF_PAUSE)..loudness.len().min(frame + LEFT_OF_PAUSE + 1);
+            loudness[near].iter().any(|&value| value >= PAUSED * loudest)
         };
-        let kept: Vec<usize> = (0..loudness.len()).filter(|&frame| near(frame)).collect();
+        let kept: Vec<usize> = (0..loudness.len()).filter(is_near_sound).collect();
         let mut samples = Vec::with_capacity(self.samples.len());
         for run in kept.chunk_by(|a, b| a + 1 == *b) {
             let (first, last) = (run[0] * FRAME, ((run[run.len() - 1] + 1) * FRAME).min(self.samples.len()));
