@@ -29,7 +29,14 @@ pub struct WatchOptions {
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { rate: 5.0, window: 1.0, hop: None, repeat: true, smoothing: Some(Smoothing::default()), gate: Gate::default() }
+        Self {
+            rate: 5.0,
+            window: 1.0,
+            hop: None,
+            repeat: true,
+            smoothing: Some(Smoothing::default()),
+            gate: Gate::default(),
+        }
     }
 }
 

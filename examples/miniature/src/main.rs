@@ -95,6 +95,12 @@ struct RunOptions {
     /// Test the model of a finished run on disturbed sounds, two sounds at once, and sounds of absent objects.
     #[arg(long, group = "instead")]
     probe: bool,
+    /// Measures how well a finished run's model, or else the embedded one, follows films.
+    #[arg(long, group = "instead")]
+    films: bool,
+    /// Films to measure on.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    num_films: usize,
     /// Draw the learning curves and the table of results of a run, finished or not.
     #[arg(long, group = "instead")]
     plot: bool,
@@ -159,8 +165,8 @@ fn miniature(options: RunOptions) -> Result<()> {
         WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
-    if std::env::var("EXPLORE").is_ok() {
-        return follow::explore(&world);
+    if options.films {
+        return follow::follow(&world, &out, options.num_films, options.seed);
     }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());

@@ -73,7 +73,8 @@ pub fn localize(mut options: Options) -> Result<()> {
     let image_path = match (image_path, &options.audio) {
         (Some(image), _) => image,
         (None, Some(film)) => {
-            let others = "--start and --save-tensors are for a sound and a picture; a film has --from and --save-heatmaps";
+            let others =
+                "--start and --save-tensors are for a sound and a picture; a film has --from and --save-heatmaps";
             anyhow::ensure!(options.start == 0.0 && options.save_tensors.is_none(), others);
             return film::localize_film(film, &options.model, &options.output, &options.film);
         }

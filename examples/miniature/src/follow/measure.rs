@@ -3,10 +3,10 @@
 use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use soundsight::{Localizer, Waveform};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::THRESHOLDS;
-use soundsight::watch::{Moment, WatchOptions, Watcher};
+use soundsight::watch::{Gate, Moment, WatchOptions, Watcher};
+use soundsight::{Localizer, Waveform};
 
 use crate::films::{FilmSettings, Kind, Rendered, SyntheticFilm};
 use crate::measure::{centre, mean_inside, peak};
@@ -68,6 +68,8 @@ pub struct Outcome {
     pub switch_seconds: f64,
     /// The mean distance of the peaks of neighbouring moments on things at rest, in percent of the picture's side.
     pub jitter: f64,
+    /// Cuts found, cuts that are none, cuts missed.
+    pub cuts: [usize; 3],
 }
 
 /// Held-out films of every kind in turn.
@@ -106,7 +108,9 @@ impl Scored<'_> {
                         Some([thing]) => {
                             let mut rng = stream(5, Purpose::Validation, 10, index as u64);
                             let sound = world.sound(self.film.things()[*thing].class, Split::HeldOut, &mut rng);
-                            localizer.localize_pair(&Waveform::from_samples(sound, SAMPLE_RATE)?, &frame.picture)?.scores
+                            localizer
+                                .localize_pair(&Waveform::from_samples(sound, SAMPLE_RATE)?, &frame.picture)?
+                                .scores
                         }
                         _ => vec![0.0; frame.picture.width().pow(2)],
                     };
@@ -129,21 +133,27 @@ impl Scored<'_> {
 }
 
 /// Asks `method` about all films.
-pub fn measure(localizer: &Localizer, world: &World, films: &[Scored], method: &Method, dump: Option<&str>) -> Result<Outcome> {
+pub fn measure(localizer: &Localizer, world: &World, films: &[Scored], method: &Method) -> Result<Outcome> {
     let answers = films.par_iter().map(|film| film.answers(localizer, world, method)).collect::<Result<Vec<_>>>()?;
-    let mut tally = Tally::default();
-    let mut lines = String::new();
-    for (index, (scored, answers)) in films.iter().zip(&answers).enumerate() {
-        tally.film(index, scored, answers, &mut lines);
-    }
-    if let Some(path) = dump {
-        std::fs::write(path, lines)?;
+    let gate = match method {
+        Method::Watch(options) => options.gate.clone(),
+        _ => Gate::default(),
+    };
+    let mut tally = Tally { gate, hits: vec![0; THRESHOLDS.len()], ..Default::default() };
+    for (scored, answers) in films.iter().zip(&answers) {
+        tally.film(scored, answers);
     }
     Ok(tally.outcome())
 }
 
+/// What the gate compares with its thresholds.
+fn evidence(moment: &Moment, gate: &Gate) -> f32 {
+    if moment.level < gate.level { -1.0 } else { moment.heatmap.confidence }
+}
+
 #[derive(Default)]
 struct Tally {
+    gate: Gate,
     single: Vec<bool>,
     which: Vec<f64>,
     both: Vec<bool>,
@@ -151,29 +161,30 @@ struct Tally {
     present: Vec<f32>,
     silent: Vec<f32>,
     absent: Vec<f32>,
+    /// Rightly sounding, wrongly sounding, missed.
     decisions: [usize; 3],
+    /// Cuts found, cuts that are none, cuts missed.
+    cuts: [usize; 3],
     switches: Vec<Option<f64>>,
     steps: Vec<f64>,
 }
 
 impl Tally {
-    fn film(&mut self, index: usize, scored: &Scored, answers: &[Answer], lines: &mut String) {
+    fn film(&mut self, scored: &Scored, answers: &[Answer]) {
         let script = scored.film.script();
-        self.hits.resize(THRESHOLDS.len(), 0);
         let span_at = |time: f64| script.iter().find(|span| span.start <= time && time < span.end);
         let mut last: Option<(usize, (f64, f64))> = None;
+        let mut last_time = 0.0;
         for ((time, frame), answer) in scored.frames.iter().zip(answers) {
             let Some(span) = span_at(*time) else { continue };
             let mask = |thing: usize| frame.masks.iter().find(|(t, _)| *t == thing).map(|(_, mask)| mask);
             let side = frame.picture.width();
             let top = peak(&answer.heatmap).unwrap_or(0);
             let place = ((top % side) as f64 / side as f64, (top / side) as f64 / side as f64);
-            let mut hit = None;
             match span.sounding[..] {
                 [thing] => {
                     if let Some(own) = mask(thing) {
                         self.single.push(own[top]);
-                        hit = Some(own[top]);
                         let other = frame.masks.iter().find(|(t, _)| *t != thing);
                         if let Some((_, other)) = other {
                             let (own, other) = (mean_inside(&answer.heatmap, own), mean_inside(&answer.heatmap, other));
@@ -208,7 +219,7 @@ impl Tally {
                     (true, true) => "absent",
                 };
                 if !edge {
-                    let evidence = moment.evidence;
+                    let evidence = evidence(moment, &self.gate);
                     match kind {
                         "present" => self.present.push(evidence),
                         "silent" => self.silent.push(evidence),
@@ -219,16 +230,14 @@ impl Tally {
                     self.decisions[1] += usize::from(!truth && moment.sounding);
                     self.decisions[2] += usize::from(truth && !moment.sounding);
                 }
-                let logits = &moment.heatmap.logits;
-                let mut sorted = logits.clone();
-                sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-                let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
-                *lines += &json!({"film": index, "kind": format!("{:?}", scored.kind), "time": time, "truth": kind, "edge": edge,
-                    "hit": hit, "since": time - span.start, "left": span.end - time, "confidence": moment.heatmap.confidence, "level": moment.level, "peak": sorted[0],
-                    "top1": mean(&sorted[..sorted.len() / 100]), "top5": mean(&sorted[..sorted.len() / 20]), "mean": mean(&sorted),
-                    "median": sorted[sorted.len() / 2], "cut": moment.cut})
-                .to_string();
-                lines.push('\n');
+                let cut_since = |cut: &&f64| last_time < **cut && **cut <= *time;
+                match (moment.cut, scored.film.cuts().iter().any(|cut| cut_since(&cut))) {
+                    (true, true) => self.cuts[0] += 1,
+                    (true, false) => self.cuts[1] += 1,
+                    (false, true) => self.cuts[2] += 1,
+                    (false, false) => {}
+                }
+                last_time = *time;
             }
         }
         self.switches(scored, answers);
@@ -242,9 +251,8 @@ impl Tally {
             if before == after || things[*before].shot != things[*after].shot {
                 continue;
             }
-            let within = scored.frames.iter().zip(answers).filter(|((time, _), _)| {
-                (pair[1].start..pair[1].end).contains(time)
-            });
+            let within =
+                scored.frames.iter().zip(answers).filter(|((time, _), _)| (pair[1].start..pair[1].end).contains(time));
             let mut found = None;
             for ((time, frame), answer) in within {
                 let mask = frame.masks.iter().find(|(thing, _)| thing == after).map(|(_, mask)| mask);
@@ -276,6 +284,7 @@ impl Tally {
             switched: seconds.iter().filter(|s| **s <= SWITCH_SECONDS).count() as f64 / seconds.len().max(1) as f64,
             switch_seconds: seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
             jitter: 100.0 * mean(&self.steps),
+            cuts: self.cuts,
         }
     }
 }
@@ -284,6 +293,6 @@ impl Outcome {
     pub fn json(&self) -> Value {
         json!({"peak": self.peak, "which": self.which, "ciou": self.ciou, "both": self.both, "auroc": self.auroc,
                "auroc_silent": self.auroc_silent, "auroc_absent": self.auroc_absent, "f1": self.f1,
-               "switched": self.switched, "switch_seconds": self.switch_seconds, "jitter": self.jitter})
+               "switched": self.switched, "switch_seconds": self.switch_seconds, "jitter": self.jitter, "cuts": self.cuts})
     }
 }

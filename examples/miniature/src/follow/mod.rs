@@ -1,60 +1,111 @@
-//! Films: how well the sources are followed.
-#![allow(clippy::print_stdout, unsafe_code)] // a program talks
+//! How well films are followed: today's frame-by-frame way, each ingredient of the smoothing, and baselines.
+#![allow(clippy::print_stdout)] // a program talks
 
 mod measure;
 
+use std::path::Path;
+
 use anyhow::Result;
+use serde_json::{Value, json};
 use soundsight::Localizer;
-use soundsight::watch::{Smoothing, WatchOptions};
+use soundsight::watch::{Gate, Smoothing, WatchOptions};
 
+use crate::docs::{percent, table};
 use crate::films::FilmSettings;
+use crate::model::write_json;
 use crate::world::{Split, World};
-use measure::{Method, films, measure};
+use measure::{Method, Outcome, films, measure};
 
-/// Scratch.
-pub fn explore(world: &World) -> Result<()> {
-    let localizer = Localizer::load("embedded")?;
-    let var = |name: &str| std::env::var(name).ok();
-    let count: usize = var("FILMS").and_then(|v| v.parse().ok()).unwrap_or(24);
-    let split = if var("SPLIT").is_some() { Split::Train } else { Split::HeldOut };
-    let settings = FilmSettings { side: 64, frame_rate: 5.0, seconds: 14.0 };
-    let start = std::time::Instant::now();
-    let all = films(world, count, &settings, split, 7);
-    println!("rendered {count} in {:?}", start.elapsed());
-    let plan = std::fs::read_to_string(var("PLAN").unwrap_or("/tmp/plan".into()))?;
-    for line in plan.lines().filter(|line| !line.trim().is_empty()) {
-        let mut options = WatchOptions { smoothing: None, ..Default::default() };
-        let mut smoothing = Smoothing::default();
-        let mut dump = None;
-        let mut first = false;
-        let mut centre = false;
-        let mut still = false;
-        for word in line.split_whitespace() {
-            let (key, value) = word.split_once('=').unwrap_or((word, ""));
-            match key {
-                "window" => options.window = value.parse()?,
-                "hop" => options.hop = Some(value.parse()?),
-                "repeat" => options.repeat = value == "1",
-                "hearing" => smoothing.hearing = value.parse()?,
-                "seeing" => smoothing.seeing = value.parse()?,
-                "tau" => smoothing.tolerance = value.parse()?,
-                "motion" => smoothing.follow_motion = value == "1",
-                "smooth" => options.smoothing = Some(smoothing.clone()),
-                "dump" => dump = Some(value.to_string()),
-                "PASS2" | "TRUST" | "LOUD" | "CORR" => unsafe {
-                    if value.is_empty() { std::env::remove_var(key) } else { std::env::set_var(key, value) }
-                },
-                "still" => still = true,
-                "first" => first = true,
-                "centre" => centre = true,
-                _ => anyhow::bail!("{key}?"),
-            }
+/// Moments per second.
+const RATE: f64 = 5.0;
+const SECONDS: f64 = 14.0;
+
+/// Measures on `count` held-out films; the figures go to `out/films.json`, the tables to standard output.
+pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> {
+    let own = out.join("model");
+    let localizer = match own.is_dir() {
+        true => Localizer::load(own.as_path())?,
+        false => {
+            println!("{}: no finished model; measuring the embedded one", own.display());
+            Localizer::load("embedded")?
         }
-        let method = if still { Method::Still } else if centre { Method::Centre } else if first { Method::First(options) } else { Method::Watch(options) };
-        let start = std::time::Instant::now();
-        let o = measure(&localizer, world, &all, &method, dump.as_deref())?;
-        println!("peak {:.3} which {:.3} ciou {:.3} both {:.3} auroc {:.3} ({:.3} {:.3}) f1 {:.3} switch {:.3} {:.2}s jitter {:.2} | {line} [{:.1}s]",
-            o.peak, o.which, o.ciou, o.both, o.auroc, o.auroc_silent, o.auroc_absent, o.f1, o.switched, o.switch_seconds, o.jitter, start.elapsed().as_secs_f64());
+    };
+    let settings = FilmSettings { side: world.side(), frame_rate: RATE, seconds: SECONDS };
+    let all =
+        films(world, count, &settings, if std::env::var("TUNE").is_ok() { Split::Train } else { Split::HeldOut }, seed);
+    println!("{count} held-out films of {SECONDS} s, {RATE} moments per second");
+    let mut figures: Vec<(String, Value)> = Vec::new();
+    let (mut peaks, mut decisions) = (Vec::new(), Vec::new());
+    for (name, method) in if std::env::var("TUNE").is_ok() { tune() } else { methods() } {
+        let outcome = measure(&localizer, world, &all, &method)?;
+        println!("{name}: {}", outcome.json());
+        peaks.push(peak_row(&name, &outcome));
+        if let Method::Watch(_) = method {
+            decisions.push(decision_row(&name, &outcome));
+        }
+        figures.push((name, outcome.json()));
     }
-    Ok(())
+    let head = ["", "peak", "which", "cIoU@0.5", "both", "switched within 1 s", "median switch", "jitter"];
+    println!("\n{}", table(&head, &peaks));
+    let head = ["", "AUROC", "against silence", "against absent things", "F1", "cuts found", "false", "missed"];
+    println!("{}", table(&head, &decisions));
+    write_json(&out.join("films.json"), &json!({ "films": count, "seed": seed, "methods": figures }))
+}
+
+fn tune() -> Vec<(String, Method)> {
+    let mut v = Vec::new();
+    for level in [-50.0, -42.0] {
+        for (open, close) in [(0.06, 0.0), (0.1, 0.04), (0.12, 0.08), (0.16, 0.1), (0.2, 0.12)] {
+            let gate = Gate { open, close, level };
+            v.push((format!("{gate:?}"), Method::Watch(WatchOptions { gate, ..Default::default() })));
+        }
+    }
+    v
+}
+
+/// What is compared, from the simplest to the defaults, then other windows and gates.
+fn methods() -> Vec<(String, Method)> {
+    let default = WatchOptions::default();
+    let plain = WatchOptions { repeat: false, smoothing: None, ..default.clone() };
+    let repeated = WatchOptions { smoothing: None, ..default.clone() };
+    let smoothed = |smoothing| WatchOptions { smoothing: Some(smoothing), ..default.clone() };
+    let only_time = Smoothing { trust: f32::INFINITY, follow_motion: false, ..Default::default() };
+    let motion = Smoothing { follow_motion: true, ..only_time.clone() };
+    let watch = |name: &str, options: WatchOptions| (name.to_string(), Method::Watch(options));
+    let mut methods = vec![
+        ("as stills, with 4 s of the sound".to_string(), Method::Still),
+        ("centre".to_string(), Method::Centre),
+        ("first frame, held".to_string(), Method::First(plain.clone())),
+        watch("frame by frame", plain),
+        watch("+ the window repeated", repeated),
+        watch("+ smoothed over time", smoothed(only_time)),
+        watch("+ along the motion", smoothed(motion)),
+        watch("+ by confidence (the default)", default.clone()),
+    ];
+    for window in [0.6, 1.5, 2.0] {
+        methods.push(watch(&format!("default, windows of {window} s"), WatchOptions { window, ..default.clone() }));
+    }
+    for radius in [0.4, 1.0] {
+        let smoothing = Smoothing { radius, ..Default::default() };
+        methods.push(watch(&format!("default, smoothed over {radius} s"), smoothed(smoothing)));
+    }
+    let no_hysteresis = Gate { close: Gate::default().open, ..Gate::default() };
+    methods.push(watch("default, no hysteresis", WatchOptions { gate: no_hysteresis, ..default.clone() }));
+    let no_level = Gate { level: f32::NEG_INFINITY, ..Gate::default() };
+    methods.push(watch("default, no level", WatchOptions { gate: no_level, ..default }));
+    methods
+}
+
+fn peak_row(name: &str, outcome: &Outcome) -> Vec<String> {
+    let shares = [outcome.peak, outcome.which, outcome.ciou, outcome.both, outcome.switched].map(percent);
+    let median =
+        if outcome.switch_seconds.is_finite() { format!("{:.2} s", outcome.switch_seconds) } else { "—".into() };
+    let rest = [median, format!("{:.1} %", outcome.jitter)];
+    std::iter::once(name.to_string()).chain(shares).chain(rest).collect()
+}
+
+fn decision_row(name: &str, outcome: &Outcome) -> Vec<String> {
+    let areas = [outcome.auroc, outcome.auroc_silent, outcome.auroc_absent, outcome.f1].map(|v| format!("{v:.3}"));
+    let cuts = outcome.cuts.map(|count| count.to_string());
+    std::iter::once(name.to_string()).chain(areas).chain(cuts).collect()
 }

@@ -29,8 +29,13 @@ impl Annotator {
     /// Paints the part of `film` between `from` and `to`, which is known to end at `end`, into `path`.
     pub fn new(film: &Film, path: &Path, end: f64, threshold: f32, options: &FilmOptions) -> Result<Self> {
         let &FilmOptions { from, to, fps, .. } = options;
-        let options =
-            WriterOptions { frame_rate: film.info().frame_rate, sound: Some(film.clone()), from, to, ..Default::default() };
+        let options = WriterOptions {
+            frame_rate: film.info().frame_rate,
+            sound: Some(film.clone()),
+            from,
+            to,
+            ..Default::default()
+        };
         let painter = Painter {
             writer: FilmWriter::create(path, options)?,
             overlay: OverlayOptions { threshold, ..Default::default() },

@@ -9,9 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
+use soundsight::Localizer;
 use soundsight::video::Film;
 use soundsight::watch::{HeatmapWriter, Moment, TimelineWriter, WatchOptions};
-use soundsight::Localizer;
 
 use super::annotate::Annotator;
 use super::output::OutputOptions;
@@ -60,7 +60,11 @@ pub fn localize_film(path: &Path, model: &ModelOptions, output: &OutputOptions, 
         Film::open(path).with_context(|| format!("no picture given, and {} is no film to look at", path.display()))?;
     let stop = stop_on_ctrl_c()?;
     let end = options.to.map_or(film.info().seconds, |to| to.min(film.info().seconds));
-    ensure!(options.from < end, "--from: expected less than {end} s, where the film or --to ends, found {}", options.from);
+    ensure!(
+        options.from < end,
+        "--from: expected less than {end} s, where the film or --to ends, found {}",
+        options.from
+    );
     std::fs::create_dir_all(&output.out)
         .with_context(|| format!("{}: cannot create the folder", output.out.display()))?;
     let job = Job { film: &film, end, output, options, stop };

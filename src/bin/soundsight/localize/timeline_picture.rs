@@ -80,7 +80,8 @@ impl TimelinePicture {
         self.last = here;
         let part = self.place(moment.time, THUMBNAILS);
         let peak = &mut self.peaks[part];
-        if moment.sounding && peak.as_ref().is_none_or(|(best, _)| best.heatmap.confidence < moment.heatmap.confidence) {
+        if moment.sounding && peak.as_ref().is_none_or(|(best, _)| best.heatmap.confidence < moment.heatmap.confidence)
+        {
             *peak = Some((moment.clone(), threshold));
         }
     }
@@ -121,7 +122,9 @@ impl TimelinePicture {
 
     /// Reads the sound once more for the waveform.
     fn listen(&mut self) -> Result<()> {
-        let Some(rate) = self.film.info().sound.as_ref().map(|sound| f64::from(sound.sample_rate)) else { return Ok(()) };
+        let Some(rate) = self.film.info().sound.as_ref().map(|sound| f64::from(sound.sample_rate)) else {
+            return Ok(());
+        };
         let mut position = 0_u64;
         for samples in self.film.sound(self.from, Some(self.end))? {
             // A damaged film is reported by the analysis; the picture shows what could be read.
