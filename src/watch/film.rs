@@ -40,6 +40,7 @@ impl Localizer {
             sound: Some(film.sound(from, to)?),
             reach: options.latency(),
             ready: VecDeque::new(),
+            end: f64::INFINITY,
             error: None,
             ended: false,
         })
@@ -57,6 +58,9 @@ pub struct Moments<'a> {
     /// How much later than a frame its sound ends, in seconds.
     reach: f64,
     ready: VecDeque<Moment>,
+    /// The time from which frames are left out, because the sound is damaged there.
+    end: f64,
+    /// What comes after the last moment.
     error: Option<Error>,
     ended: bool,
 }
@@ -67,32 +71,37 @@ impl Moments<'_> {
         let mut last = None;
         for _ in 0..rayon::current_num_threads() {
             match self.frames.next() {
-                Some(Ok(frame)) => {
+                Some(Ok(frame)) if frame.time < self.end => {
                     last = Some(frame.time);
                     self.watcher.hold_frame(frame.time, frame.picture)?;
+                    continue;
                 }
                 Some(Err(error)) => {
-                    self.error = Some(error);
-                    self.ended = true;
-                    break;
+                    self.error.get_or_insert(error);
                 }
-                None => {
-                    self.ended = true;
-                    break;
-                }
+                Some(Ok(_)) | None => {}
             }
+            self.ended = true;
+            break;
         }
         while let (Some(sound), Some(last)) = (&mut self.sound, last) {
             if self.watcher.has_heard(last + self.reach) {
                 break;
             }
             match sound.next() {
-                Some(samples) => self.watcher.hold_sound(&samples?)?,
-                None => {
-                    self.watcher.end_sound();
-                    self.sound = None;
+                Some(Ok(samples)) => {
+                    self.watcher.hold_sound(&samples)?;
+                    continue;
                 }
+                Some(Err(error)) => {
+                    // The frames before the damage are still analysed.
+                    self.error.get_or_insert(error);
+                    self.end = self.watcher.drop_unheard();
+                }
+                None => {}
             }
+            self.watcher.end_sound();
+            self.sound = None;
         }
         self.ready.extend(if self.ended { self.watcher.end()? } else { self.watcher.advance()? });
         Ok(())
@@ -107,11 +116,8 @@ impl Iterator for Moments<'_> {
             if let Some(moment) = self.ready.pop_front() {
                 return Some(Ok(moment));
             }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
-            }
             if self.ended {
-                return None;
+                return self.error.take().map(Err);
             }
             if let Err(error) = self.advance() {
                 self.error = Some(error);
@@ -120,3 +126,5 @@ impl Iterator for Moments<'_> {
         }
     }
 }
+
+impl std::iter::FusedIterator for Moments<'_> {}

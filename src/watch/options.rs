@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 const MAX_RATE: f64 = 1000.0;
 /// The longest window and the longest radius of smoothing, in seconds.
 const MAX_SECONDS: f64 = 60.0;
+/// The level of a moment is measured over this many seconds of sound.
+pub(super) const LEVEL_SECONDS: f64 = 0.2;
 
 /// How often a film is analysed, how much sound belongs to a moment, and what neighbouring moments tell each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,12 +103,16 @@ impl WatchOptions {
         self.hop.unwrap_or(1.0 / self.rate)
     }
 
-    /// How long after a moment its result is known, in seconds of the film: the second half of the window, and the radius
-    /// of the smoothing.
+    /// How much sound is needed on each side of a window's middle, in seconds.
+    pub(super) fn reach(&self) -> f64 {
+        self.window.max(LEVEL_SECONDS) / 2.0
+    }
+
+    /// How much later than its frame a moment is known, in seconds of film: the second half of its window, whose middle
+    /// may be half a hop later than the frame, and the radius of the smoothing. The computation takes time besides.
     pub fn latency(&self) -> f64 {
         let radius = self.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.radius);
-        // A window's middle is up to half a hop later than the moment.
-        self.hop() / 2.0 + self.window / 2.0 + radius
+        self.hop() / 2.0 + self.reach() + radius
     }
 
     /// Checks the ranges.

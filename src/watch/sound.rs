@@ -39,6 +39,11 @@ impl SoundTrack {
         self.ended = true;
     }
 
+    /// The time after the last sample, in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.end_of_kept() as f64 / f64::from(self.rate)
+    }
+
     /// Whether everything up to `time` (in seconds) is known.
     pub(super) fn reaches(&self, time: f64) -> bool {
         self.ended || self.end_of_kept() >= self.position(time)

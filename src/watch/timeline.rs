@@ -88,7 +88,7 @@ impl TimelineWriter {
     /// # Errors
     /// As [`TimelineWriter::finish`].
     pub fn finish_unfinished(mut self, time: f64) -> Result<()> {
-        self.write(&format!(r#"{{"unfinished":true,"time":{time}}}"#))?;
+        self.write(&format!(r#"{{"unfinished":true,"time":{time:?}}}"#))?;
         self.finish()
     }
 }

@@ -6,15 +6,13 @@ use rayon::prelude::*;
 
 use super::moment::Moment;
 use super::motion::{Flow, Thumbnail};
-use super::options::WatchOptions;
+use super::options::{LEVEL_SECONDS, WatchOptions};
 use super::sound::SoundTrack;
 use crate::audio::{MAX_SAMPLE_RATE, Waveform};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::localizer::{Embedding, EncodedImage, Heatmap, Localizer};
 
-/// The level of a moment is measured over this many seconds of sound.
-const LEVEL_SECONDS: f64 = 0.2;
 /// A frame may be early by so much, as in films whose clock counts milliseconds: more than half of one.
 const CLOCK_SECONDS: f64 = 6e-4;
 
@@ -97,8 +95,7 @@ impl<'a> Watcher<'a> {
     /// [`Error::Argument`] for a time that is not later than the last one; the errors of
     /// [`Localizer::localize_pair`].
     pub fn push_frame(&mut self, time: f64, picture: Picture) -> Result<Vec<Moment>> {
-        let slot = |time: f64| ((time + CLOCK_SECONDS) * self.options.rate).floor();
-        if self.last_time.is_some_and(|last| last < time && slot(last) == slot(time)) {
+        if self.last_time.is_some_and(|last| last < time && self.slot(last) == self.slot(time)) {
             self.last_time = Some(time);
         } else {
             self.hold_frame(time, picture)?;
@@ -134,6 +131,15 @@ impl<'a> Watcher<'a> {
     /// Takes samples, without computing anything.
     pub(super) fn hold_sound(&mut self, samples: &[f32]) -> Result<()> {
         self.sound.push(samples)
+    }
+
+    /// Drops the frames that are not before the end of the sound so far, and returns its time.
+    pub(super) fn drop_unheard(&mut self) -> f64 {
+        let end = self.sound.seconds();
+        while self.seen.back().is_some_and(|seen| seen.heatmap.is_none() && seen.time >= end) {
+            self.seen.pop_back();
+        }
+        end
     }
 
     /// Silence follows the last sample.
@@ -182,6 +188,17 @@ impl<'a> Watcher<'a> {
         Ok(moments)
     }
 
+    /// The number of the period of 1/`rate` that `time` is in: the first frame in each becomes a moment.
+    fn slot(&self, time: f64) -> f64 {
+        ((time + CLOCK_SECONDS) * self.options.rate).floor()
+    }
+
+    /// The time that no further moment is before.
+    fn next_time(&self) -> f64 {
+        let next_slot = |last| (self.slot(last) + 1.0) / self.options.rate - CLOCK_SECONDS;
+        if self.finished { f64::INFINITY } else { self.last_time.map_or(0.0, next_slot) }
+    }
+
     /// The radius of the smoothing, in seconds.
     fn radius(&self) -> f64 {
         self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.radius)
@@ -193,7 +210,7 @@ impl<'a> Watcher<'a> {
         let waiting = self.seen.iter().filter(|seen| seen.heatmap.is_none()).map(|seen| seen.window);
         let mut needed: Vec<u64> = waiting.filter(|k| !self.heard.contains_key(k)).collect();
         needed.dedup(); // ascending, as the times of the frames
-        needed.retain(|&k| self.sound.reaches(k as f64 * hop + self.options.window / 2.0));
+        needed.retain(|&k| self.sound.reaches(k as f64 * hop + self.options.reach()));
         let windows = needed.iter().map(|&k| self.window(k as f64 * hop)).collect::<Result<Vec<_>>>()?;
         let new: Vec<usize> = (0..self.seen.len()).filter(|&i| self.seen[i].picture.is_some()).collect();
         let pictures: Vec<Picture> = new.iter().filter_map(|&i| self.seen[i].picture.take()).collect();
@@ -237,12 +254,11 @@ impl<'a> Watcher<'a> {
         let radius = self.radius();
         let mut count = 0;
         let known = self.seen.iter().take_while(|seen| seen.heatmap.is_some()).count();
-        let last = self.seen.back().map_or(f64::NEG_INFINITY, |seen| seen.time);
+        let next = self.next_time();
         while self.settled + count < known {
-            let end = self.seen[self.settled + count].time + radius;
-            // The neighbours are complete once a frame is beyond them.
-            let neighbours = self.seen.iter().take_while(|seen| seen.time <= end + CLOCK_SECONDS).count();
-            if neighbours > known || !(self.finished || last > end + CLOCK_SECONDS || radius == 0.0) {
+            let end = self.seen[self.settled + count].time + radius + CLOCK_SECONDS;
+            let neighbours = self.seen.iter().take_while(|seen| seen.time <= end).count();
+            if neighbours > known || (next <= end && radius > 0.0) {
                 break;
             }
             count += 1;
@@ -316,7 +332,7 @@ impl<'a> Watcher<'a> {
         }
         let first = self.seen.front().map_or(0, |seen| seen.window);
         self.heard = self.heard.split_off(&first);
-        let earliest = first as f64 * self.options.hop() - self.options.window.max(LEVEL_SECONDS) / 2.0;
+        let earliest = first as f64 * self.options.hop() - self.options.reach();
         self.sound.forget_before(earliest);
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use soundsight::Picture;
 use soundsight::video::{Film, FrameOptions};
 use soundsight::viz::{OverlayOptions, overlay};
 use soundsight::watch::Moment;
