@@ -4,7 +4,7 @@
 #[path = "common/films.rs"]
 mod films;
 
-use films::{H264, assert_times, ffprobe, frames, make, pictures, small, times, tone, true_times};
+use films::{H264, assert_times, ffprobe, frames, make, pictures, small, times, tone, true_times, turned};
 use soundsight::Error;
 use soundsight::video::{Film, FrameOptions};
 
@@ -102,15 +102,8 @@ fn pictures_are_upright_with_square_pixels() {
     };
     red_and_blue(&stored, (5, 24), (58, 24));
 
-    // Turned by 90° clockwise, what was on the left is at the top. The matrix is in the header of the track.
-    let mut bytes = std::fs::read(&path).unwrap();
-    let header = bytes.windows(4).position(|window| window == b"tkhd").unwrap();
-    let matrix: [i32; 9] = [0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30];
-    let matrix: Vec<u8> = matrix.into_iter().flat_map(i32::to_be_bytes).collect();
-    bytes[header + 44..][..36].copy_from_slice(&matrix);
-    let path = folder.path().join("turned.mp4");
-    std::fs::write(&path, bytes).unwrap();
-    let turned = Film::open(&path).unwrap();
+    // What was on the left is at the top.
+    let turned = Film::open(turned(folder.path(), &path)).unwrap();
     assert_eq!((turned.info().width, turned.info().height, turned.info().rotation), (48, 64, 90));
     red_and_blue(&turned, (24, 5), (24, 58));
     let small = frames(&turned, &FrameOptions { size: Some((12, 20)), ..FrameOptions::default() });

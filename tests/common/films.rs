@@ -24,6 +24,21 @@ pub fn small(folder: &Path, name: &str) -> PathBuf {
     make(folder, name, &format!("{} {} {H264} -c:a aac", pictures("64x48", 25.0, 3.0), tone(3.0)))
 }
 
+/// A copy of an MP4 film that players turn by 90° clockwise.
+#[track_caller]
+pub fn turned(folder: &Path, film: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(film).unwrap();
+    // The matrix is in the header of the track.
+    let header = bytes.windows(4).position(|window| window == b"tkhd").unwrap();
+    let height: i32 = ffprobe(film, "stream=height")[0].parse().unwrap();
+    let matrix: [i32; 9] = [0, 1 << 16, 0, -(1 << 16), 0, 0, height << 16, 0, 1 << 30];
+    let matrix: Vec<u8> = matrix.into_iter().flat_map(i32::to_be_bytes).collect();
+    bytes[header + 44..][..36].copy_from_slice(&matrix);
+    let path = folder.join("turned.mp4");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 /// The arguments for H.264 with B-frames and few key frames.
 pub const H264: &str = "-c:v libx264 -preset veryfast -bf 3 -g 250 -pix_fmt yuv420p";
 

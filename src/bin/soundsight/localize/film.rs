@@ -1,6 +1,7 @@
 //! `soundsight localize FILM`: where it sounds, from moment to moment.
 #![allow(clippy::print_stdout)] // a program talks
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -56,8 +57,10 @@ pub struct FilmOptions {
 /// Analyses the film and writes what was asked for.
 pub fn localize_film(path: &Path, model: &ModelOptions, output: &OutputOptions, options: &FilmOptions) -> Result<()> {
     let started = Instant::now();
-    let film =
-        Film::open(path).with_context(|| format!("no picture given, and {} is no film to look at", path.display()))?;
+    let film = Film::open(path).map_err(|error| match error {
+        soundsight::Error::Film { .. } => anyhow!("no picture given, and no film to look at: {error}"),
+        other => other.into(),
+    })?;
     let stop = stop_on_ctrl_c()?;
     let end = options.to.map_or(film.info().seconds, |to| to.min(film.info().seconds));
     ensure!(
@@ -170,7 +173,7 @@ impl Job<'_> {
             };
             let line = moment.to_json(self.output.threshold)?;
             if self.output.json {
-                println!("{line}");
+                bar.suspend(|| writeln!(std::io::stdout(), "{line}")).context("standard output: cannot write")?;
             }
             timeline.write(&line)?;
             if let Some(heatmaps) = &mut heatmaps {
@@ -182,7 +185,8 @@ impl Job<'_> {
             if let Some(painter) = &painter
                 && painter.send(moment).is_err()
             {
-                break; // the painter has failed and says why
+                summary.unfinished = true; // the painter has failed and says why
+                break;
             }
             if self.stop.load(Ordering::Relaxed) {
                 summary.unfinished = true;
@@ -191,6 +195,11 @@ impl Job<'_> {
         }
         bar.finish_and_clear();
         drop(painter);
+        if summary.moments == 0
+            && let Some(error) = failed
+        {
+            return Err(error.into()); // there is nothing to keep
+        }
         summary.unfinished |= failed.is_some();
         match summary.unfinished {
             true => timeline.finish_unfinished(summary.last)?,
