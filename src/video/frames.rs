@@ -93,7 +93,7 @@ impl Frames {
         command.args(["-vf", &filters]);
         // Matroska gives each frame its time. The filters have turned microseconds into its ticks.
         command.args(["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-enc_time_base", "1:1000"]);
-        command.args(["-map_metadata", "-1", "-f", "matroska", "-allow_raw_vfw", "1", "pipe:1"]);
+        command.args(["-map_metadata", "-1", "-f", "matroska", "-allow_raw_vfw", "1", "-write_crc32", "0", "pipe:1"]);
         let (process, output) = Process::reader(command)?;
 
         let ahead = (MAX_AHEAD_BYTES / (width * height * 3)).clamp(1, MAX_AHEAD);

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image::ExtendedColorType;
 
 use crate::error::{Error, Result};
+use crate::image::png_bytes;
 
 use super::super::benchmark::Benchmark;
 use super::super::grid::SIZE;
@@ -135,10 +135,7 @@ fn colored(heatmap: &[f32]) -> Result<String> {
         [r, g, b, (value.sqrt() * 215.0) as u8]
     };
     let pixels: Vec<u8> = heatmap.iter().flat_map(pixel).collect();
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(&pixels, SIZE as u32, SIZE as u32, ExtendedColorType::Rgba8)
-        .map_err(|e| Error::Image { origin: "heatmap".into(), expected: "a PNG".into(), found: e.to_string() })?;
+    let png = png_bytes(&pixels, (SIZE, SIZE), ExtendedColorType::Rgba8)?;
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(png)))
 }
 
