@@ -103,7 +103,10 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
         for ((pixel, score), distance) in pixels.chunks_exact_mut(3).zip(within).zip(distances) {
             // The index is in range, because scores are in 0..1.
             let (color, alpha) = shades[(score * (SHADES - 1) as f32) as usize];
-            blend(pixel, color, alpha);
+            // Less than half a level changes nothing. That is most of a picture.
+            if alpha * 255.0 >= 0.5 {
+                blend(pixel, color, alpha);
+            }
             if distance < rim + 0.5 {
                 blend(pixel, [0, 0, 0], 0.55 * (rim + 0.5 - distance).clamp(0.0, 1.0));
                 blend(pixel, [255, 255, 255], 0.95 * (line + 0.5 - distance).clamp(0.0, 1.0));

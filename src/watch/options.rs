@@ -74,17 +74,17 @@ impl Smoothing {
 /// sound to begin, and fall below `close` for it to end, so that the decision does not flicker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
-    /// The confidence at which something begins to sound, a cosine in −1..1 (0.12).
+    /// The confidence at which something begins to sound, a cosine in −1..1 (0.06).
     pub open: f32,
-    /// The confidence below which it ends, at most `open` (0.06).
+    /// The confidence below which it ends, at most `open` (0).
     pub close: f32,
-    /// The lowest level of a sound, in dB of full scale (−45).
+    /// The lowest level of a sound, in dB of full scale (−50).
     pub level: f32,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { open: 0.12, close: 0.06, level: -45.0 }
+        Self { open: 0.06, close: 0.0, level: -50.0 }
     }
 }
 

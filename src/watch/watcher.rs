@@ -44,7 +44,7 @@ struct Heard {
 /// A frame on its way to a moment.
 struct Seen {
     time: f64,
-    /// Until it is encoded.
+    /// At the network's size, until it is encoded.
     picture: Option<Picture>,
     /// Until it is localized.
     image: Option<EncodedImage>,
@@ -148,6 +148,10 @@ impl<'a> Watcher<'a> {
             return Err(Error::argument("time", expected, time));
         }
         self.last_time = Some(time);
+        let size = picture.size();
+        // Resized once for the network and for the thumbnail.
+        let side = self.localizer.acl().config().acl.image_size;
+        let picture = picture.resize(side, side)?;
         let thumbnail = Thumbnail::new(&picture)?;
         let mut motion = None;
         let mut cut = false;
@@ -161,7 +165,7 @@ impl<'a> Watcher<'a> {
         }
         self.seen.push_back(Seen {
             time,
-            size: picture.size(),
+            size,
             picture: Some(picture),
             image: None,
             heatmap: None,

@@ -69,7 +69,7 @@ pub fn localize(mut options: Options) -> Result<()> {
     let started = Instant::now();
     let mut stages = Stages::default();
     // With --text a single path is the picture's.
-    let image_path = options.image.take().or_else(|| options.text.as_ref().and(options.audio.take()));
+    let image_path = options.image.take().or_else(|| options.text.as_ref().and_then(|_| options.audio.take()));
     let image_path = match (image_path, &options.audio) {
         (Some(image), _) => image,
         (None, Some(film)) => {

@@ -31,12 +31,11 @@ pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> 
         }
     };
     let settings = FilmSettings { side: world.side(), frame_rate: RATE, seconds: SECONDS };
-    let all =
-        films(world, count, &settings, if std::env::var("TUNE").is_ok() { Split::Train } else { Split::HeldOut }, seed);
+    let all = films(world, count, &settings, Split::HeldOut, seed);
     println!("{count} held-out films of {SECONDS} s, {RATE} moments per second");
     let mut figures: Vec<(String, Value)> = Vec::new();
     let (mut peaks, mut decisions) = (Vec::new(), Vec::new());
-    for (name, method) in if std::env::var("TUNE").is_ok() { tune() } else { methods() } {
+    for (name, method) in methods() {
         let outcome = measure(&localizer, world, &all, &method)?;
         println!("{name}: {}", outcome.json());
         peaks.push(peak_row(&name, &outcome));
@@ -50,17 +49,6 @@ pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> 
     let head = ["", "AUROC", "against silence", "against absent things", "F1", "cuts found", "false", "missed"];
     println!("{}", table(&head, &decisions));
     write_json(&out.join("films.json"), &json!({ "films": count, "seed": seed, "methods": figures }))
-}
-
-fn tune() -> Vec<(String, Method)> {
-    let mut v = Vec::new();
-    for level in [-50.0, -42.0] {
-        for (open, close) in [(0.06, 0.0), (0.1, 0.04), (0.12, 0.08), (0.16, 0.1), (0.2, 0.12)] {
-            let gate = Gate { open, close, level };
-            v.push((format!("{gate:?}"), Method::Watch(WatchOptions { gate, ..Default::default() })));
-        }
-    }
-    v
 }
 
 /// What is compared, from the simplest to the defaults, then other windows and gates.

@@ -65,7 +65,7 @@ impl Annotator {
             if next.is_none() && frame.time >= before.time + self.period {
                 break; // the analysis ended before the film did
             }
-            self.painter.write(&frame, &before, next.as_ref())?;
+            self.painter.write(frame, &before, next.as_ref())?;
         }
         Ok(self)
     }
@@ -91,7 +91,7 @@ struct Painter {
 
 impl Painter {
     /// Paints one frame between two moments.
-    fn write(&mut self, frame: &Frame, before: &Moment, next: Option<&Moment>) -> Result<()> {
+    fn write(&mut self, frame: Frame, before: &Moment, next: Option<&Moment>) -> Result<()> {
         // Across a cut nothing is interpolated.
         let next = next.filter(|next| !next.cut);
         let share = next.map_or(0.0, |next| (frame.time - before.time) / (next.time - before.time)) as f32;
@@ -101,11 +101,14 @@ impl Painter {
             Some(next) => before.heatmap_between(next, frame.time)?,
             None => before.heatmap.clone(),
         };
-        let mut picture = frame.picture.clone();
-        if shown > 0.0 {
-            let scores = heatmap.score_map(picture.width(), picture.height())?;
-            picture = mixed(picture, overlay(&frame.picture, &scores, &self.overlay)?, shown)?;
-        }
+        let size = frame.picture.size();
+        let picture = match shown > 0.0 {
+            true => {
+                let painted = overlay(&frame.picture, &heatmap.score_map(size.0, size.1)?, &self.overlay)?;
+                mixed(frame.picture, painted, shown)?
+            }
+            false => frame.picture,
+        };
         let picture = self.with_strip(picture, frame.time, (shown >= 0.5).then_some(heatmap.confidence))?;
         Ok(self.writer.write(frame.time, &picture)?)
     }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use soundsight::Picture;
 use soundsight::video::{Film, FrameOptions};
 use soundsight::viz::{OverlayOptions, overlay};
 use soundsight::watch::Moment;
@@ -98,6 +97,11 @@ impl TimelinePicture {
         canvas.fill(0..WIDTH, waveform..waveform + WAVEFORM, PANEL);
         canvas.fill(0..WIDTH, confidence..axis, PANEL);
         let loudest = self.columns.iter().map(|column| column.wave.1.max(-column.wave.0)).fold(1e-3, f32::max);
+        // The scale of the confidence: what is there, with 0 and at least up to 0.3.
+        let highest = self.columns.iter().map(|column| column.confidence).fold(0.3, f32::max);
+        let lowest = self.columns.iter().map(|column| column.confidence).fold(0.0, f32::min);
+        let height_of =
+            |value: f32| confidence + ((highest - value) / (highest - lowest) * (CONFIDENCE - 3) as f32) as usize;
         let mut before = None;
         for (x, column) in self.columns.iter().enumerate() {
             if column.sounding {
@@ -109,12 +113,14 @@ impl TimelinePicture {
             let up = |sample: f32| waveform + ((0.5 - 0.46 * sample / loudest) * WAVEFORM as f32) as usize;
             canvas.fill(x..x + 1, up(column.wave.1)..up(column.wave.0) + 1, WAVE);
             if column.known {
-                let y = confidence + ((1.0 - column.confidence.clamp(0.0, 1.0)) * (CONFIDENCE - 3) as f32) as usize;
+                let y = height_of(column.confidence);
                 let (top, bottom) = before.map_or((y, y), |last: usize| (last.min(y), last.max(y)));
                 canvas.fill(x..x + 1, top..bottom + 2, CURVE);
                 before = Some(y);
             }
         }
+        let zero = height_of(0.0);
+        canvas.fill(0..WIDTH, zero..zero + 1, CUT);
         self.draw_axis(&mut canvas, axis);
         self.draw_thumbnails(&mut canvas, width, height)?;
         Ok(canvas.into_picture()?.write_png(path)?)
