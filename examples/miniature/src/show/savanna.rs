@@ -15,10 +15,10 @@ use crate::world::{Canvas, CutOut, Pose, SAMPLE_RATE, Tint, effective, fade, noi
 const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
 const FRAME_RATE: usize = 25;
-const SECONDS: f32 = 11.4;
+const SECONDS: f32 = 10.8;
 
 /// The way of the camera to the right, in pixels: the landscape is wider than a frame by as much.
-const PAN: usize = 80;
+const PAN: usize = 60;
 
 /// The effective value of the wind, which is always there: about 38 dB below the animals.
 const WIND: f32 = 0.003;
@@ -41,23 +41,23 @@ struct Animal {
 /// The farthest first.
 const ANIMALS: [Animal; 3] = [
     Animal {
-        stamp: "animals/mammals/equines/zebra",
-        feet: [(690.0, 262.0), (590.0, 276.0)],
-        extent: [190.0, 205.0],
+        stamp: "animals/mammals/bovines/bull",
+        feet: [(540.0, 256.0), (525.0, 262.0)],
+        extent: [195.0, 205.0],
         flip: false,
-        steps: 14.0,
+        steps: 6.0,
     },
     Animal {
         stamp: "animals/mammals/elephant",
-        feet: [(120.0, 268.0), (225.0, 312.0)],
-        extent: [190.0, 260.0],
+        feet: [(120.0, 264.0), (205.0, 306.0)],
+        extent: [195.0, 255.0],
         flip: true,
         steps: 12.0,
     },
     Animal {
         stamp: "animals/mammals/cats/lion",
-        feet: [(435.0, 346.0); 2],
-        extent: [230.0; 2],
+        feet: [(370.0, 346.0); 2],
+        extent: [245.0; 2],
         flip: false,
         steps: 0.0,
     },
@@ -65,10 +65,10 @@ const ANIMALS: [Animal; 3] = [
 
 /// What sounds, from when to when (in seconds). The last is not in the picture.
 const SOUNDS: [(&str, f32, f32); 4] = [
-    ("animals/mammals/elephant", 0.6, 3.0),
-    ("animals/mammals/cats/lion", 3.0, 5.2),
-    ("animals/mammals/equines/zebra", 6.7, 9.2),
-    ("animals/birds/duck", 9.2, 10.9),
+    ("animals/mammals/elephant", 0.6, 2.5),
+    ("animals/mammals/cats/lion", 2.6, 4.4),
+    ("animals/mammals/bovines/bull", 6.0, 8.2),
+    ("animals/birds/crow", 8.4, 10.3),
 ];
 
 /// Writes the frames as `frames/00000.png` and so on, and `sound.wav`, to the folder `out`.
