@@ -1,14 +1,17 @@
 //! `miniature scenes`: shows what the model is trained on.
 //!
 //! ```text
-//! cargo run --release -p miniature -- scenes --out scenes cargo run --release -p miniature -- scenes --what questions
-//! --out questions # a benchmark for `soundsight evaluate` cargo run --release -p miniature -- scenes --what media
-//! --out examples/media # the files of that folder
+//! cargo run --release -p miniature -- scenes --out scenes
+//! cargo run --release -p miniature -- scenes --what questions --out questions # a benchmark for `soundsight evaluate`
+//! cargo run --release -p miniature -- scenes --what media --out examples/media # pictures and sounds of that folder
+//! cargo run --release -p miniature -- scenes --what film --out film # frames and sound of its film
 //! ```
 #![allow(clippy::print_stdout)] // command-line output
 
 pub mod films;
+mod landscape;
 mod media;
+mod savanna;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,27 +65,35 @@ enum What {
     Questions,
     /// A few larger scenes, and the sounds of their objects.
     Media,
+    /// The frames and the sound of a film in which animals sound in turn.
+    Film,
 }
 
 /// Runs the subcommand.
 pub fn show(options: Options) -> Result<()> {
     let out = &options.out;
-    if let What::Media = options.what {
-        media::write(&options.stamps, out)?;
-    } else {
-        let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
-        let world = World::open(&options.stamps, &config)?;
-        if let What::Questions = options.what {
+    match options.what {
+        What::Media => media::write(&options.stamps, out)?,
+        What::Film => savanna::write(&options.stamps, out)?,
+        What::Questions => {
+            let world = open(&options)?;
             let heard = (0..world.classes.len()).filter(|&class| !world.classes[class].unheard);
             let questions = heard.cycle().take(options.count).enumerate();
             world.export(out, questions.map(|(number, class)| world.question(class, number, options.seed)))?;
-        } else {
+        }
+        What::Sheets => {
+            let world = open(&options)?;
             list(&world);
             sheets(&world, out, options.seed)?;
         }
     }
     println!("wrote {}", out.display());
     Ok(())
+}
+
+fn open(options: &Options) -> Result<World> {
+    let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
+    World::open(&options.stamps, &config)
 }
 
 fn list(world: &World) {

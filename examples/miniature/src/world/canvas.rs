@@ -39,15 +39,15 @@ impl Canvas {
         }
     }
 
-    /// The `side` × `side` pixels from (`left`, `top`) on, which may lie between pixels.
-    pub fn window(&self, (left, top): (f32, f32), side: usize) -> Self {
+    /// The `width` × `height` pixels from (`left`, `top`) on, which may lie between pixels.
+    pub fn window(&self, (left, top): (f32, f32), (width, height): (usize, usize)) -> Self {
         let (column, row) = (left.floor(), top.floor());
         let (across, down) = (left - column, top - row);
         let at = |x: i32, y: i32| {
             let (x, y) = (x.clamp(0, self.width as i32 - 1), y.clamp(0, self.height as i32 - 1));
             &self.pixels[y as usize * self.width + x as usize]
         };
-        Self::new(side, side, |x, y| {
+        Self::new(width, height, |x, y| {
             let (x, y) = (x as i32 + column as i32, y as i32 + row as i32);
             let (a, b, c, d) = (at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1));
             std::array::from_fn(|i| {
