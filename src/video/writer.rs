@@ -19,7 +19,7 @@ use crate::image::Picture;
 /// The encoders of pictures, the best first: the name, the step of its clock, and its options for a quality that is
 /// hard to tell from the original.
 const ENCODERS: [(&str, &str, &[&str]); 2] = [
-    ("libx264", "1:1000000", &["-preset", "superfast", "-crf", "20"]),
+    ("libx264", "1:1000000", &["-preset", "superfast", "-crf", "23"]),
     // In builds without libx264. Its clock counts 65,535 steps per second at most; all usual frame rates divide 60,000.
     ("mpeg4", "1:60000", &["-q:v", "3"]),
 ];

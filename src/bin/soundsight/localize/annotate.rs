@@ -12,7 +12,7 @@ use soundsight::watch::Moment;
 use super::film::FilmOptions;
 
 /// The strip's height as a fraction of the film's, and its least height in pixels.
-const STRIP_FRACTION: usize = 60;
+const STRIP_FRACTION: usize = 40;
 const MIN_STRIP: usize = 4;
 
 /// Reads every frame of a film, paints what the moments around it say, and writes the result.
@@ -131,8 +131,8 @@ impl Painter {
                 let color = match self.strip.get(x) {
                     _ if x.abs_diff(here) <= width / 640 => [255; 3],
                     Some(Some(confidence)) => Colormap::Inferno.color(0.35 + 0.6 * confidence.clamp(0.0, 1.0)),
-                    Some(None) => [70; 3],
-                    None => [25; 3],
+                    Some(None) => [90; 3],
+                    None => [35; 3],
                 };
                 pixel.copy_from_slice(&color);
             }

@@ -240,7 +240,7 @@ impl Summary {
     fn text(&self, pace: f64) -> String {
         let Self { moments, sounding, cuts, .. } = self;
         let share = 100.0 * *sounding as f64 / (*moments).max(1) as f64;
-        let mut text = format!("analysed    {moments} moments, {cuts} cuts; {pace:.1} times faster than it plays\n");
+        let mut text = format!("analysed    {moments} moments, {cuts} cuts; {pace:.1} × real time\n");
         if self.unfinished {
             text = format!("unfinished  stopped at {:.1} s; the files end there and say so\n", self.last) + &text;
         }
