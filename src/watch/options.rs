@@ -53,23 +53,20 @@ pub struct Smoothing {
     /// How much more confident another moment must be to count e times as much (0.2). The confidence is a cosine, in −1..1;
     /// infinity disregards it.
     pub trust: f32,
-    /// How different the sound of another moment must be to count e times less, as 1 − the cosine of the two embeddings.
-    pub tolerance: f32,
     /// Whether the logits of other moments are moved along with what moved in the picture (the default).
     pub follow_motion: bool,
 }
 
 impl Default for Smoothing {
     fn default() -> Self {
-        Self { radius: 0.6, trust: 0.2, tolerance: f32::INFINITY, follow_motion: true }
+        Self { radius: 0.6, trust: 0.2, follow_motion: true }
     }
 }
 
 impl Smoothing {
     /// The weight of a moment `apart` seconds away whose confidence is higher by `surplus`.
-    pub(super) fn weight(&self, apart: f64, surplus: f32, difference: f32) -> f32 {
-        let near = (-2.0 * (apart / self.radius).powi(2)).exp() as f32;
-        near * (surplus / self.trust - difference / self.tolerance).exp()
+    pub(super) fn weight(&self, apart: f64, surplus: f32) -> f32 {
+        (-2.0 * (apart / self.radius).powi(2)).exp() as f32 * (surplus / self.trust).exp()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use candle_core::DType;
 use rayon::prelude::*;
 
 use super::moment::Moment;
@@ -37,8 +36,6 @@ pub struct Watcher<'a> {
 /// A window of sound.
 struct Heard {
     embedding: Embedding,
-    /// The embedding scaled to length 1.
-    direction: Vec<f32>,
     level: f32,
 }
 
@@ -226,8 +223,7 @@ impl<'a> Watcher<'a> {
             rayon::join(|| localizer.embed_audio_batch(&windows), || localizer.encode_image_batch(&pictures));
         for (&k, embedding) in needed.iter().zip(embeddings?) {
             let level = self.sound.level(k as f64 * hop, LEVEL_SECONDS);
-            let direction = direction(&embedding)?;
-            self.heard.insert(k, Heard { embedding, direction, level });
+            self.heard.insert(k, Heard { embedding, level });
         }
         for (i, image) in new.into_iter().zip(images?) {
             self.seen[i].image = Some(image);
@@ -294,9 +290,7 @@ impl<'a> Watcher<'a> {
             for (j, flow) in self.neighbours(i, smoothing.radius) {
                 let other = &self.seen[j];
                 let Some(heatmap) = &other.heatmap else { continue };
-                let difference = self.difference(seen.window, other.window);
-                let weight =
-                    smoothing.weight(other.time - seen.time, heatmap.confidence - own.confidence, difference);
+                let weight = smoothing.weight(other.time - seen.time, heatmap.confidence - own.confidence);
                 if smoothing.follow_motion {
                     flow.add_moved(&heatmap.logits, heatmap.size, weight, &mut logits);
                 } else {
@@ -311,12 +305,6 @@ impl<'a> Watcher<'a> {
         let level = self.heard.get(&seen.window).map_or(f32::NEG_INFINITY, |heard| heard.level);
         let heatmap = own.with_logits(logits, confidence)?;
         Ok(Moment { time: seen.time, heatmap, level, sounding: false, cut: seen.cut, size: seen.size })
-    }
-
-    /// How different two windows sound: 1 − the cosine of their embeddings.
-    fn difference(&self, one: u64, other: u64) -> f32 {
-        let (Some(one), Some(other)) = (self.heard.get(&one), self.heard.get(&other)) else { return 0.0 };
-        1.0 - one.direction.iter().zip(&other.direction).map(|(a, b)| a * b).sum::<f32>()
     }
 
     /// The frames within `radius` seconds of frame `i` in the same shot, each with the flow from `i` to it.
@@ -351,11 +339,4 @@ impl<'a> Watcher<'a> {
         let earliest = first as f64 * self.options.hop() - self.options.reach();
         self.sound.forget_before(earliest);
     }
-}
-
-/// An embedding scaled to length 1.
-fn direction(embedding: &Embedding) -> Result<Vec<f32>> {
-    let values = embedding.tensor().flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-    let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    Ok(values.into_iter().map(|v| v / length).collect())
 }

@@ -60,14 +60,6 @@ fn methods() -> Vec<(String, Method)> {
     let only_time = Smoothing { trust: f32::INFINITY, follow_motion: false, ..Default::default() };
     let motion = Smoothing { follow_motion: true, ..only_time.clone() };
     let watch = |name: &str, options: WatchOptions| (name.to_string(), Method::Watch(options));
-    if std::env::var("TUNE").is_ok() {
-        let of = |radius: f64, tolerance: f32, trust: f32, window: f64| {
-            let smoothing = Smoothing { radius, tolerance, trust, ..Default::default() };
-            (format!("r {radius} tol {tolerance} trust {trust} w {window}"), Method::Watch(WatchOptions { window, smoothing: Some(smoothing), ..WatchOptions::default() }))
-        };
-        let inf = f32::INFINITY;
-        return vec![of(0.4, inf, 0.2, 1.0), of(0.6, 0.3, 0.2, 1.0), of(0.4, 0.3, 0.2, 1.0), of(0.6, 0.15, 0.15, 1.5), of(0.4, inf, 0.2, 1.5), of(0.8, 0.15, 0.2, 1.0)];
-    }
     let mut methods = vec![
         ("as stills, with 4 s of the sound".to_string(), Method::Still),
         ("centre".to_string(), Method::Centre),
@@ -78,10 +70,10 @@ fn methods() -> Vec<(String, Method)> {
         watch("+ along the motion", smoothed(motion)),
         watch("+ by confidence (the default)", default.clone()),
     ];
-    for window in [0.6, 1.5, 2.0] {
+    for window in [0.6, 1.5] {
         methods.push(watch(&format!("default, windows of {window} s"), WatchOptions { window, ..default.clone() }));
     }
-    for radius in [0.4, 1.0] {
+    for radius in [0.3, 0.4, 1.0] {
         let smoothing = Smoothing { radius, ..Default::default() };
         methods.push(watch(&format!("default, smoothed over {radius} s"), smoothed(smoothing)));
     }
