@@ -136,7 +136,7 @@ impl WatchOptions {
             }
         }
         let Gate { open, close, level } = self.gate;
-        if open.is_nan() || level.is_nan() || !(close <= open) {
+        if [open, close, level].iter().any(|number| number.is_nan()) || close > open {
             return Err(Error::argument("gate", "numbers with close at most open", format!("{:?}", self.gate)));
         }
         Ok(())
