@@ -207,7 +207,7 @@ impl FilmWriter {
         };
         drop(input); // the end of the stream
         let ending = process.wait();
-        if !ending.success {
+        if !is_written(&ending) {
             return Err(failed(&self.path, &ending));
         }
 
@@ -228,7 +228,7 @@ impl FilmWriter {
         command.args(["-movflags", "+faststart", "-f", "mp4", "-y"]).arg(file_address(&complete));
         let (mut process, _no_input) = Process::writer(command)?;
         let ending = process.wait();
-        if !ending.success {
+        if !is_written(&ending) {
             return Err(failed(&self.path, &ending));
         }
         let file = std::fs::File::options().write(true).open(&complete).map_err(Error::io(&self.path, "write"))?;
@@ -291,7 +291,13 @@ fn even(picture: &Picture) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-/// The error for an encoder that has ended early.
+/// Whether an encoder has written all of its file. Versions before 6 report success where the disk was full at the end.
+fn is_written(ending: &Ending) -> bool {
+    let incomplete = ["Error writing trailer", "Error closing file"];
+    ending.success && !incomplete.iter().any(|message| ending.messages.contains(message))
+}
+
+/// The error for an encoder that has not written all of its file.
 fn failed(path: &Path, ending: &Ending) -> Error {
     let kind = match ending.messages.contains("No space left on device") {
         true => std::io::ErrorKind::StorageFull,

@@ -136,9 +136,35 @@ impl WatchOptions {
             }
         }
         let Gate { open, close, level } = self.gate;
-        if [open, close, level].iter().any(|value| value.is_nan()) || close > open {
+        if [open, close, level].iter().any(|number| number.is_nan()) || close > open {
             return Err(Error::argument("gate", "numbers with close at most open", format!("{:?}", self.gate)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_opens_and_closes_at_different_confidences() {
+        let gate = Gate { open: 0.3, close: 0.1, level: -40.0 };
+        let mut sounding = false;
+        for (confidence, level, expected) in [
+            (0.29, -10.0, false),
+            (0.3, -10.0, true),
+            (0.2, -10.0, true),
+            (0.1, -40.0, true),
+            (0.09, -10.0, false),
+            (0.2, -10.0, false),
+            (0.9, -41.0, false),
+            (0.9, f32::NEG_INFINITY, false),
+            (0.9, 0.0, true),
+            (0.9, -41.0, false),
+        ] {
+            sounding = gate.decide(sounding, confidence, level);
+            assert_eq!(sounding, expected, "{confidence} at {level} dB");
+        }
     }
 }

@@ -89,6 +89,12 @@ impl SoundTrack {
         (time * f64::from(self.rate)).round() as u64
     }
 
+    /// The number of samples in memory.
+    #[cfg(test)]
+    pub(super) fn num_kept(&self) -> usize {
+        self.kept.len()
+    }
+
     fn end_of_kept(&self) -> u64 {
         self.first + self.kept.len() as u64
     }

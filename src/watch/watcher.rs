@@ -340,3 +340,28 @@ impl<'a> Watcher<'a> {
         self.sound.forget_before(earliest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_does_not_grow_with_the_length_of_a_film() {
+        let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alt")).unwrap();
+        let rate = 4000;
+        let options = WatchOptions { rate: 0.5, ..Default::default() };
+        let bound = (options.latency() + 3.0) * f64::from(rate);
+        let mut watcher = Watcher::new(&localizer, rate, options).unwrap();
+        let (mut count, mut most) = (0, 0);
+        for second in 0..600_u16 {
+            let shade = (second % 200) as u8;
+            let picture = Picture::from_rgb8(4, 4, vec![shade; 48]).unwrap();
+            count += watcher.push_frame(f64::from(second), picture).unwrap().len();
+            count += watcher.push_sound(&vec![0.1; rate as usize]).unwrap().len();
+            assert!(watcher.seen.len() <= 4 && watcher.heard.len() <= 4, "at {second} s");
+            most = most.max(watcher.sound.num_kept());
+        }
+        assert!((most as f64) < bound, "{most} samples were kept, {bound} expected");
+        assert_eq!(count + watcher.finish().unwrap().len(), 300);
+    }
+}
