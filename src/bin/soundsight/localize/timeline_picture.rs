@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
+use rayon::prelude::*;
+use soundsight::Picture;
 use soundsight::video::{Film, FrameOptions};
 use soundsight::viz::{OverlayOptions, overlay};
 use soundsight::watch::Moment;
@@ -159,15 +161,21 @@ impl TimelinePicture {
     }
 
     fn draw_thumbnails(&self, canvas: &mut Canvas, width: usize, height: usize) -> Result<()> {
-        for (place, peak) in self.peaks.iter().enumerate() {
-            let Some((moment, threshold)) = peak else { continue };
+        let thumbnail = |peak: &Option<(Moment, f32)>| -> Result<Option<Picture>> {
+            let Some((moment, threshold)) = peak else { return Ok(None) };
             let options = FrameOptions { from: moment.time, ..Default::default() };
             // A thumbnail that cannot be read is left out.
-            let Some(Ok(frame)) = self.film.frames(&options)?.next() else { continue };
+            let Some(Ok(frame)) = self.film.frames(&options)?.next() else { return Ok(None) };
             let small = frame.picture.resize(width - 2, height)?;
             let scores = moment.heatmap.score_map(small.width(), small.height())?;
             let drawn = OverlayOptions { threshold: *threshold, ..Default::default() };
-            canvas.paste(&overlay(&small, &scores, &drawn)?, place * width + 1, 0);
+            Ok(Some(overlay(&small, &scores, &drawn)?))
+        };
+        // Each is decoded by a process of its own, from the last key frame on.
+        let thumbnails = self.peaks.par_iter().map(thumbnail).collect::<Result<Vec<_>>>()?;
+        for (place, (peak, thumbnail)) in self.peaks.iter().zip(thumbnails).enumerate() {
+            let (Some((moment, _)), Some(thumbnail)) = (peak, thumbnail) else { continue };
+            canvas.paste(&thumbnail, place * width + 1, 0);
             let x = self.place(moment.time, WIDTH);
             canvas.fill(x..x + 2, height..height + GAP, CURVE);
         }
