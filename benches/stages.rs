@@ -1,12 +1,13 @@
-//! Every stage of a localization, and the whole: the published sizes with random weights, and the small model.
+//! Every stage of a localization, separately and together: at the published sizes with random weights, and with the
+//! small model.
 //!
-//! `cargo bench` runs all; `cargo bench -- full/vision` those whose names hold "full/vision". Names are
-//! shape/stage/batch. An "element" of the throughput is a floating-point operation ([`common::flop`] has the formulas), so
-//! "Gelem/s" are GFLOP/s; for the filterbank, which counts as none, it is a sound. Pairs per second are the batch over
-//! the time. With PyTorch and ONNX Runtime compares `benches/peers/compare`.
+//! `cargo bench` runs all benchmarks; `cargo bench -- full/vision` runs those whose names contain "full/vision". Names
+//! are shape/stage/batch. An "element" of the throughput is a floating-point operation (see [`common::flop`]), so
+//! "Gelem/s" means GFLOP/s; for the filterbank, whose operations are not counted, it is a sound. Pairs per second are
+//! the batch size divided by the time. `benches/peers/compare` compares with PyTorch and ONNX Runtime.
 //!
-//! `SOUNDSIGHT_BENCH_DEVICE` (cpu, cuda, metal) and `SOUNDSIGHT_BENCH_DTYPE` (f32, bf16, f16) choose where and in what
-//! precision the models compute.
+//! `SOUNDSIGHT_BENCH_DEVICE` (cpu, cuda, metal) and `SOUNDSIGHT_BENCH_DTYPE` (f32, bf16, f16) select the device and the
+//! precision of the models.
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 
 mod common;
@@ -22,11 +23,11 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 
 type Build = fn(&Place) -> Acl;
-/// The models that are measured, by name.
+/// The models to measure, by name.
 const SHAPES: [(&str, Build); 2] = [("full", full), ("small", small)];
 const BATCHES: [usize; 2] = [1, 4];
 
-/// Where a model computes, and in what precision.
+/// The device and the precision of a model.
 struct Place {
     device: Device,
     dtype: DType,
@@ -42,7 +43,7 @@ impl Place {
     }
 }
 
-/// Small random numbers for whatever tensor is asked for: speed does not depend on the values.
+/// Provides small random numbers for every requested tensor; speed does not depend on the values.
 struct Random;
 
 impl SimpleBackend for Random {

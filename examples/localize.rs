@@ -4,8 +4,9 @@
 //! cargo run --release --example localize -- clip.wav frame.jpg [MODEL]
 //! ```
 //!
-//! Writes out/frame.overlay.png (the heatmap over the picture), out/frame.heatmap.png and out/frame.mask.png. MODEL is a model
-//! directory, `embedded`, `acl-vit16` or `auto`, the default. The command `soundsight localize` has more options.
+//! Writes out/frame.overlay.png (the heatmap over the picture), out/frame.heatmap.png and out/frame.mask.png. MODEL is
+//! a model directory, `embedded`, `acl-vit16` or `auto`, the default. The command `soundsight localize` has more
+//! options.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
@@ -22,18 +23,18 @@ fn main() -> anyhow::Result<()> {
     let (sound, image) = args.next().zip(args.next()).context("usage: localize AUDIO IMAGE [MODEL]")?;
     let model = args.next().unwrap_or("auto".to_string());
 
-    // Only a model that is asked for by its name is downloaded.
+    // A model is downloaded only if it is requested by name.
     let localizer = Localizer::builder(&model)
         .download(|progress| eprint!("\r{}: {} MB ", progress.file, progress.downloaded >> 20))
         .load()?;
     println!("model: {}", localizer.name());
 
-    // Hear as much of the sound as the model takes at once, and look at the picture.
+    // Read as much of the sound as the model takes at once, and the picture.
     let waveform = Waveform::open_window(&sound, 0.0, localizer.audio_seconds())?;
     let picture = Picture::open(&image)?;
     let heatmap = localizer.localize_pair(&waveform, &picture)?;
 
-    // Scores at the picture's own size, and what they say.
+    // Compute scores at the picture's own size, and interpret them.
     let scores = heatmap.score_map(picture.width(), picture.height())?;
     let findings = scores.findings(THRESHOLD)?;
     let peak = findings.peak;
@@ -43,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     }
     println!("how sure: {:.2} (from -1 to 1)", heatmap.confidence);
 
-    // The same as pictures.
+    // Write the results as pictures.
     let out = Path::new("out");
     std::fs::create_dir_all(out)?;
     let name = Path::new(&image).file_stem().unwrap_or_default().display();

@@ -1,11 +1,11 @@
-//! Scores your own heatmaps on a benchmark: implement `Predictor` for whatever makes them.
+//! Scores your own heatmaps on a benchmark: implement `Predictor` for your model.
 //!
 //! ```text
 //! cargo run --release --example score_heatmaps -- vggss vggss.json HEATMAPS
 //! ```
 //!
-//! Here they are grey pictures, HEATMAPS/<id>.png, white where the sound comes from. The annotations of each benchmark are
-//! described in docs/benchmarks.md.
+//! Here the heatmaps are grey pictures, HEATMAPS/<id>.png, white where the sound comes from. docs/benchmarks.md
+//! describes the annotations of each benchmark.
 #![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use soundsight::eval::{Benchmark, Options, Prediction, Predictor, SIZE, Sample, 
 struct Heatmaps(PathBuf);
 
 impl Predictor for Heatmaps {
-    /// What `load` hands to `predict`. A model would decode the picture and the sound here, and compute in `predict`.
+    /// The value that `load` passes to `predict`. A model would decode the picture and the sound in `load`, and compute
+    /// in `predict`.
     type Input = Vec<f32>;
 
     fn load(&self, sample: &Sample) -> soundsight::Result<Option<Vec<f32>>> {
@@ -33,7 +34,7 @@ impl Predictor for Heatmaps {
     }
 
     fn predict(&self, batch: Vec<(&Sample, Vec<f32>)>) -> soundsight::Result<Vec<Prediction>> {
-        // The Extended benchmarks also want to know how sure the model is that the source is visible at all.
+        // The Extended benchmarks also need the model's confidence that the source is visible at all.
         let predict = |(_, heatmap): (_, Vec<f32>)| {
             let confidence = heatmap.iter().copied().reduce(f32::max);
             Prediction { heatmap, confidence, negatives: Vec::new() }

@@ -1,4 +1,4 @@
-//! Finds what a text describes: a text takes the place of a sound, because both become an embedding of the same space.
+//! Finds what a text describes. A text can replace a sound because both are embedded in the same space.
 //!
 //! ```text
 //! cargo run --release --example text_prompt -- examples/media/savanna.jpg "a photo of a lion" [MODEL]
@@ -14,10 +14,10 @@ fn main() -> anyhow::Result<()> {
     let (image, prompt) = args.next().zip(args.next()).context("usage: text_prompt IMAGE PROMPT [MODEL]")?;
     let localizer = Localizer::load(args.next().unwrap_or("auto".to_string()))?;
 
-    // The published model knows any English words; a small one names the words that it knows if asked for others.
+    // The published model supports all English words; for unknown words, a small model lists those that it supports.
     let text = localizer.embed_text(&prompt)?;
 
-    // From here on everything is as with a sound.
+    // From here on, everything is the same as for a sound.
     let picture = Picture::open(&image)?;
     let heatmap = localizer.localize(&text, &localizer.encode_image(&picture)?)?;
     let scores = heatmap.score_map(picture.width(), picture.height())?;

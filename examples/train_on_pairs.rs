@@ -4,8 +4,9 @@
 //! cargo run --release --example train_on_pairs -- pairs.csv RUN [MODEL]
 //! ```
 //!
-//! pairs.csv has the columns `audio` and `image`, with paths relative to its folder. RUN/last is the trained model: try it with
-//! `--example localize -- clip.wav frame.jpg RUN/last`. The command `soundsight train` adds validation, resumption and more.
+//! pairs.csv has the columns `audio` and `image`, with paths relative to its folder. RUN/last is the trained model: try
+//! it with `--example localize -- clip.wav frame.jpg RUN/last`. The command `soundsight train` adds validation,
+//! resumption and more.
 #![allow(clippy::print_stdout)]
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use soundsight::train::losses::LossWeights;
 use soundsight::train::{AclObjective, Length, TrainConfig, TrainEvent, Trainable, Trainer};
 use soundsight::weights::{Download, Hub, ModelFiles};
 
-/// Each sound must be told apart from the others of its batch.
+/// Each pair is compared with the others in its batch.
 const BATCH: usize = 8;
 const SEED: u64 = 0;
 
@@ -38,14 +39,15 @@ fn main() -> anyhow::Result<()> {
     let config = localizer.acl().config();
     let trainable = Trainable::from_checkpoint(config, &files.acl, &device)?;
 
-    // The pairs, shuffled in each epoch and decoded ahead. Up to 1 % of them may be unreadable; RUN/bad_pairs.csv lists those.
+    // The pairs are shuffled in each epoch and decoded ahead. Up to 1 % may be unreadable; RUN/bad_pairs.csv lists
+    // them.
     let list = PairList::csv(pairs)?;
     let bad = Arc::new(BadPairs::open(&run.join("bad_pairs.csv"), list.num_pairs(), 0.01)?);
     let sampler = EpochSampler::training(list.num_pairs(), BATCH, SEED, Shard::WHOLE)?;
     let dataset = PairDataset::new(list, MediaReader::new(&config.acl, None)?, true);
     let source = Loader::new(Arc::new(dataset), sampler, SEED, 2, bad, 2)?;
 
-    // What is minimized, and how: the published losses, optimizer and learning rate are the defaults.
+    // The objective and the optimizer. The published losses, optimizer and learning rate are the defaults.
     let objective = AclObjective::<MediaReader>::new(
         &files,
         localizer.acl(),
@@ -56,7 +58,7 @@ fn main() -> anyhow::Result<()> {
     )?;
     let settings = TrainConfig { seed: SEED, length: Length::Epochs(5), ..TrainConfig::default() };
 
-    // Set from elsewhere (a Ctrl-C handler, another thread), this stops the run after the current step.
+    // Setting this flag, for example in a Ctrl-C handler, stops the run after the current step.
     let stop = AtomicBool::new(false);
     let mut trainer = Trainer::start(settings, objective.settings()?, &objective, &source, run)?;
     trainer.run(&stop, &mut |event| {

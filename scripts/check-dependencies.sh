@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks the dependencies against deny.toml: licenses, bans, sources, and advisories where there is a network.
+# Checks the dependencies against deny.toml: licenses, bans, sources, and, if there is a network, advisories.
 #
-# cargo-deny does it where it is installed. It takes many minutes to build, so CI does not: there a script reads the same
-# rules, advisories excepted.
+# Uses cargo-deny if it is installed. CI does not install it, because building it takes many minutes; there, a script
+# applies the same rules except for advisories.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! command -v cargo-deny >/dev/null; then

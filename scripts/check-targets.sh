@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Type-checks the library for the targets that the documentation names, on any Linux machine.
+# Type-checks the library for the documented targets, on any Linux machine.
 #
 #   scripts/check-targets.sh [TARGET…]     all of them by default
 #
-# TARGETS_DIR is where the build's output goes.
+# TARGETS_DIR is the folder for build output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/cross.sh
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 all=(aarch64-apple-darwin wasm32-unknown-unknown x86_64-pc-windows-gnu aarch64-linux-android aarch64-unknown-linux-gnu)
 export CARGO_TARGET_DIR="${TARGETS_DIR:-$PWD/target/targets}" CARGO_INCREMENTAL=0
 
-# Everything but `hub`, whose TLS library compiles C and so wants a C compiler for each target.
+# All features but `hub`, whose TLS library needs a C compiler for each target.
 features() {
   local common=audio-formats,embedded,eval,image-formats,text,train
   case "$1" in

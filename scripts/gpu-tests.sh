@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# For a machine with a GPU: what the CPU's tests cannot see.
+# Runs the tests and benchmarks that need a GPU.
 #
 #   scripts/gpu-tests.sh [cuda|metal]
 #
-# Every parity test on the device (hidden states, every stage, a batch against its samples, half precision, training's
-# losses, gradients and steps), the heatmaps of the embedded model against the CPU's, then timings at the published size in
-# f32 and bf16, beside PyTorch where PYTHON (python3) has the packages that benches/peers/peers.py names. CUDA needs its
-# toolkit, at most version 13.0, with nvcc on the PATH; scripts/check-cuda.sh shows how PyPI's packages serve as one.
+# Runs every parity test on the device (hidden states, every stage, batches against single samples, half precision, and
+# the losses, gradients and steps of training), computes heatmaps of the embedded model on the CPU and on the device,
+# and measures timings at the published size in f32 and bf16. PyTorch is timed too if PYTHON (python3) has the packages
+# listed in benches/peers/peers.py. CUDA needs a toolkit of at most version 13.0 with nvcc on the PATH;
+# scripts/check-cuda.sh shows how to install one from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device="${1:-cuda}"
@@ -20,7 +21,7 @@ if [ "$device" = cuda ]; then
 fi
 
 step "parity with PyTorch on $device"
-# One test at a time: they share the device.
+# Run one test at a time, because they share the device.
 SOUNDSIGHT_TEST_DEVICE="$device" cargo test "${features[@]}" --test parity --test parity_training -- --test-threads 1
 
 step 'heatmaps of the embedded model: the CPU and the device, f32 and bf16'
@@ -45,5 +46,5 @@ if [ "$device" = cuda ] && "$python" -c 'import torch, speechbrain, transformers
   "$python" benches/peers/peers.py time --device cuda --runs 20
   "$python" benches/peers/peers.py train --device cuda --batch 4 --runs 5
 else
-  echo 'left out: no PyTorch with this device'
+  echo 'skipped: PyTorch is not installed or does not support this device'
 fi

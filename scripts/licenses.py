@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks every dependency's license, source and name against deny.toml, without cargo-deny and without a network.
+"""Checks the license, source and name of every dependency against deny.toml, without cargo-deny or a network.
 
-Reads from `cargo metadata` what cargo-deny reads, and from deny.toml `graph.exclude`, `licenses.allow`, `bans.deny` and
-`sources.allow-registry`. Advisories need a network: cargo-deny checks them.
+Like cargo-deny, reads `cargo metadata`. Of deny.toml, it applies `graph.exclude`, `licenses.allow`, `bans.deny` and
+`sources.allow-registry`. Advisories need a network and are left to cargo-deny.
 """
 
 import json
@@ -57,7 +57,7 @@ def permitted(expression: str, allowed: set[str]) -> bool:
 
     result = choice()
     if peek() is not None:
-        raise ValueError(f"{peek()} is not expected")
+        raise ValueError(f"unexpected {peek()}")
     return result
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     problems, count = [], 0
     for package in metadata["packages"]:
         name = f"{package['name']} {package['version']}"
-        # What has no source is this repository's own.
+        # Packages without a source belong to this repository.
         if package["id"] not in used or package["source"] is None or package["name"] in excluded:
             continue
         count += 1
@@ -85,7 +85,7 @@ def main() -> None:
         except ValueError as error:
             problems.append(f"{name}: its license, {package['license']!r}, cannot be read: {error}")
         if package["name"] in denied:
-            problems.append(f"{name} is not wanted: {denied[package['name']]}")
+            problems.append(f"{name} is banned: {denied[package['name']]}")
         if package["source"] not in registries:
             problems.append(f"{name} comes from {package['source']}")
     if problems:

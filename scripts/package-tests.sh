@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the package as it would be published, and tests it as a stranger has it: unpacked, away from the repository.
+# Builds the package as it would be published, unpacks it outside the repository, and runs its tests there.
 #
-# Dependencies are shared with `cargo test --release`. The crate itself is compiled with fewer optimisations, which is
-# quicker on the whole: what is fast is measured elsewhere.
+# Dependencies are shared with `cargo test --release`. The crate itself is compiled with fewer optimisations, which
+# saves time overall; speed is measured elsewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repository="$PWD"
@@ -24,18 +24,18 @@ size="$(stat -c %s "$archive")"
 echo "$(basename "$archive"): $size bytes, $(find "$unpacked" -type f | wc -l) files"
 [ "$size" -le "$limit" ] || fail "the package has more than $limit bytes"
 
-# Media under the GPL, wherever they may have been copied to.
+# The package must not contain copies of the media under the GPL, under any name.
 gpl=(examples/media/*.wav examples/media/*.jpg docs/sounds.png
   tests/fixtures/audio/{crow,cello,horse}.wav tests/fixtures/audio/washing_machine.ogg)
 sums="$(sha256sum "${gpl[@]}" | cut -d' ' -f1)"
 found="$(find "$unpacked" -type f -exec sha256sum {} + | grep -F "$sums" || true)"
 [ -z "$found" ] || fail "media under the GPL are in the package: $found"
-# Any other picture or recording lies where LICENSE says what it is under, or is made by a program of ours.
+# All other media must be in the test fixtures, whose licences are documented.
 media='.*\.\(wav\|aiff\|caf\|flac\|mp3\|mp4\|m4a\|mka\|ogg\|aac\|png\|jpe?g\|webp\|gif\|svg\)'
 found="$(cd "$unpacked" && find . -type f -iregex "$media" ! -path './tests/fixtures/*' ! -path './target/*')"
 [ -z "$found" ] || fail "unexpected media in the package: $found"
 
-# docs.rs is asked for every feature but those that need a vendor's libraries, and the command's, which adds no API.
+# docs.rs must document all features except `cli`, which adds no API, and those that need a vendor's libraries.
 python3 - "$repository/Cargo.toml" <<'PYTHON'
 import sys, tomllib
 manifest = tomllib.load(open(sys.argv[1], "rb"))

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs what computes on 64-bit ARM, NEON included, under qemu's emulation: the unit tests of `nn` and the parity tests.
+# Tests the numerical code on 64-bit ARM, including NEON, under qemu: the unit tests of `nn` and the parity tests.
 #
-#   scripts/test-aarch64.sh [ARGUMENT…]     arguments of the test programs, such as a test's name
+#   scripts/test-aarch64.sh [ARGUMENT…]     arguments of the test programs, such as the name of a test
 #
-# TARGETS_DIR is where the build's output goes; QEMU_CPU chooses another processor than qemu's richest. Takes half an hour
-# on two cores, nearly all of it the build; so it is not part of CI.
+# TARGETS_DIR is the folder for build output; QEMU_CPU selects a processor other than qemu's most capable one. It is not
+# part of CI because it takes half an hour on two cores, mostly for the build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/cross.sh
@@ -16,7 +16,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /us
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 
 debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
-# The crate's own code as in a release, for that is what is tested; the rest only as fast as it must be.
+# Optimize this crate as in a release, because that is what is tested, and the dependencies only as far as necessary.
 build=(--release --no-default-features --features embedded,train
   --config 'profile.release.package."*".opt-level=1' --config 'profile.release.package.candle-core.opt-level=2')
 cross_cargo "$target" test "${build[@]}" --lib -- nn:: "$@"

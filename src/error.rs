@@ -55,6 +55,26 @@ pub enum Error {
         /// What was found instead.
         found: String,
     },
+    /// An unusable film: no film at all, without a picture track, truncated or damaged, a still picture.
+    #[error("{origin}: unusable film: expected {expected}, found {found}")]
+    Film {
+        /// The file.
+        origin: String,
+        /// What a usable film would contain.
+        expected: String,
+        /// What was found instead, often in the words of `ffmpeg`.
+        found: String,
+    },
+    /// A program that films are read and written with, and that is not installed.
+    #[error(
+        "cannot find the program `{}`, which is needed for films; it comes with ffmpeg (Debian and Ubuntu: `apt-get \
+         install ffmpeg`, macOS: `brew install ffmpeg`, Windows: `winget install ffmpeg`)",
+        program.display()
+    )]
+    MissingProgram {
+        /// The program: "ffmpeg", or the path that was given for it.
+        program: PathBuf,
+    },
     /// A file of weights, a configuration, a tokenizer or a checkpoint whose contents are invalid.
     #[error("{}: unusable {kind}: expected {expected}, found {found}", path.display())]
     Format {

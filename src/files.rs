@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use crate::error::{Error, Result};
 
 /// The prefix of the names of unfinished files.
@@ -24,25 +26,41 @@ const TEMPORARY_PREFIX: &str = ".soundsight-";
 /// # Errors
 /// [`Error::Io`] when the folder is missing or not writable, or the disk is full; the errors of `fill`.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // The temporary file is in the same folder because a rename is atomic only within one file system.
-    let mut options = tempfile::Builder::new();
-    options.prefix(TEMPORARY_PREFIX);
-    // Temporary files are private (0600) by default. This one becomes an ordinary file, so the umask decides.
-    #[cfg(unix)]
-    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut beside = options.tempfile_in(folder).map_err(Error::io(path, "write"))?;
+    let mut beside = temporary_beside(path)?;
     {
         let mut writer = BufWriter::new(beside.as_file_mut());
         fill(&mut writer)?;
         writer.flush().map_err(Error::io(path, "write"))?;
     }
+    put_in_place(path, beside)
+}
+
+/// Flushes a file of [`temporary_beside`] to disk and renames it to `path`.
+///
+/// # Errors
+/// [`Error::Io`] when the disk is full or `path` cannot be replaced.
+pub(crate) fn put_in_place(path: &Path, beside: NamedTempFile) -> Result<()> {
     beside.as_file().sync_all().map_err(Error::io(path, "write"))?;
     beside.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "write", source: e.error })?;
     Ok(())
+}
+
+/// An empty temporary file in the folder of `path`, which is removed when it is dropped. It is in the same folder
+/// because a rename is atomic only within one file system.
+///
+/// # Errors
+/// [`Error::Io`] when the folder is missing or not writable.
+pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut options = tempfile::Builder::new();
+    options.prefix(TEMPORARY_PREFIX);
+    // Temporary files are private (0600) by default. This one becomes an ordinary file, so the umask decides.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    options.tempfile_in(folder).map_err(Error::io(path, "write"))
 }
 
 /// Removes the unfinished files of killed processes from `folder`. No other process may be writing to it.

@@ -8,6 +8,7 @@ mod files;
 pub mod audio;
 pub mod image;
 pub mod nn;
+pub mod video;
 pub mod weights;
 
 pub mod beats;
@@ -24,6 +25,7 @@ pub mod eval;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod viz;
+pub mod watch;
 
 /// The tensor library, re-exported so that programs use the same version as this crate.
 pub use candle_core;

@@ -1,6 +1,6 @@
 //! Decoding, resampling and the filterbank, against known signals and against torchaudio.
 //!
-//! `benches/peers/fixtures_audio.py` makes the fixtures.
+//! The fixtures come from `benches/peers/fixtures_audio.py`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "common/audio_formats.rs"]
@@ -53,7 +53,7 @@ fn rms_difference(a: &[f32], b: &[f32]) -> f64 {
     (squares / a.len().min(b.len()) as f64).sqrt()
 }
 
-/// Every lossless format gives the signal to within its own quantisation, and exactly its length.
+/// Every lossless format reproduces the signal within its own quantisation error, with the exact length.
 #[test]
 fn lossless_formats_are_decoded_exactly() {
     let bits = |bits: i32| 0.51 * 2f32.powi(1 - bits);
@@ -62,7 +62,7 @@ fn lossless_formats_are_decoded_exactly() {
         ("s16.wav", 0.1, 44_100, 2, bits(16)),
         ("s24.wav", 0.1, 48_000, 1, bits(24)),
         ("s24_six.wav", 0.05, 32_000, 6, bits(24)),
-        ("s32_odd_rate.wav", 0.1, 12_345, 1, bits(24)), // f32 holds 24 bits
+        ("s32_odd_rate.wav", 0.1, 12_345, 1, bits(24)), // f32 has 24 significant bits
         ("f32.wav", 0.1, 16_000, 2, bits(24)),
         ("f64.wav", 0.1, 11_025, 1, bits(24)),
         ("pipe.wav", 0.1, 16_000, 1, bits(16)),
@@ -71,7 +71,7 @@ fn lossless_formats_are_decoded_exactly() {
         ("s16.flac", 0.3, 44_100, 2, bits(16)),
         ("s24.flac", 0.1, 96_000, 1, bits(24)),
         ("alac.m4a", 0.2, 44_100, 2, bits(16)),
-        // Companded: the steps grow with the amplitude, to 1/64 of it.
+        // Companded: the quantisation step grows to 1/64 of the amplitude.
         ("alaw.wav", 0.2, 8_000, 1, 0.5 / 64.0 + bits(13)),
         ("mulaw.wav", 0.2, 8_000, 2, 0.5 / 64.0 + bits(14)),
     ] {
@@ -81,17 +81,17 @@ fn lossless_formats_are_decoded_exactly() {
         let waveform = Waveform::open(fixture(name)).unwrap();
         assert_eq!((waveform.sample_rate(), waveform.channels()), (rate, channels), "{name}");
         let difference = max_difference(waveform.samples(), &signal(seconds, rate, channels));
-        // 1e-6 for the rounding of the mean over the channels.
+        // Plus 1e-6 for rounding in the mean over the channels.
         assert!(difference <= tolerance + 1e-6, "{name}: {difference} > {tolerance}");
         assert_eq!(waveform.seconds(), waveform.clip_seconds(), "{name}");
     }
 }
 
-/// Lossy formats give the signal nearly, at its place: encoder delay and padding are removed where the file tells them.
+/// Lossy formats approximate the signal without a shift: encoder delay and padding are removed if the file states them.
 #[test]
 #[cfg(feature = "audio-formats")]
 fn lossy_formats_are_decoded_at_their_place() {
-    // Name, seconds, rate, channels, frames before the signal and after it, greatest RMS error.
+    // Name, seconds, rate, channels, frames before and after the signal, largest RMS error.
     for (name, seconds, rate, channels, delay, padding, tolerance) in [
         ("vorbis.ogg", 0.5, 44_100, 2, 0, 0, 0.005),
         ("vorbis.mka", 0.5, 22_050, 1, 0, 111, 0.01),
@@ -112,13 +112,13 @@ fn lossy_formats_are_decoded_at_their_place() {
         assert_eq!(waveform.samples().len(), delay + signal.len() + padding, "{name}");
         let error = rms_difference(&waveform.samples()[delay..], &signal);
         assert!(error <= tolerance, "{name}: {error} > {tolerance}");
-        // The tolerance does not hide a sound that is out of place.
+        // The tolerance does not hide a shifted signal.
         let displaced = rms_difference(&waveform.samples()[delay + 8..], &signal);
         assert!(displaced > 1.5 * tolerance, "{name}: displaced {displaced}");
     }
 }
 
-/// The contents tell the format; the name does not.
+/// The format is detected from the contents, not from the name.
 #[test]
 fn names_do_not_matter() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn names_do_not_matter() {
     }
 }
 
-/// A window is the same part of the whole, and knows how long the whole is.
+/// A window equals the same part of the whole file, and reports the duration of the whole.
 #[test]
 fn windows_are_parts_of_the_whole() {
     for name in [
@@ -158,12 +158,12 @@ fn windows_are_parts_of_the_whole() {
             let (start, seconds) = (start * whole.seconds(), seconds * whole.seconds());
             let window = Waveform::open_window(fixture(name), start, seconds).unwrap();
             let part = whole.window(start, seconds).unwrap();
-            // AAC fills bands with noise that depends on where decoding begins; others are equal to the last bit.
+            // AAC fills bands with noise that depends on where decoding starts; other formats are bit-identical.
             let aac = [".m4a", ".aac", ".mp4"].iter().any(|suffix| name.ends_with(suffix));
             let tolerance = if aac { 0.01 } else { 0.0 };
             let difference = max_difference(window.samples(), part.samples());
             assert!(difference <= tolerance, "{name} from {start} s: {difference}");
-            // Matroska states the length of the file, which counts what its last packet is padded with.
+            // The length stated by Matroska includes the padding of the last packet.
             let slack = if name.ends_with(".mka") { 0.02 } else { 0.0 };
             assert!((window.clip_seconds() - whole.seconds()).abs() <= slack, "{name}: {}", window.clip_seconds());
         }
@@ -183,8 +183,8 @@ fn channels_are_averaged() {
 
 const RATES: [u32; 12] = [5_000, 8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 32_000, 44_056, 44_100, 48_000, 96_000];
 
-/// Over all pairs of rates: ⌈n · to / from⌉ samples, a constant stays constant, and a tone keeps its frequency, phase
-/// and amplitude, sample by sample.
+/// For all pairs of rates, there are ⌈n · to / from⌉ samples, a constant stays constant, and a tone keeps its
+/// frequency, phase and amplitude, sample by sample.
 #[test]
 fn resampling_keeps_length_level_and_tones() {
     for from in RATES {
@@ -199,7 +199,7 @@ fn resampling_keeps_length_level_and_tones() {
             let tone = |rate: u32, i: usize| (TAU * frequency * i as f64 / f64::from(rate)).sin() as f32;
             let samples = (0..4_001).map(|i| 0.5 + 0.25 * tone(from, i)).collect();
             let resampled = Waveform::from_samples(samples, from).unwrap().resample(to).unwrap();
-            // The filter reaches 7 samples of the lower rate; beyond the ends it finds silence.
+            // The filter extends over 7 samples of the lower rate; beyond the ends there is silence.
             let edge = 8 * (to as usize).div_ceil(from.min(to) as usize);
             let samples = resampled.samples();
             let inner = edge..samples.len() - edge;
@@ -210,7 +210,7 @@ fn resampling_keeps_length_level_and_tones() {
     }
 }
 
-/// What lies above the new Nyquist rate is gone, not folded down.
+/// Frequencies above the new Nyquist frequency are removed, not aliased.
 #[test]
 fn resampling_does_not_alias() {
     let tone = (0..44_100).map(|i| (TAU * 11_000.0 * f64::from(i) / 44_100.0).sin() as f32).collect();
@@ -220,7 +220,7 @@ fn resampling_does_not_alias() {
     assert!(loudest < 1e-2, "{loudest}"); // -40 dB; torchaudio: -49 dB
 }
 
-/// White noise, every frequency at once, comes out as torchaudio's resampler makes it.
+/// White noise, which contains every frequency, is resampled as by torchaudio.
 #[test]
 fn resampling_agrees_with_torchaudio() {
     let expected = expected();
@@ -250,8 +250,8 @@ fn a_recording_agrees_with_torchaudio_after_resampling() {
 
 /// Real recordings against torchaudio.
 ///
-/// Its f32 FFT leaves noise in the quietest bins beside loud ones: on these recordings it differs from its own result
-/// in f64 by up to 3e-4 (ours, from the same f32 frames, by as much from either). Elsewhere all agree to 1e-5.
+/// Its f32 FFT leaves noise in quiet bins next to loud ones: on these recordings, torchaudio differs from its own
+/// result in f64 by up to 3e-4, and ours differs as much from either. In all other bins, they agree to 1e-5.
 #[test]
 fn fbank_agrees_with_torchaudio_on_recordings() {
     let expected = expected();
@@ -267,7 +267,7 @@ fn fbank_agrees_with_torchaudio_on_recordings() {
             let far = features.iter().zip(reference).filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
             assert!(far * 1000 < features.len(), "{name}: {far} values differ by more than 1e-4");
         }
-        // What the network reads.
+        // The input of the network.
         let config = AudioFrontendConfig { seconds: 1.0, ..Default::default() };
         let normalised = to_vec(&AudioFrontend::new(config).unwrap().forward(&waveform, &Device::Cpu).unwrap());
         let reference: Vec<f32> = expected[name].iter().map(|x| (x - 15.41663) / (2.0 * 6.55582)).collect();
@@ -276,7 +276,7 @@ fn fbank_agrees_with_torchaudio_on_recordings() {
     }
 }
 
-/// Every setting of the filterbank, changed from its default, has torchaudio's effect.
+/// Changing any setting of the filterbank from its default has the same effect as in torchaudio.
 #[test]
 fn fbank_options_agree_with_torchaudio() {
     let expected = expected();
@@ -310,7 +310,7 @@ fn fbank_options_agree_with_torchaudio() {
     }
 }
 
-/// Silence, digital or at a constant level, is the floor exactly, as in torchaudio.
+/// Silence, digital or at a constant level, gives exactly the floor, as in torchaudio.
 #[test]
 fn silence_is_the_floor() {
     let expected = expected();
@@ -322,7 +322,7 @@ fn silence_is_the_floor() {
     }
 }
 
-/// Short sounds are padded with silence at the end, long ones cut, before anything else sees the difference.
+/// Short sounds are padded with silence at the end and long ones cut before any other processing.
 #[test]
 fn frontend_pads_and_cuts() {
     let frontend = AudioFrontend::new(AudioFrontendConfig::default()).unwrap();
@@ -334,7 +334,7 @@ fn frontend_pads_and_cuts() {
     assert!(padding.iter().all(|&x| x == floor));
     assert!(to_vec(&features.narrow(1, 0, 98).unwrap()).iter().any(|&x| x > floor));
 
-    // 12 s at 44.1 kHz: as if the whole were resampled first and cut then.
+    // 12 s at 44.1 kHz: the same as resampling the whole sound and then cutting it.
     let noise = expected()["noise"].iter().copied().cycle().take(12 * 44_100).collect();
     let long = Waveform::from_samples(noise, 44_100).unwrap();
     let cut = long.resample(16_000).unwrap().window(0.0, 10.0).unwrap();
@@ -350,7 +350,7 @@ fn frontend_pads_and_cuts() {
     assert_eq!((small.num_frames(), small.num_mel_bins()), (248, 64));
 }
 
-/// A batch is its members, one by one; threads that share a front end see the same values.
+/// A batch gives the same values as its members separately, also in threads that share a front end.
 #[test]
 #[cfg(feature = "audio-formats")]
 fn batches_and_threads_change_nothing() {
@@ -371,7 +371,7 @@ fn batches_and_threads_change_nothing() {
     });
 }
 
-/// Every sound that Debian's tuxpaint-stamps-default brings (spoken descriptions apart) can be read.
+/// Every sound in Debian's tuxpaint-stamps-default (except spoken descriptions) can be read.
 #[test]
 #[cfg(feature = "audio-formats")]
 fn real_recordings_open() {

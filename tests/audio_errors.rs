@@ -1,4 +1,4 @@
-//! Sounds and settings that cannot be used: each is refused with an error that says where, what and why.
+//! Unusable sounds and invalid settings: each is an error that says where, what and why.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/audio_formats.rs"]
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name)
 }
 
-/// Asserts [`Error::Audio`] from `origin` whose two sides contain these words.
+/// Asserts an [`Error::Audio`] from `origin` whose `expected` and `found` contain these words.
 #[track_caller]
 fn assert_audio<T: std::fmt::Debug>(result: Result<T, Error>, origin: &Path, expects: &str, finds: &str) {
     match result {
@@ -39,7 +39,7 @@ fn assert_config<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, finds
     }
 }
 
-/// A file with these bytes, in a folder that lives as long as the test holds it.
+/// A file with these bytes, in a folder that exists as long as the test keeps the handle.
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -79,7 +79,7 @@ fn no_sound_at_all() {
     assert_audio(Waveform::open(&opus), &opus, "a sound in WAV, FLAC, MP3", "unsupported");
 }
 
-/// Without the feature `audio-formats`, every sound but plain WAV is refused with an error that names it.
+/// Without the feature `audio-formats`, every sound except plain WAV is an error that names the feature.
 #[test]
 #[cfg(not(feature = "audio-formats"))]
 fn formats_that_are_not_compiled_in() {
@@ -146,14 +146,14 @@ fn impossible_rates_and_channels() {
     let waveform = Waveform::from_samples(vec![0.0], 8_000).unwrap();
     assert_config(waveform.resample(0), "sample rate", "0");
     assert_config(waveform.resample(beyond), "sample rate", "768001");
-    // A header that lies about the rate.
+    // A header with a wrong rate.
     let mut bytes = std::fs::read(fixture("u8.wav")).unwrap();
     bytes[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
     let (_folder, path) = file("rate.wav", &bytes);
     assert_audio(Waveform::open(&path), &path, "a sample rate of 1 to", "4294967295 Hz");
 }
 
-/// Every format, cut off anywhere: an error, whether or not the window that is asked for is there.
+/// Every format, truncated anywhere, is an error, whether or not the requested window is present.
 #[test]
 fn truncated_files() {
     for name in [
@@ -183,7 +183,7 @@ fn truncated_files() {
     .filter(|name| audio_formats::is_readable(name))
     {
         let bytes = std::fs::read(fixture(name)).unwrap();
-        // Streams of frames can be cut between two of them without a trace: 37, 61 and 89 % are within one.
+        // A stream of frames can be cut between two frames undetected: 37, 61 and 89 % are within a frame.
         for length in [bytes.len() * 37 / 100, bytes.len() * 61 / 100, bytes.len() * 89 / 100, bytes.len() - 1] {
             let (_folder, path) = file(name, &bytes[..length]);
             assert_audio(Waveform::open(&path), &path, "", if name.ends_with("mka") { "" } else { "truncated" });
@@ -194,7 +194,7 @@ fn truncated_files() {
             assert_audio(Waveform::open(&path), &path, "", "");
         }
     }
-    // The message tells how much is missing.
+    // The message says how much is missing.
     let bytes = std::fs::read(fixture("s16.wav")).unwrap();
     let (_folder, path) = file("half.wav", &bytes[..44 + 1_000]);
     assert_audio(Waveform::open(&path), &path, "a complete file", "17640 bytes of samples announced, 1000 there");
@@ -280,7 +280,7 @@ fn frontend_settings() {
     }
     let frontend = AudioFrontend::new(config()).unwrap();
     assert_config(frontend.forward_batch::<Waveform>(&[], &Device::Cpu), "batch", "0");
-    // A typing error in a configuration is not passed over.
+    // A misspelled setting in a configuration is not ignored.
     assert!(serde_json::from_str::<AudioFrontendConfig>(r#"{"second": 5}"#).is_err());
     let five: AudioFrontendConfig = serde_json::from_str(r#"{"seconds": 5}"#).unwrap();
     assert_eq!(five, AudioFrontendConfig { seconds: 5.0, ..config() });

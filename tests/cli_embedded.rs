@@ -32,7 +32,7 @@ fn the_command_falls_back_on_it_with_one_line() {
     for part in ["embedded model", &format!("{classes} classes"), "--model acl-vit16"] {
         assert!(message.contains(part), "{message}");
     }
-    // Asked for by name there is nothing to explain.
+    // If the model is requested by name, there is nothing to explain.
     let mut named = soundsight("localize");
     named.args(["--model", "embedded", "--out"]).arg(out.path()).args(&inputs);
     assert!(named.output().unwrap().stderr.is_empty());
@@ -56,7 +56,7 @@ fn training_starts_from_it_and_writes_it_out() {
     let last = run.join("last");
     let written = ["acl.safetensors", "beats.safetensors", "clipseg.safetensors", "config.json", "tokenizer.json"];
     assert_eq!(names_in(&last), written);
-    // The run knows the model by its weights, whatever it is called.
+    // The run identifies the model by its weights, not by its name.
     let frozen = folder.path().join("frozen");
     std::fs::create_dir(&frozen).unwrap();
     files().link_frozen(&frozen).unwrap();
@@ -68,7 +68,7 @@ fn training_starts_from_it_and_writes_it_out() {
     assert_eq!(serde_json::from_str::<Value>(&stdout(&mut localize)).unwrap()["model"], last.to_str().unwrap());
 }
 
-/// The sounds of examples/media, each with its picture and about where in its width the animal is.
+/// The sounds of examples/media, each with its picture and the approximate horizontal position of the animal.
 const PAIRS: [(&str, &str, [f64; 2]); 7] = [
     ("dog", "farm", [0.0, 0.33]),
     ("goat", "farm", [0.33, 0.67]),
@@ -108,7 +108,7 @@ fn localize_evaluate_and_the_library_find_the_same() {
     std::fs::write(path("vggss.json"), json!(annotations).to_string()).unwrap();
     save_safetensors(path("library.safetensors"), &heatmaps, &BTreeMap::new()).unwrap();
 
-    // `evaluate`, from the model and from what the library found: every figure of every sample and of all.
+    // `evaluate`, from the model and from the library's heatmaps: all figures, per sample and in total.
     let evaluate = |name: &str, from: &[&str]| {
         let mut evaluate = soundsight("evaluate");
         evaluate.args(["--benchmark", "vggss", "--annotations"]).arg(path("vggss.json")).args(from);
@@ -122,7 +122,7 @@ fn localize_evaluate_and_the_library_find_the_same() {
     let library = evaluate("library.csv", &["--predictions", path("library.safetensors").to_str().unwrap()]);
     assert!(scores[0].starts_with("pointing") && scores.len() == 1 + PAIRS.len(), "{scores:?}");
     assert_eq!(scores, library.1);
-    // From the model there is more to say: what silence and noise find.
+    // With the model, silence and noise are evaluated too.
     assert_eq!(table[..library.0.len()], library.0);
 
     // `localize`: confidence, peak and boxes.

@@ -1,4 +1,4 @@
-//! What `soundsight` says about itself.
+//! The help texts of `soundsight`.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 

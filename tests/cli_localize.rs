@@ -1,4 +1,4 @@
-//! `soundsight localize` and `soundsight convert` as a user runs them: what they write, print and refuse.
+//! `soundsight localize` and `soundsight convert` as a user runs them: output files, printed results and errors.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
@@ -143,7 +143,7 @@ fn models_that_cannot_be_had_are_explained() {
 fn results_are_written_whole_or_not_at_all() {
     let out = tempfile::tempdir().unwrap();
     let inputs = [fixture("mini/clip.wav"), fixture("mini/frame.png")];
-    // A folder that cannot be made: its parent is a file.
+    // A folder that cannot be created, because its parent is a file.
     let file = out.path().join("file");
     std::fs::write(&file, "").unwrap();
     let nowhere = file.join("out");
@@ -187,7 +187,7 @@ fn convert_writes_a_model_directory_that_says_the_same() {
             assert_eq!(common::max_difference(&ours[name], tensor), 0.0, "{part}: {name}");
         }
     }
-    // The published sizes do not fit these weights: nothing may be written then.
+    // The published sizes do not match these weights: nothing may be written.
     let wrong = out.path().join("wrong");
     let mut convert = soundsight("convert");
     convert.arg("--beats").arg(original("beats.pt")).arg("--clipseg").arg(original("clipseg.bin"));
@@ -219,7 +219,7 @@ fn convert_writes_fewer_bits_that_localize_reads() {
         names_in(&to).into_iter().map(|name| std::fs::read(to.join(name)).unwrap()).collect::<Vec<_>>()
     };
     assert!(run(&small, "as-stored", "a") == run(&fixture("mini"), "q8", "b"));
-    // Two files for one part would leave open which one counts.
+    // Two files for the same part are ambiguous.
     refused(&mut convert("f16", &small), &out.path().join("none"), &["beats.gguf", "another format"]);
     assert!(!small.join("beats.safetensors").exists());
     assert!(convert("f16", &out.path().join("f16")).arg("--beats").arg("x").output().unwrap().status.code() == Some(1));

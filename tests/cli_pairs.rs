@@ -44,8 +44,8 @@ fn each_pair_is_answered_as_if_it_were_alone_and_what_is_broken_is_skipped() {
     std::fs::copy(folder.path().join("frames/p2.png"), folder.path().join("other/p1.png")).unwrap();
     std::fs::write(folder.path().join("audio/broken.wav"), "this is no sound").unwrap();
     let sounds = ["audio/p0.wav", "audio/p1.wav", "audio/p2.wav"];
-    // Many sounds over one picture, one sound over many pictures, a pair twice, one name in two folders; more than one
-    // batch, and pictures that come back much later.
+    // Many sounds with one picture, one sound with many pictures, a repeated pair, one name in two folders; more than
+    // one batch, and pictures that recur much later.
     let mut pairs: Vec<(&str, &str)> = sounds.iter().map(|sound| (*sound, "frames/p1.png")).collect();
     pairs.extend([("audio/broken.wav", "frames/p3.png"), ("audio/p0.wav", "frames/absent.png")]);
     pairs.extend(["frames/p0.png", "frames/p2.png", "frames/p3.png", "other/p1.png"].map(|p| ("audio/p5.wav", p)));
@@ -117,7 +117,7 @@ fn a_folder_is_a_list_of_what_shares_a_name() {
         assert!(line.starts_with(&format!("{number} ")) && line.contains(&format!("p{k}.wav in ")), "{line}");
         assert!(line.contains("with score") && line.contains(&format!("{number}-p{k}.overlay.png")), "{line}");
     }
-    // Another part of each sound is heard from another second on, as with a single pair; beyond their end there is none.
+    // A different start selects another part of each sound, as for a single pair; beyond its end, there is no sound.
     refused(
         &mut localize(folder.path(), &["--start", "99", "--pairs", both.to_str().unwrap()]),
         &["pair 1:", "p0.wav", "99", "none of 2 pairs"],

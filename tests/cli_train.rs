@@ -1,4 +1,4 @@
-//! `soundsight train` as a user runs it: what it refuses, what it survives, and that nothing is lost.
+//! `soundsight train` as a user runs it: errors, interruptions, and resumption without loss.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
@@ -51,7 +51,7 @@ impl Set {
         command
     }
 
-    /// A list of pairs with this text, beside the data.
+    /// A list of pairs with this text, next to the data.
     fn list(&self, text: &str) -> PathBuf {
         let path = self.data().join("list.csv");
         std::fs::write(&path, text).unwrap();
@@ -74,7 +74,7 @@ impl Set {
         std::fs::read_to_string(self.0.path().join(file)).unwrap_or_default()
     }
 
-    /// The steps in the run's log.
+    /// The steps in the log of the run.
     fn steps(&self, run: &str) -> Vec<u64> {
         let text = self.text(&format!("{run}/metrics.jsonl"));
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -122,7 +122,7 @@ fn too_many_unreadable_pairs_end_the_run_before_its_first_step() {
     let list = set.text("run/bad_pairs.csv");
     assert!(list.contains("p3.wav") && list.contains("frames/p7.*"), "{list}");
 
-    // With more patience the two are left out of their batches, and the same folder may be used.
+    // With a higher limit, the two are left out of their batches, and the same folder may be used.
     let said = stdout(&mut set.train("run", &["--epochs", "1", "--max-bad", "0.2"]));
     assert!(said.contains("unreadable pairs: 2, listed in"), "{said}");
     assert_eq!(set.steps("run"), [1, 2, 3]);
@@ -191,11 +191,11 @@ fn what_cannot_be_resumed_is_refused_and_left_alone() {
     refused(&mut set.train("run", &["--steps", "2"]), &["run", "--resume"]);
     let alt = fixture("alt");
     let other_model = ["--steps", "4", "--resume", "--model", alt.to_str().unwrap()];
-    refused(&mut set.train("run", &other_model), &["run: cannot go on", "alt", "settings.model"]);
+    refused(&mut set.train("run", &other_model), &["run: cannot resume", "alt", "settings.model"]);
     refused(&mut set.train("run", &["--steps", "4", "--resume", "--lr", "0.5"]), &["learning_rate", "0.5"]);
     assert!(before == files(), "a refusal changed the run");
 
-    // Truncated, as by a disk that lied: the message says how to fall back on the one before.
+    // A truncated checkpoint: the message says how to fall back to an earlier one.
     let latest = set.run("run").join("checkpoints/step-00000002.safetensors");
     let whole = std::fs::read(&latest).unwrap();
     std::fs::write(&latest, &whole[..whole.len() / 2]).unwrap();
@@ -216,7 +216,7 @@ fn a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_later() {
     let set = Set::new();
     stdout(&mut set.train("run", &["--steps", "1"]));
     let more = ["--steps", "3", "--save-every", "1", "--resume"];
-    // Room for the logs, not for a checkpoint.
+    // There is enough space for the logs, but not for a checkpoint.
     let mut full = common::program::with_full_disk(&set.train("run", &more), 100);
     failed(&mut full, &["step-00000002.safetensors", "cannot write"]);
     assert_eq!(set.checkpoints("run"), ["latest", "step-00000000.safetensors", "step-00000001.safetensors"]);
@@ -244,7 +244,7 @@ fn control_c_finishes_the_step_and_saves() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     let step = *set.steps("run").last().unwrap();
-    assert!(said.contains(&format!("stopped after {step} steps: --resume goes on")), "{said}");
+    assert!(said.contains(&format!("stopped after {step} steps: --resume continues")), "{said}");
     assert_eq!(set.text("run/checkpoints/latest").trim(), format!("step-{step:08}.safetensors"));
 
     let end = (step + 1).to_string();

@@ -12,8 +12,8 @@ use soundsight::data::{
 };
 use soundsight::{Error, Result};
 
-/// Reads "sounds" that are numbers and "pictures" that tell how they were augmented; sound `broken` is corrupt, sound
-/// `bug` shows a mistake in the program, and sound `panic` makes its decoder crash.
+/// Reads "sounds" that are numbers and "pictures" that encode their augmentation. Sound `broken` is corrupt, sound
+/// `bug` fails with a programming error, and sound `panic` makes its decoder panic.
 struct Numbers;
 
 impl PairReader for Numbers {
@@ -61,7 +61,7 @@ fn source(special: &[(usize, &str)], augment: bool, max_bad: f64, num_threads: u
     Source { loader, folder }
 }
 
-/// A batch in numbers: its index, its ids, its sounds and its augmentations.
+/// A batch as numbers: its index, ids, sounds and augmentations.
 type Numbered = (usize, Vec<String>, Vec<f32>, Vec<Vec<f32>>);
 
 fn numbers(loaded: Loaded<PairBatch>) -> Numbered {
@@ -201,7 +201,7 @@ fn features_come_back_as_they_were_stored() {
     let key = cache.key(&sound(folder.path(), "a.wav", "abc")).unwrap();
     assert!(cache.load(&key, &Device::Cpu).unwrap().is_none());
 
-    // From ½ to 1½: within f16's normal range, where its relative error is bounded.
+    // From ½ to 1½, within f16's normal range, where its relative error is bounded.
     let mut rng = random::stream(0, random::Purpose::Training, 0, 0);
     let features = (random::uniform(&mut rng, &[31, 24], &Device::Cpu).unwrap() + 0.5).unwrap();
     let stored = cache.store(&key, &features).unwrap();
@@ -209,7 +209,7 @@ fn features_come_back_as_they_were_stored() {
     assert_eq!((loaded.dims(), loaded.dtype()), ([31, 24].as_slice(), DType::F32));
     let same = |a: &Tensor, b: &Tensor| a.to_vec2::<f32>().unwrap() == b.to_vec2::<f32>().unwrap();
     assert!(same(&stored, &loaded), "a full cache must give what an empty one gave");
-    // Half precision: eleven bits.
+    // Half precision has eleven significant bits.
     let error = ((&loaded - &features).unwrap().abs().unwrap() / features.abs().unwrap()).unwrap();
     assert!(error.max_all().unwrap().to_scalar::<f32>().unwrap() <= 1.0 / 2048.0);
     assert!(!same(&loaded, &features), "f16 on the disk");

@@ -1,4 +1,4 @@
-//! Lists of pairs: the published layout, CSV files, and what may be wrong with them.
+//! Lists of pairs: the published layout, CSV files, and invalid lists.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use soundsight::Error;
 use soundsight::data::{BadPairs, Pair, PairList};
 use tempfile::TempDir;
 
-/// A folder with these files, all of them holding a byte.
+/// A folder with these files, each containing one byte.
 fn folder(files: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files {
@@ -31,7 +31,7 @@ fn csv(folder: &TempDir, text: &str) -> Result<PairList, Error> {
     PairList::csv(&path)
 }
 
-/// What was expected and found, of an error that must be about the list at `file`.
+/// The `expected` and `found` of an error that must be about the list at `file`.
 #[track_caller]
 fn format_error(result: Result<PairList, Error>, file: &Path) -> (String, String) {
     match result.unwrap_err() {
@@ -164,7 +164,7 @@ fn one_pair_has_no_negatives() {
     published(&folder, "dog_000\ncat.1_002\n").unwrap().require_negatives().unwrap();
 }
 
-/// A hundred pairs, of which the frames of those in `missing` are not there.
+/// A hundred pairs, without the frames of those in `missing`.
 fn hundred(missing: &[usize]) -> (TempDir, PairList, PathBuf) {
     let names: Vec<String> = (0..100)
         .flat_map(|i| {
@@ -190,7 +190,7 @@ fn a_missing_frame_is_listed_and_left_out() {
     let missing = folder.path().join("frames/42.*");
     assert!(text.lines().count() == 2 && text.contains("42,") && text.contains(missing.to_str().unwrap()), "{text}");
 
-    // The resumed run finds the list, and the same pair again, and counts it once.
+    // The resumed run reads the list, finds the same pair again, and counts it once.
     let bad = BadPairs::open(&path, 100, 0.01).unwrap();
     bad.record("42", &Error::config("again", "", "")).unwrap();
     assert_eq!((bad.count(), std::fs::read_to_string(&path).unwrap()), (1, text));

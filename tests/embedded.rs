@@ -11,7 +11,7 @@ use common::fixture;
 use soundsight::weights::{Download, Hub, ModelFiles};
 use soundsight::{Localizer, ModelSource, Picture, Waveform};
 
-/// The published weights are not on this machine, and cannot be fetched.
+/// Simulates a machine without the published weights and without a network.
 fn nowhere() -> Hub {
     Hub { cache: "/nonexistent".into(), endpoint: "http://127.0.0.1:9".into(), token: None, offline: false }
 }
@@ -34,7 +34,7 @@ fn it_loads_by_name_says_what_it_knows_and_localizes() {
     assert_eq!(found.scores.len(), found.size * found.size);
     let classes = files().classes.unwrap();
     assert!(!classes.is_empty());
-    // Each of its classes can be asked for by name.
+    // Each of its classes can be used as a text prompt.
     for class in &classes {
         localizer.embed_text(&format!("a photo of a {class}")).unwrap();
     }

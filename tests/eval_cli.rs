@@ -1,4 +1,4 @@
-//! `soundsight evaluate`, end to end, on sets made from Debian's stamps (photographs with alpha and matching sounds) in
+//! `soundsight evaluate`, end to end, on data sets made from Debian's stamps (cut-out photographs with sounds) in
 //! the layout of each benchmark.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test that panics has failed, one that is skipped says so
@@ -23,7 +23,7 @@ const NAMES: [&str; 6] = [
     "hobbies/music/string/violin",
 ];
 
-/// The stamps; without them (anywhere but where they are compulsory, in CI) tests say so and pass.
+/// The stamps. Without them, tests print a message and pass, except in CI, where the stamps are required.
 fn stamps() -> Option<Vec<PathBuf>> {
     if cfg!(not(feature = "audio-formats")) {
         return None; // their sounds are Ogg files
@@ -37,7 +37,7 @@ fn stamps() -> Option<Vec<PathBuf>> {
     complete.then_some(stamps)
 }
 
-/// A set in the layouts of all benchmarks: two stamps a scene, the sound of one of them.
+/// A data set in the layouts of all benchmarks: two stamps per scene, and the sound of one of them.
 struct Set {
     folder: tempfile::TempDir,
     /// Per scene its id and the box of the sounding stamp (pixels of 224).
@@ -78,7 +78,7 @@ impl Set {
             scene.save(path("visual_frames").join(format!("{id}.png"))).unwrap();
             std::fs::copy(stamp.with_extension("ogg"), path("audio").join(format!("{id}.ogg"))).unwrap();
             std::fs::copy(stamp.with_extension("ogg"), path("audio_wav").join(format!("{name}.ogg"))).unwrap();
-            // Half a pixel more, so that truncation finds the same pixels again.
+            // Add half a pixel, so that truncation gives the same pixels again.
             let relative = corners.map(|c| (c as f64 + 0.5) / SIZE as f64);
             annotations.push(json!({"file": id, "class": format!("<{name}> & co"), "bbox": [relative]}));
             let [x0, y0, x1, y1] = corners.map(|c| c * 256 / SIZE);
@@ -102,7 +102,7 @@ impl Set {
         self.folder.path().join(name)
     }
 
-    /// Heatmaps: 0.9 in the box, 0.35 in the mismatched pair's, for all scenes but `left_out`.
+    /// Heatmaps for all scenes except `left_out`: 0.9 in the box, 0.35 in that of the mismatched pair.
     fn predict(&self, left_out: usize) -> PathBuf {
         let mut tensors = Vec::new();
         for (id, [x0, y0, x1, y1]) in self.scenes.iter().skip(left_out) {
@@ -188,7 +188,7 @@ fn every_benchmark_runs_and_repeats() {
     }
 }
 
-/// With a model (the fixtures' miniature one): pictures and sounds from the folder, twice with the same result.
+/// With a model (the fixture `mini`), pictures and sounds are read from the folder; two runs give the same result.
 #[test]
 fn every_benchmark_runs_with_a_model_and_repeats() {
     let Some(stamps) = stamps() else { return };
@@ -269,13 +269,13 @@ fn a_split_a_threshold_the_csv_and_the_page() {
     {
         assert!(page.contains(part), "no {part} in the page");
     }
-    // Self-contained, and the classes' markup stays text.
+    // The page is self-contained, and markup in class names is escaped.
     for part in ["<script", "http://", "https://", "<owl>", "src=\"/"] {
         assert!(!page.contains(part), "{part} in the page");
     }
 }
 
-/// Heatmaps that say nothing are told so by name: on the terminal, in JSON and on the page.
+/// Uninformative heatmaps are reported on the terminal, in JSON and on the page.
 #[test]
 fn failures_are_named() {
     let folder = tempfile::tempdir().unwrap();

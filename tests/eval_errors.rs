@@ -1,4 +1,4 @@
-//! Bad input: each is refused with the right variant, naming the file, what was expected and what was found.
+//! Invalid inputs: each gives the right error variant, with the file, what was expected and what was found.
 #![cfg(feature = "eval")]
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
@@ -12,7 +12,7 @@ use soundsight::eval::{
     Benchmark, Options, PIXELS, Prediction, PredictionsFile, Predictor, SIZE, Sample, Split, evaluate, read_samples,
 };
 
-/// Asserts that the message of an error (with its sources) has all of `parts`.
+/// Asserts that the message of an error (including its sources) contains all of `parts`.
 #[track_caller]
 fn assert_names(error: &Error, parts: &[&str]) {
     let mut message = error.to_string();
@@ -106,7 +106,7 @@ fn xml_that_is_none_and_boxes_without_corners() {
     let error =
         xml("<a><s>\n<bbox><id>0</id><xmin>1</xmin><ymin>2</ymin><xmax>3.5</xmax><ymax>9</ymax></bbox></s></a>");
     assert!(matches!(error, Error::Format { .. }), "{error:?}");
-    assert_names(&error, &["7.xml", "four whole numbers", "a bbox on line 2 with 3 of them readable"]);
+    assert_names(&error, &["7.xml", "four integers", "3 in the bbox on line 2"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn splits_name_annotated_samples() {
     let error = select("file,class\n").unwrap_err();
     assert!(matches!(error, Error::Format { .. }), "{error:?}");
     assert_names(&error, &["heard.csv", "none of them"]);
-    // A header is recognised by naming no sample.
+    // A header is recognised because it does not name a sample.
     assert_eq!(select("file,class\nunion,dog\n").unwrap().len(), 1);
 }
 
@@ -228,7 +228,7 @@ fn nothing_to_score_is_an_error() {
     assert_names(&error, &["samples", "at least one", "none of 17 samples"]);
 }
 
-/// A predictor made in Rust is checked as a file is.
+/// The heatmaps of a Rust predictor are checked like those in a file.
 #[test]
 fn predictors_are_checked_too() {
     struct Says(Prediction);

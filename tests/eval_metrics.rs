@@ -28,13 +28,13 @@ fn run(case: &Value, folder: &Path) -> Evaluation {
     evaluate(benchmark, &samples, &predictor, &options, |_| ()).unwrap()
 }
 
-/// The case of this name.
+/// The case with this name.
 fn case(name: &str) -> Value {
     let fixtures = fixtures();
     fixtures["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).cloned().unwrap()
 }
 
-/// Every case agrees with the oracle, key by key, in the JSON that users read.
+/// Every case agrees with the reference, key by key, in the JSON that users read.
 #[test]
 fn reports_agree_with_the_oracle() {
     let folder = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ fn two_runs_are_equal() {
 
 #[test]
 fn thresholds_are_compared_in_f32() {
-    // 0.7_f32 is below 0.7, and 0.05_f32 above 0.05: compared in f64 the first would fall out.
+    // 0.7_f32 is below 0.7, and 0.05_f32 above 0.05: compared in f64, the first would not count.
     let folder = tempfile::tempdir().unwrap();
     for (place, numerator) in [(0, 1), (13, 14), (18, 19)] {
         let said = json!([{"id": "half", "heatmap": {"kind": "flat", "num": numerator, "den": 20}}]);
@@ -102,7 +102,7 @@ fn metrics_of_nothing_are_undefined() {
     assert_eq!(max_mean_f_measure([]), None);
 }
 
-/// A smaller last batch weighs as much as a full one.
+/// A smaller last batch has the same weight as a full one.
 #[test]
 fn mini_batches_are_averaged_first() {
     assert_eq!(mini_batch_mean(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0]), Some(0.5));
@@ -143,7 +143,7 @@ fn negative_sounds_are_silence_and_the_same_noise_every_time() {
     assert_eq!(Negative::Offscreen.sound(1.0).unwrap(), None);
 }
 
-/// Grey masks are diffused, palettes thresholded, as Pillow does: the white pixels count the same.
+/// Grey masks are dithered and palettes thresholded as in Pillow, with the same number of white pixels.
 #[test]
 fn masks_are_read_as_pillow_reads_them() {
     for (name, count) in fixtures()["white_pixels"].as_object().unwrap() {
@@ -181,7 +181,7 @@ fn pixel_average_precision_of_a_perfect_and_of_an_inverted_heatmap() {
     assert_eq!(pixel_average_precision(&inverted, &GroundTruth::Nothing.map().unwrap()), 0.0);
 }
 
-/// The whole picture scores its ground truth's area; the report has all three trivial heatmaps.
+/// A heatmap of the whole picture scores the area of the ground truth; the report has all three trivial heatmaps.
 #[test]
 fn baselines_come_with_every_report() {
     let folder = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ fn baselines_come_with_every_report() {
     assert_eq!((whole.threshold, whole.row.get("cIoU"), whole.row.get("mIoU")), (0.05, Some(100.0), Some(100.0)));
 }
 
-/// The heatmaps that the other tests are made of are what they are said to be.
+/// The recipes of the other tests give the intended heatmaps.
 #[test]
 fn recipes_hit_thresholds_exactly() {
     let steps = heatmap(&json!({"kind": "steps", "a": 1, "b": 3}));

@@ -1,4 +1,4 @@
-//! The example that the README shows first.
+//! The first example of the README.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Downloads from the Hub, against a server on the loopback interface that answers as the Hub does.
+//! Downloads from the Hub, tested with a local server that answers like the Hub.
 
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used)]
@@ -23,7 +23,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights").join(name)).unwrap()
 }
 
-/// A file of weights of a quarter of a megabyte, the first of whose numbers is `first`.
+/// A weight file of a quarter of a megabyte, whose first number is `first`.
 fn weights(first: f32) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w");
@@ -36,7 +36,7 @@ fn weights_path() -> String {
     format!("{CLIPSEG}/pytorch_model.bin")
 }
 
-/// A Hub with all the published files, and a cold cache.
+/// A Hub with all published files, and an empty cache.
 fn published() -> (HubServer, tempfile::TempDir, Hub) {
     let server = HubServer::start();
     server.small(&format!("{CLIPSEG}/config.json"), "{\"reduce_dim\": 64}");
@@ -103,7 +103,7 @@ fn a_download_fills_the_cache_of_the_hubs_own_clients() {
     assert_eq!(of_weights.last().unwrap(), &&("pytorch_model.bin".to_owned(), total, Some(total)));
     assert!(of_weights.is_sorted_by_key(|(_, downloaded, _)| downloaded));
 
-    // The second time everything is there, and nobody is asked.
+    // The second time, everything is cached, and no request is made.
     let requests = server.log().len();
     for offline in [false, true] {
         assert_complete(&resolve(&Hub { offline, ..hub.clone() }).unwrap());
@@ -136,7 +136,7 @@ fn a_cut_connection_is_resumed() {
 fn an_interrupted_program_resumes_where_it_stopped() {
     let (server, _cache, hub) = published();
     let bytes = weights(0.0);
-    // Cut after a while, and then for good.
+    // The connection breaks after a while, and then permanently.
     server.fault(&weights_path(), &[[Fault::CutAfter(70_000)].as_slice(), &[Fault::Status(500); 5]].concat());
     let reason = unavailable(resolve(&hub));
     assert!(reason.contains("pytorch_model.bin") && reason.contains("500"), "{reason}");
@@ -189,7 +189,7 @@ fn damaged_contents_do_not_enter_the_cache() {
     let reason = unavailable(resolve(&hub));
     assert!(reason.contains("SHA-256"), "{reason}");
     assert!(!blob(&hub, &weights(0.0), "").exists() && !blob(&hub, &weights(0.0), ".incomplete").exists());
-    // Once is bad luck.
+    // A single failure is retried.
     server.fault(&weights_path(), &[Fault::Garbage]);
     assert_complete(&resolve(&hub).unwrap());
 }
@@ -245,7 +245,7 @@ fn closed_repositories_want_a_token() {
         assert!(reason.contains("Access to this repository is restricted"), "{reason}");
     }
     assert_complete(&resolve(&Hub { token: Some("sesame".into()), ..hub }).unwrap());
-    // The storage is another origin, and gets no token.
+    // The storage server has a different origin, and must not receive the token.
     let log = server.log();
     let stored: Vec<_> = log.iter().filter(|request| request.path.starts_with("/storage")).collect();
     assert!(stored.len() >= 3);
@@ -267,7 +267,7 @@ fn no_network_and_no_hub() {
     let cache = tempfile::tempdir().unwrap();
     let hub =
         |endpoint: &str| Hub { cache: cache.path().into(), endpoint: endpoint.into(), token: None, offline: false };
-    // A port that was free a moment ago.
+    // A port that has just been released.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reason = unavailable(resolve(&hub(&format!("http://127.0.0.1:{port}"))));
     assert!(reason.contains("refused"), "{reason}");
@@ -319,7 +319,7 @@ fn inside_an_asynchronous_program() {
     assert_complete(&runtime.block_on(async { resolve(&hub).unwrap() }));
 }
 
-/// The child of the next test, which gives it the environment.
+/// The child process of the next test, which sets its environment.
 #[test]
 #[ignore = "run by the_environment_is_honoured"]
 fn with_the_environment() {

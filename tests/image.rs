@@ -1,4 +1,4 @@
-//! Pictures against Pillow and torch: fixtures of `benches/peers/fixtures_image.py`.
+//! Pictures compared with Pillow and torch. The fixtures come from `benches/peers/fixtures_image.py`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "common/image_formats.rs"]
@@ -22,13 +22,13 @@ fn json<T: serde::de::DeserializeOwned>(path: &str) -> T {
     serde_json::from_slice(&std::fs::read(fixture(path)).unwrap()).unwrap()
 }
 
-/// The largest difference of two pictures' bytes.
+/// The largest difference between the bytes of two pictures.
 fn difference(one: &[u8], other: &[u8]) -> u8 {
     assert_eq!(one.len(), other.len());
     one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).max().unwrap()
 }
 
-/// A picture whose every byte tells its place.
+/// A picture in which every byte encodes its position.
 fn counted(width: usize, height: usize) -> Picture {
     Picture::from_rgb8(width, height, (0..width * height * 3).map(|i| i as u8).collect()).unwrap()
 }
@@ -98,7 +98,7 @@ fn one_pixel_and_twenty_thousand_pixels_wide() {
     let grown = dot.resize(352, 352).unwrap();
     assert!(grown.pixels().chunks(3).all(|pixel| pixel == [10, 200, 30]));
 
-    // A ramp: its thumbnail rises as it does.
+    // The thumbnail of a ramp is a ramp.
     let ramp = (0..20_000_usize).flat_map(|x| [(x * 255 / 19_999) as u8; 3]).collect::<Vec<_>>().repeat(3);
     let wide = Picture::from_rgb8(20_000, 3, ramp).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A picture is refused before anything is decoded when its file is too short to hold it; no honest file is.
+//! A file that is too short for its picture is rejected before decoding; no valid file is.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Cursor;
@@ -12,7 +12,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/formats").join(name)).unwrap()
 }
 
-/// Asserts that `bytes` are refused as too few for `width` × `height` pixels.
+/// Asserts that `bytes` are rejected as too few for `width` × `height` pixels.
 #[track_caller]
 fn assert_implausible(bytes: &[u8], format: &str, width: usize, height: usize) {
     let error = Picture::from_bytes(bytes).unwrap_err();
@@ -21,22 +21,22 @@ fn assert_implausible(bytes: &[u8], format: &str, width: usize, height: usize) {
     assert_eq!(found, &format!("{width} × {height} pixels"));
 }
 
-/// Where the sequence `wanted` begins in `bytes`.
+/// The position of the sequence `wanted` in `bytes`.
 fn find(bytes: &[u8], wanted: &[u8]) -> usize {
     bytes.windows(wanted.len()).position(|window| window == wanted).unwrap()
 }
 
-/// The segments of a JPEG: its marker, then the length, which counts itself, and the data.
+/// A segment of a JPEG: the marker, the length (including itself) and the data.
 fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
     [&[0xFF, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat()
 }
 
-/// A grey JPEG in as few bits as the format allows: one for the mean of each block, one for its end.
+/// A grey JPEG with as few bits as the format allows: one for the mean of each block, one for its end.
 fn smallest_jpeg(width: u16, height: u16) -> Vec<u8> {
     let blocks = usize::from(width.div_ceil(8)) * usize::from(height.div_ceil(8));
     let [h1, h0] = height.to_be_bytes();
     let [w1, w0] = width.to_be_bytes();
-    // A Huffman table with the code 0 alone, of one bit: it stands for the symbol 0.
+    // A Huffman table with a single code: the bit 0 for the symbol 0.
     let table = |class: u8| segment(0xC4, &[&[class, 1][..], &[0; 15], &[0]].concat());
     [
         vec![0xFF, 0xD8],
@@ -77,7 +77,7 @@ fn a_png_of_a_kilobyte() {
 #[test]
 #[cfg(feature = "image-formats")]
 fn a_gif_of_a_kilobyte() {
-    // The whole picture, then its first frame alone: in either, two bytes for each side.
+    // The whole picture, then only its first frame: two bytes for each side in both.
     let bytes = fixture("palette.gif");
     let frame = find(&bytes, &[0x2C, 0, 0, 0, 0, 29, 0, 21, 0]);
     for place in [6, frame + 5] {
@@ -106,7 +106,7 @@ fn the_smallest_jpeg_of_its_size_opens() {
     assert!(picture.pixels().iter().all(|&byte| byte == 128));
 }
 
-/// What compresses best: one colour, as this crate's encoders write it.
+/// The most compressible picture, a single colour, written by this crate's encoders.
 #[test]
 fn large_white_pictures_open() {
     let white = image::GrayImage::from_pixel(8_000, 8_000, image::Luma([255]));

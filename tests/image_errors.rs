@@ -1,4 +1,4 @@
-//! Pictures that cannot be used: each is an error that names the file, what was expected and what was found.
+//! Unusable pictures: each gives an error with the file, what was expected and what was found.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/image_formats.rs"]
@@ -13,7 +13,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/formats").join(name)
 }
 
-/// Writes `bytes` to a file `name` and opens it: the error, which must be an [`Error::Image`] naming the file.
+/// Writes `bytes` to a file `name`, opens it, and returns the error, which must be an [`Error::Image`] naming the file.
 #[track_caller]
 fn refused(name: &str, bytes: &[u8]) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ fn bomb(width: u32, height: u32) -> Vec<u8> {
         [&(data.len() as u32).to_be_bytes()[..], &body, &checksum.to_be_bytes()].concat()
     };
     let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 0, 0, 0, 0]].concat();
-    // The data: a zlib stream that begins well.
+    // The data: a zlib stream with a valid beginning.
     [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &[0x78, 0x9C]), chunk(b"IEND", b"")]
         .concat()
 }
@@ -113,7 +113,7 @@ fn a_jpeg_is_refused_wherever_it_is_cut() {
 #[test]
 fn a_png_is_refused_wherever_its_pixels_are_cut() {
     let bytes = std::fs::read(fixture("rgb.png")).unwrap();
-    // The last twelve bytes, the chunk IEND, hold nothing.
+    // The last twelve bytes, the chunk IEND, contain no data.
     for length in 8..bytes.len() - 12 {
         let error = Picture::from_bytes(&bytes[..length]).unwrap_err();
         assert!(matches!(error, Error::Image { .. }), "cut to {length}: {error}");
@@ -158,7 +158,7 @@ fn no_damaged_byte_brings_the_reader_down() {
         for (index, flip) in (0..bytes.len()).flat_map(|index| [(index, 0x80), (index, 0xFF)]) {
             let mut damaged = bytes.clone();
             damaged[index] ^= flip;
-            // Some damage does not show; what does is an error, never a panic.
+            // Some damage goes undetected; detected damage is an error, never a panic.
             match Picture::from_bytes(&damaged) {
                 Ok(picture) => assert!(picture.width() * picture.height() > 0),
                 Err(error) => assert!(matches!(error, Error::Image { .. }), "{name}, byte {index}: {error}"),
@@ -169,7 +169,7 @@ fn no_damaged_byte_brings_the_reader_down() {
 
 #[test]
 fn decompression_bombs() {
-    // 32,768² pixels, a side too long, and a GIF that only claims to be huge.
+    // 32,768² pixels, a side that is too long, and a GIF that only claims to be huge.
     let (expected, found) = refused("bomb.png", &bomb(32_768, 32_768));
     assert!(expected.contains("268435456") && found.contains("32768 × 32768"), "{expected}; {found}");
     let (_, found) = refused("long.png", &bomb(MAX_SIDE as u32 + 1, 1));
@@ -179,7 +179,7 @@ fn decompression_bombs() {
         assert!(found.contains("65535 × 65535"), "{found}");
     }
     if cfg!(feature = "all-image-formats") {
-        // Within the pixels, beyond the bytes: 16,384² in four channels of 16 bits are 2 GiB.
+        // Within the limit on pixels but not on bytes: 16,384² pixels in four channels of 16 bits take 2 GiB.
         let mut farbfeld = b"farbfeld".to_vec();
         farbfeld.extend([16_384_u32.to_be_bytes(); 2].concat());
         let (expected, _) = refused("deep.ff", &farbfeld);
@@ -193,7 +193,7 @@ fn avif_is_said_to_be_unsupported() {
     assert!(expected.contains("PNG") && found.to_lowercase().contains("avif"), "{expected}; {found}");
 }
 
-/// Without the feature that reads a format, the error names it, whether content or name tell the format.
+/// Without the feature for a format, the error names it, whether the format is detected from the contents or the name.
 #[test]
 fn formats_that_are_not_compiled_in() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The user's door: from files or from memory, one by one or in batches, alone or from many threads.
+//! The public interface: files or memory, single samples or batches, one or many threads.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -98,7 +98,7 @@ fn eight_threads_find_what_one_finds() {
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // Not only close: the same.
+    // Not just close, but identical.
     assert_eq!(alone, together);
 }
 
@@ -145,7 +145,7 @@ fn a_text_without_a_tokenizer_is_an_error_that_says_so() {
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
 }
 
-/// A model of 60 words with the tokenizer of the fixtures: texts go the same way as sounds.
+/// A model of 60 words with the fixtures' tokenizer: texts take the same path as sounds.
 #[cfg(feature = "text")]
 #[test]
 fn a_text_takes_the_place_of_a_sound() {
@@ -163,7 +163,7 @@ fn a_text_takes_the_place_of_a_sound() {
     std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nd o\ndo g</w>\n").unwrap();
     let localizer = Localizer::load(folder.path()).unwrap();
     assert_eq!(localizer.source(), Some(&ModelSource::Directory(folder.path().into())));
-    // The ids 50 3 11 51 are those of the fixture's text.
+    // The fixture's text has the ids 50 3 11 51.
     let embedding = localizer.embed_text("A dog").unwrap();
     let expected = &common::tensors("alt/hidden.safetensors")["text.embedding"];
     common::assert_close("text embedding", embedding.tensor(), expected, 1e-4);
@@ -172,7 +172,7 @@ fn a_text_takes_the_place_of_a_sound() {
     assert_eq!(heatmap.size, 96);
 }
 
-/// Without this a heatmap would be NaN everywhere, or the same everywhere.
+/// Without this check, a heatmap would be NaN or constant.
 #[test]
 fn a_masker_that_makes_no_heatmap_is_refused_by_tensor_and_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Building a model from a file of weights, every tensor accounted for, and finding the files of a model.
+//! Strict loading of a model from a weight file, and lookup of a model's files.
 //!
-//! The fixtures are made by `benches/peers/fixtures_weights.py`.
+//! The fixtures come from `benches/peers/fixtures_weights.py`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ fn model(vb: VarBuilder<'_>) -> Result<[Tensor; 2]> {
     Ok([vb.get((5, 6), "tied")?, vb.pp("0").get((4, 3), "weight")?])
 }
 
-/// The two tensors that [`model`] reads, and what nobody reads.
+/// The two tensors that [`model`] reads, and the names of those that it does not read.
 fn model_file(folder: &Path, extra: &[&str]) -> Checkpoint {
     let path = folder.join("model.safetensors");
     let names: Vec<&str> = ["tied", "0.weight"].iter().chain(extra).copied().collect();
@@ -96,12 +96,12 @@ fn all_problems_are_reported_at_once() {
 fn a_configuration_that_lies_about_the_weights_costs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = model_file(folder.path(), &[]);
-    // Too wide: the stand-in would be 4 TB, should the model copy it.
+    // Too wide: the placeholder would take 4 TB if the model copied it.
     let result = file.load(&Device::Cpu, DType::F32, &[], |vb| Ok(vb.get((1 << 20, 1 << 20), "tied")?.contiguous()?));
     assert_eq!(problems(result), ["`tied`: expected [1048576, 1048576], found [5, 6]"]);
     let result = file.load(&Device::Cpu, DType::F32, &[], |vb| Ok(vb.get((usize::MAX, 2), "tied")?.contiguous()?));
     assert_eq!(problems(result).len(), 1);
-    // Too deep: layers without end.
+    // Too deep: an unlimited number of layers.
     let mut layers = 0;
     let result = file.load(&Device::Cpu, DType::F32, &[], |vb| {
         for layer in 0..usize::MAX {
@@ -138,7 +138,7 @@ fn the_models_own_errors_pass_through() {
 
 // --- model directories ---
 
-/// A folder with the files `names`, made of the fixtures after the arrow: `beats.pt<beats.pt`.
+/// A folder with the files `names`, each copied from the fixture after the arrow: `beats.pt<beats.pt`.
 fn directory(names: &[&str], config: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in names {
@@ -180,7 +180,7 @@ fn a_directory_of_pickles_with_the_configuration_in_the_checkpoint() {
     assert_eq!([&files.beats, &files.clipseg, &files.acl].map(file_name), ["beats.pt", "clipseg.bin", "acl.pth"]);
     assert_eq!(files.beats_config["embed_dim"], 512);
     assert_eq!(files.acl_config, None);
-    // What config.json says counts, and so does a safetensors file beside a pickle.
+    // config.json takes precedence, and so does a safetensors file over a pickle.
     std::fs::write(folder.path().join("config.json"), r#"{"beats": {"embed_dim": 1}, "clipseg": {}}"#).unwrap();
     std::fs::copy(fixture("state.safetensors"), folder.path().join("clipseg.safetensors")).unwrap();
     let files = ModelFiles::from_directory(folder.path()).unwrap();
@@ -253,7 +253,7 @@ fn unavailable(model: impl Into<ModelSource>, hub: &Hub) -> String {
     }
 }
 
-/// A Hub without any files, out of reach of every network.
+/// A Hub without any files or network.
 fn nowhere(cache: &Path) -> Hub {
     Hub { cache: cache.to_path_buf(), endpoint: "http://127.0.0.1:9".into(), token: None, offline: false }
 }
@@ -267,12 +267,12 @@ fn neither_a_directory_nor_a_name() {
     assert!(reason.contains("acl-vit16"), "{reason}");
     let reason = unavailable(fixture("beats.pt").to_str().unwrap(), &hub);
     assert!(reason.contains("a file, not a directory"), "{reason}");
-    // A path is a path, whatever it is called.
+    // A path is used as a path, whatever its name.
     let reason = unavailable(Path::new("auto"), &hub);
     assert!(reason.contains("`auto`: not a directory"), "{reason}");
 }
 
-/// A cache of the published files as the Hub's own clients lay it out.
+/// A cache of the published files in the layout of the Hub's own clients.
 fn fill_cache(cache: &Path) {
     for (repo, file, source) in [
         ("models--CIDAS--clipseg-rd64-refined", "config.json", None),
@@ -333,7 +333,7 @@ fn auto_takes_the_published_weights_where_they_are_and_never_downloads() {
     let warm = ModelFiles::resolve("auto", &hub, Download::Never).unwrap();
     assert_eq!((&*warm.name, &warm.source), ("acl-vit16", &ModelSource::Published));
 
-    // Half of the weights are none; but a file that is there and broken is not passed over in silence.
+    // Incomplete weights count as missing, but an existing broken file is not silently ignored.
     let acl = cache.path().join("spaces--swimmiing--ACL-SSL-zeroshot-demo/snapshots/0123abcd/pretrain/Param_best.pth");
     std::fs::write(&acl, "no weights").unwrap();
     let broken = ModelFiles::resolve("auto", &hub, Download::Never);
@@ -373,7 +373,7 @@ fn a_cold_cache_says_how_to_get_the_weights() {
         "{how}"
     );
 
-    // What is missing is named, though the rest is there.
+    // The missing file is named even if all others exist.
     fill_cache(cache.path());
     std::fs::remove_dir_all(cache.path().join("spaces--swimmiing--ACL-SSL-zeroshot-demo")).unwrap();
     let hub = Hub { offline: true, ..hub };

@@ -1,6 +1,6 @@
-//! Every tensor on the way agrees with PyTorch, at small size, for two models with opposite settings.
+//! Every intermediate tensor agrees with PyTorch, at small size, for two models with opposite settings.
 //!
-//! The fixtures come from `benches/peers/fixtures.py`. At full size the same is checked by `benches/peers/parity.py`.
+//! The fixtures come from `benches/peers/fixtures.py`. `benches/peers/parity.py` checks the same at full size.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,7 +18,7 @@ struct Fixture {
     acl: Acl,
     expected: HashMap<String, Tensor>,
     hidden: HashMap<String, Tensor>,
-    /// Said when a comparison fails.
+    /// The message of a failed comparison.
     name: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl Fixture {
     }
 }
 
-/// Both models: as published in miniature, and with every other setting.
+/// Both models: the published settings in miniature, and the opposite settings.
 fn both(check: impl Fn(&Fixture)) {
     for name in ["mini", "alt"] {
         check(&Fixture::open(name));
@@ -111,7 +111,7 @@ fn every_stage_of_a_localization() {
     });
 }
 
-/// Where the position table needs no interpolation.
+/// At the size where the position table needs no interpolation.
 #[test]
 fn the_vision_tower_agrees_at_its_own_size() {
     let f = Fixture::open("mini");
@@ -140,7 +140,7 @@ fn a_batch_equals_its_samples() {
     });
 }
 
-/// Half precision on the CPU takes the composed path that GPUs take: it must tell the same story.
+/// Half precision on the CPU uses the composed operations, like GPUs: the results must agree.
 #[test]
 fn half_precision_agrees_to_its_precision() {
     let f = Fixture::open("mini");

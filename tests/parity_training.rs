@@ -1,5 +1,5 @@
-//! The training objective agrees with PyTorch: every term, the gradient of every trainable tensor, and what five steps
-//! of the optimizer make of them.
+//! The training objective agrees with PyTorch: every term, the gradient of every trainable tensor, and the result of
+//! five optimizer steps.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use soundsight::train::losses::LossWeights;
 use soundsight::train::step::{Activations, StepNoise, step};
 use soundsight::train::{Gradients, Optimizer, OptimizerConfig};
 
-/// The mini model with trainable tokenizer and masker, and those variables by name.
+/// The mini model with a trainable tokenizer and masker, and their variables by name.
 fn trainable() -> (Acl, HashMap<String, Var>) {
     let config = std::fs::read_to_string(fixture("mini/config.json")).unwrap();
     let config: ModelConfig = serde_json::from_str(&config).unwrap();
@@ -87,7 +87,7 @@ fn every_term(activations: Activations) {
     }
 }
 
-/// The noise of `benches/peers/fixtures_train.py`: a hash of the position, the same numbers in any language.
+/// The noise of `benches/peers/fixtures_train.py`: a hash of the position, identical in any language.
 fn noise(shape: &[usize], draw: u32) -> Tensor {
     let hash = |position: u32| {
         let mut x = position.wrapping_mul(2_654_435_761).wrapping_add(draw.wrapping_mul(374_761_393));
@@ -126,8 +126,8 @@ fn five_steps_of_adam() {
     for ((name, var), start) in vars.iter().zip(&start) {
         let wanted = expected[name].reshape(var.shape()).unwrap();
         assert!(max_difference(start, &wanted) > 2e-3, "{name}: PyTorch did not move it");
-        // A constant added to every potential changes nothing: this gradient is zero but for rounding, and Adam makes
-        // steps of full length out of rounding.
+        // A constant added to every potential has no effect: this gradient is zero except for rounding, which Adam
+        // turns into steps of full length.
         if name != "audio_proj.fga.un_models.0.feature_reduce.bias" {
             let difference = max_difference(var, &wanted);
             assert!(difference < allowed(1e-4), "{name}: off by {difference} after five steps");

@@ -1,4 +1,5 @@
-//! CLIP's tokenizer against transformers' `CLIPTokenizer`: fixtures of `benches/peers/fixtures_image.py`.
+//! CLIP's tokenizer compared with transformers' `CLIPTokenizer`. The fixtures come from
+//! `benches/peers/fixtures_image.py`.
 #![cfg(feature = "text")]
 #![allow(clippy::unwrap_used)]
 
@@ -93,7 +94,7 @@ fn missing_files_are_named() {
     assert!(matches!(&error, Error::Io { path, .. } if *path == folder.path().join("merges.txt")), "{error}");
 }
 
-/// What a tokenizer of these two files answers: an [`Error::Format`] that names `file`.
+/// The error of a tokenizer with these two files, which must be an [`Error::Format`] that names `file`.
 #[track_caller]
 fn refused(vocab: &str, merges: &[u8], file: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -115,7 +116,7 @@ fn the_smallest_vocabulary_works() {
     std::fs::write(folder.path().join("vocab.json"), VOCAB).unwrap();
     std::fs::write(folder.path().join("merges.txt"), "a b</w>\n").unwrap();
     let tokenizer = ClipTokenizer::from_dir(folder.path()).unwrap();
-    // "z" is unknown: it becomes the end token.
+    // "z" is unknown and becomes the end token.
     assert_eq!(tokenizer.encode("AB aab z").unwrap(), [3, 2, 0, 2, 4, 4]);
 }
 
@@ -133,7 +134,7 @@ fn malformed_vocabularies() {
 fn merges_of_unknown_tokens() {
     let (_, found) = refused(VOCAB, b"#version: 0.2\na b</w>\na unheard</w>\n", "merges.txt");
     assert!(found.contains("\"a unheard</w>\""), "{found}");
-    // Both are known, what they make is not, and is longer than every token.
+    // Both parts are known, but their merged token is not, and is longer than every token.
     let (_, found) = refused(VOCAB, b"<|startoftext|> <|endoftext|>\n", "merges.txt");
     assert!(found.contains("no token \"<|startoftext|><|endoftext|>\""), "{found}");
 }

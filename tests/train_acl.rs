@@ -1,4 +1,4 @@
-//! Training of ACL on files: what is read, what is trained and what is not, what comes out.
+//! Training ACL on files: the inputs, the trained and frozen parts, and the outputs.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -79,7 +79,7 @@ impl Fixture {
         Trainable::from_checkpoint(self.localizer.acl().config(), &self.files.acl, &Device::Cpu).unwrap()
     }
 
-    /// Trains in the subfolder `run`, with four pairs held out, and returns the trained values.
+    /// Trains in the subfolder `run` with four held-out pairs, and returns the trained values.
     fn train(
         &self,
         run: &str,
@@ -150,7 +150,7 @@ fn a_sound_is_read_as_for_inference_and_its_features_come_from_the_cache_once_th
                 < 2e-3 * features.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
         );
     }
-    // Another model's features are other features.
+    // Another model has its own cache entries.
     let other = FeatureCache::open(&f.folder.path().join("cache"), "another model").unwrap();
     let reader = MediaReader::new(f.acl_config(), Some(other)).unwrap();
     assert!(matches!(reader.audio(&list.pairs()[0]), Ok(AudioInput::Fbank(_, Some(_)))));
@@ -163,7 +163,7 @@ fn what_is_frozen_stays_and_all_else_moves() {
     let picture = f.localizer.pixels(&[Picture::open(fixture("mini/frame.png")).unwrap()]).unwrap();
     let fbank = f.localizer.fbank(&[Waveform::open(fixture("mini/clip.wav")).unwrap()]).unwrap();
     let token = Tensor::arange(0f32, 8.0, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    // What the frozen parts make of a sound, a picture and a token; every frozen tensor has a say in it.
+    // The outputs of the frozen parts for a sound, a picture and a token, which depend on every frozen tensor.
     let frozen = || -> Vec<Vec<u32>> {
         let beats = acl.beats.forward(&fbank).unwrap();
         let embedding = acl.audio_embedding(&token).unwrap();
@@ -182,7 +182,7 @@ fn what_is_frozen_stays_and_all_else_moves() {
         assert!(max_difference(trained, start) > 1e-5, "{name} did not move");
     }
 
-    // What was written is a model, with the trained weights and the frozen files as they were.
+    // The output is a complete model with the trained weights and the unchanged frozen files.
     for folder in ["last", "best"] {
         let folder = f.folder.path().join("run").join(folder);
         for part in ["beats.safetensors", "clipseg.safetensors"] {
@@ -213,8 +213,8 @@ fn an_empty_and_a_full_cache_give_the_same_run_and_none_nearly_the_same() {
     assert!(of_empty == of_full, "a run depends on what the cache held");
     for (((name, empty), (_, full)), (_, none)) in empty.iter().zip(&full).zip(&none) {
         assert_eq!(bits(empty), bits(full), "{name}");
-        // Features in f16 are other features, a little: four steps of 1e-3 must lead to about the same place. (The
-        // bias that no loss depends on goes where rounding leads.)
+        // Features in f16 differ slightly: four steps of 1e-3 must give nearly the same result. (The
+        // bias that no loss depends on follows rounding errors.)
         if name != "audio_proj.fga.un_models.0.feature_reduce.bias" {
             let mean = (empty - none).unwrap().abs().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(mean < 5e-4, "{name}: {mean}");
@@ -237,7 +237,7 @@ fn features_without_their_cache_are_an_error() {
     }
 }
 
-/// Validates on all pairs in batches of three, the masker's scalars replaced.
+/// Validates on all pairs in batches of three, with the masker's scalars replaced.
 fn validate(f: &Fixture, masker: [f32; 2]) -> (HashMap<String, f64>, Vec<(String, Picture)>) {
     let trainable = f.published();
     let sampler = EpochSampler::validation(f.list().num_pairs(), 3).unwrap();
@@ -267,7 +267,7 @@ fn a_validation_measures_losses_retrieval_and_the_signs_of_failure() {
         assert!(metrics[name].is_finite(), "{name}");
     }
     assert!((metrics["loss"] - metrics["acl_i"] - metrics["acl_f"] - metrics["area"]).abs() < 1e-5);
-    // Batches of three and three; the seventh pair alone has nothing to be told from.
+    // Two batches of three; the seventh pair is alone and has no negatives.
     assert!((metrics["retrieval_chance"] - 2.0 / 6.0).abs() < 1e-12);
     for name in ["retrieval_i", "retrieval_f"] {
         let rights = metrics[name] * 6.0;
@@ -285,7 +285,7 @@ fn a_validation_measures_losses_retrieval_and_the_signs_of_failure() {
     let (empty, drawn_empty) = validate(&f, [1.0, -1e4]);
     assert_eq!((empty["mask_area"], empty["masks_full"], empty["masks_empty"]), (0.0, 0.0, 1.0));
     assert_eq!(empty["masks_alike"], 1.0, "two empty masks are alike");
-    // Without a heatmap the drawing is the picture as the network saw it.
+    // With an empty heatmap, the drawing is the picture as the network sees it.
     let seen = Picture::open(f.list().pairs()[0].image.clone()).unwrap().resize(96, 96).unwrap();
     assert_eq!(drawn_empty[0].1.pixels(), seen.pixels());
     assert_ne!(drawn_full[0].1.pixels(), seen.pixels());
@@ -348,7 +348,7 @@ fn held_out_pairs_share_no_sound_with_the_others() {
     assert!(matches!(split(0.95, 1), Err(Error::Format { path: named, .. }) if named == path));
 }
 
-/// Links are made where they can be, and nothing that is there is touched.
+/// Links are created where possible, and existing files are not modified.
 #[test]
 fn linking_makes_a_model_directory_without_acl() {
     let f = Fixture::new(2);

@@ -1,4 +1,4 @@
-//! The losses by hand and by finite differences, and the training step as a whole.
+//! The losses checked by hand and by finite differences, and the training step as a whole.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -26,12 +26,12 @@ fn number(tensor: &Tensor) -> f64 {
     tensor.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
 }
 
-/// Asserts that the gradient of `f` with respect to every element of every variable is that of central differences.
+/// Asserts that the gradient of `f` with respect to every element of every variable agrees with central differences.
 fn check(what: &str, vars: &[&Var], f: impl Fn() -> Tensor) {
     check_against(what, vars, &f, &f);
 }
 
-/// As [`check`], for an `f` whose gradient is meant to be that of `smooth`.
+/// Like [`check`], for an `f` whose gradient is defined to be that of `smooth`.
 fn check_against(what: &str, vars: &[&Var], f: impl Fn() -> Tensor, smooth: impl Fn() -> Tensor) {
     const H: f64 = 1e-6;
     let gradients = f().backward().unwrap();
@@ -108,15 +108,15 @@ fn values_that_can_be_worked_out_by_hand() {
     let unit = Tensor::eye(4, DType::F64, &Device::Cpu).unwrap();
     let same = Tensor::ones((4, 4), DType::F64, &Device::Cpu).unwrap();
     let beta: f64 = 1.0 / 0.07;
-    // Embeddings at right angles: the right answer leads by β.
+    // Orthogonal embeddings: the correct logit exceeds the others by β.
     let expected = (1.0 + 3.0 * (-beta).exp()).ln();
     assert!((number(&losses::acl_i(&unit, &unit).unwrap()) - expected).abs() < 1e-9);
     assert!((number(&losses::acl_i(&unit, &same).unwrap()) - 4f64.ln()).abs() < 1e-9);
-    // Features of picture b under sound n that are those of sound n: only the diagonal fits sound b.
+    // The features of picture b under sound n equal sound n, so only the diagonal matches sound b.
     let features = unit.unsqueeze(0).unwrap().repeat((4, 1, 1)).unwrap();
     assert!((number(&losses::acl_f(&unit, &features).unwrap()) - expected).abs() < 1e-9);
 
-    // Masks of 4 × 4 pixels: picture 0 under its own sound 8 of them, picture 1 under its own 4, under the other 2.
+    // Masks of 4 × 4 pixels: 8 for picture 0 under its own sound; for picture 1, 4 under its own and 2 under the other.
     let mut pixels = vec![0f64; 2 * 2 * 16];
     pixels[..8].fill(1.0);
     pixels[32..34].fill(1.0);
@@ -179,8 +179,8 @@ impl Mini {
         step(&self.acl, &self.features, &self.pixels, &self.noise, weights, Activations::Store).unwrap()
     }
 
-    /// The slope of `f` along the direction in which the loss with `weights` falls fastest, by that loss's gradient and
-    /// by central differences of `f`.
+    /// The slope of `f` along the steepest descent of the loss with `weights`, computed from the gradient of that loss
+    /// and by central differences of `f`.
     fn slopes(&self, weights: &LossWeights, f: impl Fn(&Self) -> f64) -> (f64, f64) {
         let gradients = self.step(weights).loss.backward().unwrap();
         // ACL_F does not depend on the masker.
@@ -194,7 +194,7 @@ impl Mini {
             }
             f(self)
         };
-        // Far enough for f32 to tell the losses apart, near enough for the loss to be straight.
+        // Large enough for f32 to resolve the difference, small enough for the loss to be linear.
         const H: f64 = 2e-3;
         let difference = (at(H) - at(-H)) / (2.0 * H);
         at(0.0);
@@ -209,7 +209,7 @@ fn the_slope_of_the_whole_step_is_that_of_its_gradient() {
     let (by_gradient, by_difference) = mini.slopes(&only_f, |mini| number(&mini.step(&only_f).loss));
     assert!((by_gradient - by_difference).abs() < 0.01 * by_gradient, "ACL_F: {by_gradient}, {by_difference}");
 
-    // The areas themselves jump; their gradient is that of the soft masks' areas.
+    // The areas themselves are step functions; their gradient is that of the areas of the soft masks.
     let only_area = LossWeights { acl_i: 0.0, acl_f: 0.0, ..LossWeights::default() };
     let terms = mini.step(&only_area);
     let side = |area: &Tensor, aim: f64| (number(area) - aim).signum();
@@ -258,7 +258,7 @@ fn dropout_thins_the_unary_potential_as_its_noise_says() {
     let shape = [batch, tokens, mini.acl.audio_tokenizer.token_dim()];
     let audio = |mini: &Mini| mini.step(&LossWeights::default()).audio.to_vec2::<f32>().unwrap();
     let plain = audio(&mini);
-    // All units dropped and all kept (doubled), by noise below and above the probability of dropping.
+    // Noise below the dropout probability drops all units; noise above it keeps (and doubles) all of them.
     let mut with = |noise: f32| {
         mini.noise.dropout = Some(Tensor::full(noise, &shape, &Device::Cpu).unwrap());
         audio(&mini)

@@ -1,4 +1,4 @@
-//! The optimizers against `torch.optim` (`benches/peers/fixtures_train.py optimizer`).
+//! The optimizers compared with `torch.optim` (`benches/peers/fixtures_train.py optimizer`).
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ fn parameters(fixture: &HashMap<String, Tensor>) -> Vec<(String, Var)> {
     NAMES.map(|name| (name.to_string(), Var::from_tensor(&fixture[&format!("start.{name}")]).unwrap())).to_vec()
 }
 
-/// The gradients of a step, by way of a loss that has them: Σ g·θ.
+/// The gradients of a step, obtained from a loss that has them: Σ g·θ.
 fn gradients(fixture: &HashMap<String, Tensor>, optimizer: &Optimizer, step: usize) -> Gradients {
     let mut loss = Tensor::new(0f32, &Device::Cpu).unwrap();
     for (name, var) in optimizer.names().iter().zip(optimizer.vars()) {
@@ -98,7 +98,7 @@ fn a_restored_optimizer_goes_on_exactly() {
     run(&mut whole, 1..=3);
     let (tensors, updates) = whole.state();
     assert_eq!(updates, [3, 2], "`b` has no gradient in one of the steps");
-    // Copies, as a file would hold them: the state shares its storage with the parameters.
+    // Copy the tensors as a file would, because the state shares its storage with the parameters.
     let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect();
     run(&mut whole, 4..=STEPS);
 

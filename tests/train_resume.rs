@@ -1,5 +1,5 @@
-//! A run that is killed again and again and resumed ends like one that went through, bit for bit (the number of threads
-//! is the same throughout).
+//! A run that is repeatedly killed and resumed gives the same result as an uninterrupted one, bit for bit (the number
+//! of threads is the same throughout).
 #![cfg(feature = "train")]
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use soundsight::train::{Length, Outcome, TrainConfig, TrainEvent, Trainer};
 use train_toy::{Line, config, files_of, loader};
 
-/// The variable that tells the child process where to train.
+/// The environment variable with the folder in which the child process trains.
 const FOLDER: &str = "SOUNDSIGHT_TEST_RUN_FOLDER";
 const KILLS: usize = 10;
 
@@ -25,7 +25,7 @@ fn long_config() -> TrainConfig {
     TrainConfig { length: Length::Epochs(20), ..config() }
 }
 
-/// Trains in `folder` to the end, from its latest checkpoint if there is one.
+/// Trains to the end in `folder`, from its latest checkpoint if there is one.
 fn train(folder: &Path, pause: Duration) {
     let (line, loader) = (Line::new(), loader(folder, 2));
     let settings = serde_json::json!({ "model": "line" });
@@ -42,9 +42,9 @@ fn train(folder: &Path, pause: Duration) {
     assert_eq!(trainer.run(&AtomicBool::new(false), &mut wait).unwrap(), Outcome::Finished);
 }
 
-/// The process that the test below kills; by itself it does nothing.
+/// The process that the test below kills; on its own, it does nothing.
 #[test]
-#[ignore = "run by the test beside it, as a process of its own"]
+#[ignore = "run by the test below, in a separate process"]
 fn child() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         train(Path::new(&folder), Duration::from_millis(4));
@@ -68,7 +68,7 @@ fn killed_and_resumed_equals_uninterrupted() {
             .spawn()
             .unwrap();
         if round < KILLS {
-            // Somewhere in the next steps, at any point of a step, of a validation or of a checkpoint.
+            // Kill it within the next steps, at any point of a step, a validation or a checkpoint.
             let target = lines() + rng.random_range(0..16);
             while lines() < target && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_millis(1));

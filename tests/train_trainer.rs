@@ -1,4 +1,4 @@
-//! The training loop on a small problem: what it computes, what it writes, and how it ends.
+//! The training loop on a small problem: its results, its files, and how it ends.
 #![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use soundsight::train::{
 use soundsight::{Error, Result};
 use train_toy::{BROKEN, Line, config, files_of, loader};
 
-/// A stop flag that nobody raises.
+/// A stop flag that is never set.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 fn settings() -> Value {
@@ -50,7 +50,7 @@ fn it_learns_and_writes_what_it_promises() {
     assert_eq!(validations.len(), 21, "one before the first step and one after each epoch");
     assert!(error(validations[20]) < 0.2 * error(validations[0]), "{validations:?}");
 
-    // 15 batches an epoch, two in a step, the last step of an epoch with what is left.
+    // 15 batches per epoch, two per step; the last step of an epoch has only one.
     let steps: Vec<&Value> = lines.iter().filter(|line| line["split"] == "train").collect();
     assert_eq!(steps.iter().map(|s| s["step"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=160).collect::<Vec<_>>());
     assert_eq!(steps[7]["epoch"], 0);
@@ -103,7 +103,7 @@ fn the_number_of_decoding_threads_changes_nothing() {
 fn a_raised_flag_ends_the_run_after_its_step_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
-    // Checkpoints at other steps than the flag's, or their files would differ in number.
+    // Without periodic checkpoints, both runs end with the same number of files.
     let config = TrainConfig { checkpoint_every: None, keep_checkpoints: 1, ..config() };
     trained(config.clone(), &whole, 1);
 
@@ -170,7 +170,7 @@ fn a_run_may_be_made_longer() {
     let mut trainer = Trainer::resume(of_length(Length::Epochs(3)), settings(), &line, &loader, &longer).unwrap();
     trainer.run(&RUNNING, &mut |_| ()).unwrap();
     assert!(files_of(&whole) == files_of(&longer));
-    // What is finished stays finished.
+    // A finished run stays finished.
     assert_eq!(trainer.run(&RUNNING, &mut |_| panic!("nothing is left to do")).unwrap(), Outcome::Finished);
 }
 
@@ -210,7 +210,7 @@ fn a_loss_that_is_no_number_names_step_and_samples_and_spares_the_checkpoint() {
     assert!(tensors.values().all(|t| t.sum_all().unwrap().to_scalar::<f32>().unwrap().is_finite()));
     assert!(line.weights().iter().all(|weight| weight.is_finite()));
 
-    // With the trouble gone, the run goes on from there.
+    // Without the fault, the run continues from there.
     let line = Line::new();
     let mut trainer = Trainer::resume(config(), settings(), &line, &loader, folder.path()).unwrap();
     assert_eq!(trainer.state().step, 3);
@@ -272,7 +272,7 @@ fn a_second_run_never_overwrites_the_first() {
     assert!(before == files_of(folder.path()));
 }
 
-/// Why a finished run in `folder` cannot be resumed.
+/// The error of resuming a finished run in `folder`.
 fn refused<O: Objective<Batch = (Tensor, Tensor)>>(
     config: TrainConfig,
     settings: Value,
@@ -364,7 +364,7 @@ fn an_all_reduce_sees_every_steps_gradients_and_may_replace_them() {
     let mut trainer = trainer.with_all_reduce(Box::new(|gradients| {
         calls.set(calls.get() + 1);
         assert!(gradients.iter().all(Option::is_some));
-        // As if another process had the opposite gradient for the slope, and the same for the offset.
+        // Simulates another process with the opposite gradient for the slope, and the same gradient for the offset.
         gradients[0] = Some(gradients[0].as_ref().unwrap().zeros_like()?);
         Ok(())
     }));
@@ -375,9 +375,9 @@ fn an_all_reduce_sees_every_steps_gradients_and_may_replace_them() {
     assert_ne!(line.weights()[1], before[1], "the offset did not move");
 }
 
-/// Trains a little under a limit on the size of files, as if the disk were full.
+/// Trains briefly under a limit on file size, as if the disk were full.
 #[test]
-#[ignore = "run by the test below, as a process of its own"]
+#[ignore = "run by the test below, in a separate process"]
 fn child_with_a_full_disk() {
     let Some(folder) = std::env::var_os("SOUNDSIGHT_TEST_FULL_DISK") else { return };
     let folder = Path::new(&folder);
@@ -399,8 +399,8 @@ fn a_full_disk_ends_the_run_with_its_last_checkpoint_intact() {
         let (line, loader) = (Line::new(), loader(folder, 1));
         Trainer::start(config(), settings(), &line, &loader, folder).unwrap();
     }
-    // `ulimit -f` counts blocks of 512 or 1024 bytes: the logs soon grow beyond eight. The signal that comes with it
-    // is ignored, as a process at a full disk gets none.
+    // `ulimit -f` counts blocks of 512 or 1024 bytes: the logs soon exceed eight. The signal for exceeding the limit
+    // is ignored, because a full disk does not send one.
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact child_with_a_full_disk --ignored"])
         .arg(std::env::current_exe().unwrap())
@@ -410,7 +410,7 @@ fn a_full_disk_ends_the_run_with_its_last_checkpoint_intact() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 
-    // With room again, the run goes on from its last checkpoint and loses nothing.
+    // With free space again, the run continues from its last checkpoint and loses nothing.
     let (line, loader) = (Line::new(), loader(folder, 1));
     let mut trainer = Trainer::resume(config(), settings(), &line, &loader, folder).unwrap();
     assert_eq!(trainer.run(&RUNNING, &mut |_| ()).unwrap(), Outcome::Finished);

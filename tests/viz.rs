@@ -40,7 +40,7 @@ fn a_map_of_the_pictures_size_is_itself() {
 
 #[test]
 fn bands_and_wholes_agree() {
-    // Up, down and both; more rows than a band has.
+    // Enlarged, reduced and both; more rows than in a band.
     for (from, size) in [((22, 22), (301, 517)), ((352, 352), (40, 300)), ((64, 300), (100, 150)), ((5, 700), (9, 311))]
     {
         let values = hills(from, &[(0.3, 0.4, 0.2, 0.9), (0.8, 0.7, 0.1, 0.7)]);
@@ -62,7 +62,7 @@ fn bands_and_wholes_agree() {
 fn interpolation_is_cubic_and_keeps_constants() {
     let map = ScoreMap::from_heatmap(&[0.37; 12], (4, 3), (101, 50)).unwrap();
     assert!(map.rows(0..50).unwrap().iter().all(|score| (score - 0.37).abs() < 1e-6));
-    // Doubling: the point a quarter past a sample weighs its four neighbours by the cubic with a = -0.5.
+    // Doubling: a point a quarter past a sample is the cubic combination (a = -0.5) of its four neighbours.
     let values: Vec<f32> = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3].to_vec();
     let map = ScoreMap::from_heatmap(&values, (6, 1), (12, 1)).unwrap();
     let kernel = |x: f32| {
@@ -89,7 +89,7 @@ fn logits_pass_through_the_sigmoid_after_the_interpolation() {
     for (score, logit) in map.rows(0..2).unwrap().iter().zip(logits) {
         assert!((score - 1.0 / (1.0 + (-(logit + 1.4)).exp())).abs() < 1e-6);
     }
-    // Half-way between logits of opposite sign lies one half, wherever the sigmoid saturates.
+    // Halfway between opposite logits, the score is one half, even where the sigmoid saturates.
     let map = ScoreMap::from_logits(&[-50.0, -50.0, 50.0, 50.0], (4, 1), (4 * 101, 1), 0.0).unwrap();
     let scores = map.rows(0..1).unwrap();
     assert!(scores[197] < 0.5 && scores[206] > 0.5 && (scores[201] + scores[202] - 1.0).abs() < 1e-3);
@@ -108,7 +108,7 @@ fn peaks_areas_and_boxes_of_a_drawing() {
     let findings = map.findings(0.5).unwrap();
     assert_eq!((findings.peak.x, findings.peak.y, findings.peak.score), (1, 5, 0.9));
     assert!((findings.area - 11.0 / 60.0).abs() < 1e-12);
-    // Corners touch: the first two are one part; (5, 2) and (7, 2) do not.
+    // The first two touch at a corner and are one part; (5, 2) and (7, 2) do not touch.
     let expected = [
         BoundingBox { x: 0, y: 4, width: 2, height: 2, score: 0.9 },
         BoundingBox { x: 5, y: 1, width: 1, height: 2, score: 0.8 },
@@ -121,7 +121,7 @@ fn peaks_areas_and_boxes_of_a_drawing() {
 
 #[test]
 fn parts_that_meet_below_are_one() {
-    // A comb, a spiral and a ring: one part each.
+    // A comb, a spiral and a ring are one part each.
     for rows in [
         &["9090909", "9090909", "9999999"][..],
         &["9999999", "0000009", "9999909", "9000909", "9099909", "9000009", "9999999"],
@@ -137,7 +137,7 @@ fn parts_that_meet_below_are_one() {
 
 #[test]
 fn parts_agree_with_a_flood_fill() {
-    // Noise near the percolation threshold has the most tangled parts; more rows than a band has.
+    // Noise near the percolation threshold has the most complex parts; more rows than in a band.
     let (width, height) = (97, 300);
     let mut state = 12345_u32;
     let values: Vec<f32> = (0..width * height)
@@ -254,7 +254,7 @@ fn overlays_colour_the_high_and_spare_the_low() {
     assert!(corner.iter().all(|channel| channel.abs_diff(120) <= 6), "{corner:?}");
     let centre = at(160, 120);
     assert!(centre[0] > centre[2].saturating_add(40), "{centre:?} is not hot");
-    // Along the middle row, the line around the mask is crossed twice, with its dark rim.
+    // The middle row crosses the line around the mask twice, with its dark rim.
     let row: Vec<[u8; 3]> = (0..320).map(|x| at(x, 120)).collect();
     let white: Vec<usize> = (0..320).filter(|&x| row[x].iter().all(|channel| *channel > 220)).collect();
     let outline = 0.2 * 2.0_f32.ln().sqrt() * 320.0;
@@ -262,7 +262,7 @@ fn overlays_colour_the_high_and_spare_the_low() {
     for x in white {
         assert!(((x as f32 + 0.5 - 160.0).abs() - outline).abs() < 4.0, "a white pixel at {x}");
     }
-    // Without a score anywhere near the threshold there is no line, and without opacity no colour.
+    // If no score is near the threshold, there is no line; without opacity, there is no colour.
     let clear = OverlayOptions { opacity: 0.0, threshold: 1.0, ..OverlayOptions::default() };
     let low = ScoreMap::from_heatmap(&[0.3; 4], (2, 2), (320, 240)).unwrap();
     assert_eq!(overlay(&picture, &low, &clear).unwrap(), picture);
@@ -270,7 +270,7 @@ fn overlays_colour_the_high_and_spare_the_low() {
 
 #[test]
 fn the_outline_shows_no_seams_between_bands() {
-    // Rings around the middle, symmetric top to bottom; the bands are not.
+    // Rings around the middle are symmetric from top to bottom; the bands are not.
     let size = (400, 400);
     let values = hills((50, 50), &[(0.5, 0.5, 0.4, 1.0)]);
     let map = ScoreMap::from_heatmap(&values, (50, 50), size).unwrap();
@@ -321,7 +321,7 @@ fn galleries_put_pictures_in_cells() {
     assert_eq!(gallery.size(), (130, 130));
     let at = |x: usize, y: usize| gallery.pixels()[(y * 130 + x) * 3];
     assert_eq!((at(0, 0), at(63, 63), at(64, 0), at(66, 0), at(129, 63)), (10, 10, 255, 20, 20));
-    // The narrow one stands in the middle of its cell.
+    // The narrow one is centred in its cell.
     assert_eq!((at(15, 66), at(16, 66), at(47, 129), at(48, 129), at(100, 100)), (255, 30, 30, 255, 255));
     assert_eq!(panel(&pictures[..1], 9).unwrap(), pictures[0]);
 }

@@ -1,4 +1,4 @@
-//! Weights in fewer bits: what is lost, what is not, and files of them that cannot be read.
+//! Weights in fewer bits: the loss of accuracy, exact conversions, and invalid files.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +13,7 @@ use soundsight::{Error, Heatmap, Localizer, Picture, Waveform};
 const MODELS: [&str; 2] = ["mini", "alt"];
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q8_0];
 
-/// The heatmap that the model in `folder` draws of the fixture `name`, its weights kept as `format` says.
+/// The heatmap of the fixture `name` by the model in `folder`, with its weights in `format`.
 fn heatmap(folder: &Path, format: WeightFormat, name: &str) -> Heatmap {
     let localizer = Localizer::builder(folder.to_str().unwrap()).weights(format).load().unwrap();
     let sound = Waveform::open(fixture(name).join("clip.wav")).unwrap();
@@ -21,14 +21,14 @@ fn heatmap(folder: &Path, format: WeightFormat, name: &str) -> Heatmap {
     localizer.localize_pair(&sound, &picture).unwrap()
 }
 
-/// The largest and the mean difference of two heatmaps.
+/// The largest and the mean difference between two heatmaps.
 fn differences(a: &Heatmap, b: &Heatmap) -> (f32, f32) {
     assert_eq!(a.scores.len(), b.scores.len());
     let all: Vec<f32> = a.scores.iter().zip(&b.scores).map(|(a, b)| (a - b).abs()).collect();
     (all.iter().copied().fold(0.0, f32::max), all.iter().sum::<f32>() / all.len() as f32)
 }
 
-/// The model `name` among the fixtures with its weights written as `format` says.
+/// The fixture model `name`, with its weights written in `format`.
 fn converted(name: &str, format: WeightFormat) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let files = ModelFiles::from_directory(fixture(name)).unwrap();
@@ -45,7 +45,7 @@ fn heatmaps_change_little() {
     for name in MODELS {
         let full = heatmap(&fixture(name), WeightFormat::F32, name);
         assert_eq!(differences(&full, &heatmap(&fixture(name), WeightFormat::AsStored, name)).0, 0.0);
-        // Random weights, whose attention is sharper than any trained model's; single pixels move by more.
+        // With random weights, attention is sharper than in trained models, and single pixels change more.
         for (format, tolerance) in FORMATS.into_iter().zip([5e-4, 4e-3, 8e-3]) {
             let (largest, mean) = differences(&full, &heatmap(&fixture(name), format, name));
             assert!(mean > 0.0 && mean < tolerance, "{name} {format:?}: {mean} on average, {largest} at most");
@@ -63,7 +63,7 @@ fn files_in_fewer_bits_say_the_same_as_memory_in_fewer_bits() {
                 let (off, _) = differences(&memory, &heatmap(folder.path(), kept, name));
                 assert_eq!(off, 0.0, "{name} {format:?} kept as {kept:?}");
             }
-            // Back to 32 bits: nothing more is lost.
+            // Converting back to 32 bits loses nothing more.
             let files = ModelFiles::from_directory(folder.path()).unwrap();
             let path = folder.path().join("full.safetensors");
             save_as(&files.beats, &path, WeightFormat::F32).unwrap();
@@ -108,9 +108,9 @@ fn computing_in_half_precision_takes_no_other_format() {
     Localizer::builder(&name).dtype(DType::F16).load().unwrap();
 }
 
-// --- files that are no GGUF ---
+// --- files that are not GGUF ---
 
-/// A GGUF file of these parts after the magic number.
+/// A GGUF file with these parts after the magic number.
 fn gguf(parts: &[&[u8]]) -> Vec<u8> {
     [b"GGUF".as_slice()].iter().chain(parts).flat_map(|part| part.iter().copied()).collect()
 }
@@ -123,7 +123,7 @@ fn u64s<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A name as GGUF writes it.
+/// A name as encoded in GGUF.
 fn text(name: &str) -> Vec<u8> {
     [u64s([name.len() as u64]), name.as_bytes().to_vec()].concat()
 }
@@ -159,7 +159,7 @@ fn a_small_file_reads() {
 fn files_that_lie_are_errors_that_say_so() {
     unreadable(gguf(&[&u32s([1]), &u64s([0, 0])]), "version 1");
     unreadable(b"GGUX0000".to_vec(), "begins with");
-    // More of everything than there is.
+    // Every count is larger than the file.
     unreadable(gguf(&[&u32s([3]), &u64s([u64::MAX, 0])]), "ends too early");
     unreadable(gguf(&[&u32s([3]), &u64s([0, u64::MAX])]), "ends too early");
     unreadable(gguf(&[&u32s([3]), &u64s([0, 1]), &u64s([u64::MAX])]), "a name or text of");

@@ -1,6 +1,6 @@
-//! Files of weights: what PyTorch writes reads back exactly, and bad files are errors that say what is wrong.
+//! Weight files: PyTorch's files are read exactly, and errors for invalid files say what is wrong.
 //!
-//! The fixtures are made by `benches/peers/fixtures_weights.py`.
+//! The fixtures come from `benches/peers/fixtures_weights.py`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -61,7 +61,7 @@ fn what_lies_in_memory_reads_like_a_file() {
         let cut = Checkpoint::from_bytes("in memory", bytes[..bytes.len() - 1].to_vec());
         assert!(matches!(&cut, Err(Error::Format { path, .. }) if path == Path::new("in memory")), "{cut:?}");
     }
-    // What is there already stays.
+    // Existing files are kept.
     let target = folder.path().join("memory-beats.pt");
     std::fs::write(&target, "mine").unwrap();
     Checkpoint::from_bytes("x", std::fs::read(fixture("state.bin")).unwrap()).unwrap().place_at(&target).unwrap();
@@ -70,7 +70,7 @@ fn what_lies_in_memory_reads_like_a_file() {
 
 #[test]
 fn known_values() {
-    // Independent of either reader: numbers written down in the program that made the files.
+    // Independent of both readers: the numbers in the program that wrote the files.
     for name in ["state.bin", "state.safetensors"] {
         let state = open(name);
         let int =
@@ -144,7 +144,7 @@ fn saved_files_read_back_and_repeat_to_the_byte() {
 
     let ours = Checkpoint::open(&paths[0]).unwrap();
     assert_eq!(ours.metadata()["a"], "1 \"quoted\"");
-    // The format's own library agrees, and finds every tensor aligned.
+    // The format's own library reads the same tensors, all of them aligned.
     let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(theirs.len(), tensors.len());
     for (name, tensor) in &tensors {
@@ -248,7 +248,7 @@ fn damaged_bytes_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged");
     let mut file = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
-    // A small generator of our own, so that a failure repeats.
+    // A small generator, so that failures are reproducible.
     let mut state = 1u64;
     let mut random = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -269,7 +269,7 @@ fn damaged_bytes_never_panic() {
             refused += usize::from(exercise(&path).is_err());
         }
     }
-    // The damage reaches what is being checked, and not everything is refused out of hand.
+    // The damage affects checked parts, but not every damaged file is rejected immediately.
     assert!((1500..13_500).contains(&refused), "{refused}");
 }
 

@@ -1,11 +1,11 @@
-//! How many floating-point operations a stage needs: two for every multiplication of a matrix product or convolution
-//! with its addition; element-wise work is not counted, nor is anything that the result does not depend on.
+//! The number of floating-point operations in each stage: two for every multiply-add of a matrix product or
+//! convolution. Element-wise operations and unused results are not counted.
 
 use soundsight::acl::ModelConfig;
 
 use super::Stage;
 
-/// How long the sequences are.
+/// The lengths of the sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokens {
     /// N, BEATs' tokens.
@@ -14,7 +14,7 @@ pub struct Tokens {
     pub grid: usize,
 }
 
-/// `tokens` vectors times a matrix of `inputs` × `outputs`.
+/// Multiplies `tokens` vectors by a matrix of `inputs` × `outputs`.
 fn linear(tokens: usize, inputs: usize, outputs: usize) -> usize {
     2 * tokens * inputs * outputs
 }
@@ -38,7 +38,7 @@ fn beats(config: &ModelConfig, tokens: usize) -> usize {
 fn tokenizer(config: &ModelConfig, tokens: usize) -> usize {
     let features = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
     let token = config.clipseg.text_config.hidden_size;
-    // Of the pairwise potential only its means are needed: one vector instead of N.
+    // Only the mean of the pairwise potential is needed: one vector instead of N.
     linear(tokens, features, features) + linear(tokens, features, token) + 3 * linear(tokens, token, token)
 }
 
@@ -88,7 +88,7 @@ fn decoder(config: &ModelConfig, grid: usize) -> usize {
         + upsampling
 }
 
-/// Operations of `stage` for one pair. The filterbank counts as nothing.
+/// The number of operations of `stage` for one pair; 0 for the filterbank.
 pub fn of(config: &ModelConfig, stage: Stage, tokens: Tokens) -> u64 {
     let Tokens { audio, grid } = tokens;
     let masks = || vision(config, grid, config.clipseg.num_mask_blocks()) + reduce(config, grid);

@@ -1,4 +1,4 @@
-//! The stages of a localization as something to be timed, for `stages.rs` and for the peers' comparison.
+//! The stages of a localization in a form that can be timed, for `stages.rs` and for the comparison with the peers.
 
 pub mod flop;
 
@@ -11,19 +11,19 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ImageFeatures};
 use soundsight::audio::AudioFrontend;
 
-/// A part of a localization that is timed alone.
+/// A part of a localization that is timed separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Waveform → normalised filterbank.
     Fbank,
-    /// Filterbank → the features that the tokenizer reads.
+    /// Filterbank → features for the tokenizer.
     Beats,
     /// Features → audio token.
     Tokenizer,
     /// Audio token → audio-driven embedding.
     Text,
-    /// Pixels → what masks need of a picture.
+    /// Pixels → the hidden states that masks need.
     Vision,
     /// Pixels → every hidden state, as the published code computes them.
     VisionAll,
@@ -50,25 +50,25 @@ impl Stage {
     ];
 }
 
-/// What a localization starts from.
+/// The inputs of a localization.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// B sounds.
     pub waveforms: Vec<Waveform>,
-    /// Seconds to which they are cut or padded.
+    /// The duration in seconds to which the sounds are cut or padded.
     pub seconds: f64,
     /// Normalised pixels `[B, 3, S, S]`.
     pub pixels: Tensor,
 }
 
 impl Inputs {
-    /// The front end that cuts or pads to these seconds.
+    /// The front end that cuts or pads to this duration.
     pub fn frontend(&self, acl: &Acl) -> Result<AudioFrontend> {
         let config = soundsight::audio::AudioFrontendConfig { seconds: self.seconds, ..acl.config().acl.frontend() };
         Ok(AudioFrontend::new(config)?)
     }
 
-    /// How many tokens the two towers make of them.
+    /// The numbers of tokens in the two towers.
     pub fn tokens(&self, acl: &Acl) -> Result<flop::Tokens> {
         let (frontend, config) = (self.frontend(acl)?, acl.config());
         let patch = config.beats.input_patch_size;
@@ -80,7 +80,7 @@ impl Inputs {
 /// One execution of a stage.
 pub type Job = Box<dyn FnMut() -> Result<()>>;
 
-/// A job is done when the device has computed what it was given.
+/// A job that runs `f` and waits until the device has finished.
 fn job<T>(device: &Device, f: impl Fn() -> soundsight::Result<T> + 'static) -> Job {
     let device = device.clone();
     Box::new(move || {
@@ -89,7 +89,8 @@ fn job<T>(device: &Device, f: impl Fn() -> soundsight::Result<T> + 'static) -> J
     })
 }
 
-/// `stage` of a localization of `inputs`. What comes from earlier stages is random: speed does not depend on the values.
+/// `stage` of a localization of `inputs`. The results of earlier stages are replaced by random values, on which speed
+/// does not depend.
 pub fn stage_job(acl: &Acl, stage: Stage, inputs: &Inputs) -> Result<Job> {
     let (config, tokens, frontend) = (acl.config().clone(), inputs.tokens(acl)?, inputs.frontend(acl)?);
     let (acl, Inputs { waveforms, pixels, .. }) = (acl.clone(), inputs.clone());
@@ -130,7 +131,8 @@ pub fn stage_job(acl: &Acl, stage: Stage, inputs: &Inputs) -> Result<Job> {
     })
 }
 
-/// Logits `[B, S, S]` of sounds in pictures, both towers at once as [`soundsight::Localizer::localize_pair`] runs them.
+/// Logits `[B, S, S]` of sounds in pictures, with both towers in parallel as in
+/// [`soundsight::Localizer::localize_pair`].
 pub fn localize(
     acl: &Acl,
     frontend: &AudioFrontend,

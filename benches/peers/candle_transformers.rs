@@ -46,7 +46,7 @@ impl Fixture {
     }
 }
 
-/// The same weights in candle-transformers' CLIP, where the position table needs no interpolation.
+/// The same weights in candle-transformers' CLIP, at a size that needs no interpolation of the position table.
 #[test]
 fn clip_agrees_with_candle_transformers() {
     use candle_nn::Module;

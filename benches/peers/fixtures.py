@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The parity fixtures of the tests, made by the PyTorch peers (set-up: see peers.py).
+"""Creates the parity fixtures of the tests with the PyTorch peers (set-up: see peers.py).
 
     fixtures.py tests/fixtures
 
 writes `mini/` (what `peers.py export --size mini` writes) and `alt/`, a second model with every other setting: no deep
 norm, LayerNorm first, no gate on the relative position bias, a simple transposed convolution, other depths and blocks,
-a position table that needs no interpolation, a prompt and a vocabulary of its own. Each folder gets a
-`hidden.safetensors` besides: every hidden state of BEATs and of both CLIP towers, and the tagging head.
+a position table that needs no interpolation, and its own prompt and vocabulary. Each folder also gets a
+`hidden.safetensors` with every hidden state of BEATs and of both CLIP towers, and the tagging head.
 """
 import json, os, sys
 import numpy as np
@@ -19,7 +19,7 @@ contiguous = lambda d: {k: v.detach().contiguous().clone() for k, v in d.items()
 
 
 def hidden_states(m, ids):
-    """Every hidden state on the way, for the export's sound and picture and a text prompt of `ids`."""
+    """Every hidden state for the exported sound and picture, and for a text prompt of `ids`."""
     out = {}
     with torch.no_grad():
         _, _, audio, image = peers.sample(m)
@@ -89,7 +89,7 @@ class AltPeer(peers.Peer):
             super().__init__("mini", seed)
         finally:
             peers.configs, peers.AudioProj, torch.nn.ConvTranspose2d = configs, proj, original
-        with torch.no_grad():  # the one wide layer adds up more than the published two: logits within two units of zero
+        with torch.no_grad():  # keep logits within two units of zero: one wide layer sums more than the published two
             self.clipseg.decoder.transposed_convolution.weight.div_(3)
 
     def beats_features(self, fbank):
@@ -116,7 +116,7 @@ class AltPeer(peers.Peer):
 
 
 def alt(out):
-    """What peers.py's export writes, for the other settings."""
+    """Writes the same files as the export of peers.py, for the other settings."""
     os.makedirs(out, exist_ok=True)
     m = AltPeer(1)
     sd = contiguous(m.beats.state_dict())
@@ -140,7 +140,7 @@ def alt(out):
         with torch.no_grad():
             fb = m.beats.preprocess(audio)
             hidden = hidden_states(m, [50, 3, 11, 51])
-            # In double precision: in single, the peer's own rounding takes two thirds of what a heatmap may be off.
+            # In double precision: in single precision, the peer's rounding alone takes two thirds of the tolerance.
             m.double()
             torch.set_default_dtype(torch.float64)
             bf = m.beats_features(fb.double()); tok = m.proj(bf); e = m.embed_audio_token(tok)

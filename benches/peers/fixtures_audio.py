@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/audio: sound files in every format, recordings, and what torchaudio computes from them.
+"""Creates tests/fixtures/audio: sound files in every format, recordings, and what torchaudio computes from them.
 
     apt-get install ffmpeg tuxpaint-stamps-default
     python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 torchaudio==2.11.0 numpy soundfile safetensors
     .venv/bin/python benches/peers/fixtures_audio.py
 
-Encoders are run bit-exactly, but their output may differ between versions of ffmpeg; the tests compare with the signal
-(`signal` below, which tests/audio.rs knows too), not with the files.
+Encoders run in bit-exact mode, but their output may differ between versions of ffmpeg. The tests compare with the
+signal (`signal` below and in tests/audio.rs), not with the files.
 """
 import pathlib
 import subprocess
@@ -113,7 +113,7 @@ def recordings():
         tensors[name] = fbank(wave)
         tensors[name + ".f64"] = fbank(wave.double()).float()  # without the rounding of an f32 FFT
         if name == "horse":
-            # Every setting away from its default, so that each is seen to work.
+            # Change every setting from its default, to test that each has an effect.
             for key, options in {
                 "no_snip": dict(snip_edges=False), "no_dc": dict(remove_dc_offset=False), "no_emphasis": dict(preemphasis_coefficient=0.0),
                 "hanning": dict(window_type="hanning"), "hamming": dict(window_type="hamming"), "blackman": dict(window_type="blackman"),

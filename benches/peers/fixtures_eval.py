@@ -1,11 +1,11 @@
-"""Makes tests/fixtures/eval: small benchmarks in the published layouts, and what numpy, scikit-learn, Pillow and torch
-say about them.
+"""Creates tests/fixtures/eval: small benchmarks in the published layouts, and their metrics as computed with numpy,
+scikit-learn, Pillow and torch.
 
     python benches/peers/fixtures_eval.py            # writes tests/fixtures/eval
     python benches/peers/fixtures_eval.py --time N   # times N heatmaps at 19 thresholds in numpy
 
-Heatmaps are recipes of whole numbers, which the Rust tests turn into the very same f32 values; nothing large is stored.
-Every metric is computed here the slow and obvious way, one sample and one threshold after the other.
+Heatmaps are recipes of whole numbers, from which the Rust tests compute identical f32 values, so nothing large is
+stored. Every metric is computed here in the slow and obvious way, one sample and one threshold at a time.
 """
 
 import csv
@@ -151,7 +151,7 @@ def max_f1(pairs):
 
 
 def f_measure(samples):
-    """In torch, f32, threshold by threshold; the sums in f64, since f32 ones are only good for five digits."""
+    """In torch, f32, threshold by threshold; sums are f64, because f32 sums are accurate to only five digits."""
     curves = []
     for sample in samples:
         values, mask = torch.from_numpy(sample["values"]), torch.from_numpy(sample["truth"])
@@ -237,7 +237,7 @@ def universal_threshold(samples):
 
 
 def expected(case):
-    """The report of a case, without what Rust alone decides (baselines, published numbers)."""
+    """The report of a case, without the parts that only Rust computes (baselines, published numbers)."""
     benchmark = case["benchmark"]
     annotations = FIXTURES / case["annotations"]
     read = {"v": vggss_truths, "f": flickr_truths, "a": avsbench_truths}[benchmark[0]]
@@ -443,7 +443,7 @@ def cases():
 
 
 def many_pairs(count):
-    """Detections enough for the walk's steps to be longer than one, with ties."""
+    """Enough detections, with ties, for the walk to take steps longer than one."""
     random = np.random.default_rng(7)
     sounding = random.random(count) < 0.6
     cious = np.round(random.random(count), 2)

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/image and tests/fixtures/tokenizer: what Pillow, torch and transformers answer.
+"""Creates tests/fixtures/image and tests/fixtures/tokenizer with the results of Pillow, torch and transformers.
 
     python benches/peers/fixtures_image.py
 
@@ -64,7 +64,7 @@ def formats(folder):
     cases = []
 
     def add(name, tolerance=0, expected=None):
-        """`tolerance`: the largest difference; lossy formats leave the inverse transform to the decoder."""
+        """`tolerance`: the largest difference; lossy formats do not define the exact inverse transform."""
         picture = pillow(folder / name) if expected is None else Image.fromarray(expected)
         cases.append({"file": name, "width": picture.width, "height": picture.height, "tolerance": tolerance})
         (folder / f"{name}.rgb").write_bytes(picture.tobytes())
@@ -86,7 +86,7 @@ def formats(folder):
     add("rgb16.png")
     png16(folder / "rgba16.png", wide)
     add("rgba16.png")
-    # Pillow clips 16-bit grey at 255; the high byte is what it keeps of 16-bit colour.
+    # Pillow clips 16-bit grey at 255; of 16-bit colour, it keeps the high byte.
     png16(folder / "grey16.png", wide[:, :, :1])
     add("grey16.png", expected=np.repeat((wide[:, :, :1] >> 8).astype(np.uint8), 3, axis=2))
 
@@ -120,7 +120,7 @@ def formats(folder):
 
 
 def resizes(folder):
-    """Photographs, and the same at other sizes by Pillow."""
+    """Photographs, and Pillow's versions of them at other sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = []
     china = Image.fromarray(load_sample_image("china.jpg")).crop((120, 60, 280, 180))
@@ -180,7 +180,7 @@ TEXTS = [
 
 
 def learn_merges(text, count):
-    """The `count` most frequent merges of a text, ties in alphabetical order (the library's trainer has none fixed)."""
+    """The `count` most frequent merges of a text. Ties are sorted alphabetically, unlike in the library's trainer."""
     splitter = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(
@@ -205,7 +205,7 @@ def learn_merges(text, count):
 
 
 def tokenizer(folder):
-    """A small vocabulary in CLIP's layout, and what transformers' CLIPTokenizer makes of texts with it."""
+    """A small vocabulary in CLIP's layout, and the token ids that transformers' CLIPTokenizer produces with it."""
     files, single = folder / "files", folder / "single"
     files.mkdir(parents=True, exist_ok=True)
     single.mkdir(parents=True, exist_ok=True)

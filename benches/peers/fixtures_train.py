@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Expected values for the tests of `train`: writes tests/fixtures/train/.
+"""Writes expected values for the tests of `train` to tests/fixtures/train/.
 
     fixtures_train.py optimizer    optimizer.safetensors, by torch (2.11)
     fixtures_train.py steps        steps.safetensors, by peers.py

@@ -2,8 +2,8 @@
 
     python benches/peers/fixtures_weights.py tests/fixtures/weights
 
-Needs torch and safetensors. The same tensors come in several files, so that the tests can compare them:
-`state.safetensors` holds what `state.bin` holds.
+Needs torch and safetensors. Several files contain the same tensors, so that the tests can compare them:
+`state.safetensors` and `state.bin`, for example.
 """
 
 import os
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 
 def state_dict():
-    """Every type of number and every layout that a state dict may hold."""
+    """Every number type and every layout that may occur in a state dict."""
     generator = torch.Generator().manual_seed(0)
 
     def numbers(*shape):
@@ -78,10 +78,10 @@ class Evil:
 
 
 def repack(source, target, method=zipfile.ZIP_STORED, **replaced):
-    """The same archive as another program would write it."""
+    """The same archive, as another program might write it."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
         for name in old.namelist():
-            # Without a date, so that the file repeats.
+            # Without a date, so that the file is reproducible.
             new.writestr(zipfile.ZipInfo(name), replaced.get(name.split("/")[-1], old.read(name)), method)
 
 

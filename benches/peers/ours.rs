@@ -1,4 +1,4 @@
-//! Our side of `compare`: loads a model directory and does what it is asked to, one line of JSON after the other.
+//! Our side of `compare`: loads a model directory and answers requests, one line of JSON each.
 //!
 //! ```text
 //! {"op": "time", "stage": "beats", "batch": 1, "seconds": 10.0, "side": 352, "budget_ms": 200}  → {"ms": […], "flop": …}
@@ -50,7 +50,7 @@ enum Question {
     Door(Door),
 }
 
-/// What the library's users call.
+/// The functions that users of the library call.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Door {
@@ -58,7 +58,7 @@ enum Door {
     LocalizePair,
     /// `Localizer::localize_pairs`: the same for `batch` pairs in one call.
     LocalizePairs,
-    /// `Localizer::encode_image` and `localize`, under a sound that has been heard.
+    /// `Localizer::encode_image` and `localize`, with a sound that is already embedded.
     AnotherFrame,
 }
 
@@ -139,13 +139,13 @@ impl Ours {
     }
 }
 
-/// A result that counts as used.
+/// Prevents the optimizer from removing the computation of a result.
 fn done<T>(result: T) {
     black_box(result);
 }
 
-/// Milliseconds of each execution: one where it takes longer than `budget_ms`; otherwise, after a first one that does
-/// not count, as many as fit.
+/// The time of each execution in milliseconds: a single execution if it takes longer than `budget_ms`; otherwise, after
+/// a warm-up, as many as fit into the budget.
 fn timed<E>(mut job: impl FnMut() -> std::result::Result<(), E>, budget_ms: f64) -> Result<Vec<f64>>
 where
     anyhow::Error: From<E>,
@@ -166,7 +166,7 @@ where
     Ok(all)
 }
 
-/// The most memory that this process has held, MiB.
+/// The peak memory of this process, in MiB.
 fn peak_mib() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status: cannot read")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

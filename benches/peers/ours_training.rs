@@ -14,7 +14,7 @@ use soundsight::weights::ModelFiles;
 
 use crate::common::Inputs;
 
-/// A step on `inputs`: filterbank and BEATs (or, `cached`, features that are there already), losses, gradients, Adam.
+/// A step on `inputs`: filterbank and BEATs (or precomputed features if `cached`), losses, gradients, Adam.
 pub fn step<'a>(
     files: &'a ModelFiles,
     acl: &Acl,

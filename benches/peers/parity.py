@@ -5,8 +5,9 @@
     cargo build --release --features cli
     parity.py OUT [--soundsight target/release/soundsight]
 
-Runs the model directory OUT and, in a folder beside it, the same weights as the published pickles; prints the largest
-absolute difference of every tensor, and fails if one is above its bound or the two formats differ.
+Runs the model in OUT from its safetensors files and, in a separate folder, from pickles as published. Prints the
+largest absolute difference of every tensor, and fails if one exceeds its bound or the two formats give different
+results.
 """
 import argparse, os, subprocess, sys, tempfile
 from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""`compare --scaling`: what a localization costs over the length of the sound, the size of the picture, batch and threads."""
+"""`compare --scaling`: the cost of a localization by sound length, picture size, batch size and number of threads."""
 import sys
 from tables import machine, median, number
 
@@ -7,7 +7,7 @@ SIDES = [176, 256, 352, 448, 528, 608, 704]
 BATCHES = [1, 2, 4, 8, 16]
 PEER_BATCHES = [1, 2, 4]  # more are too slow to be worth it
 BUDGET_MS = 100
-# kind: what varies, whose stage, what its table is headed with
+# kind: the varied quantity, its stage, the heading of its table
 KINDS = {
     "seconds": ("Audio length, s", "BEATs, one sound", {"ours": "beats", "pytorch": "beats"}),
     "side": ("Picture side, px", "vision tower, one picture", {"ours": "vision", "pytorch": "vision_all"}),
@@ -71,7 +71,7 @@ def table(result):
 
 
 def plot(result):
-    """Three panels, ours and PyTorch over what varies."""
+    """Three panels with ours and PyTorch over the varied quantity."""
     width, height, left, top, gap = 260, 180, 55, 46, 60
     colors = {"ours": "#d9480f", "pytorch": "#495057"}
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * (width + gap) + 10} 290" font-family="Helvetica, Arial, sans-serif" font-size="12">',

@@ -1,4 +1,4 @@
-"""Markdown of what `compare` measured."""
+"""Markdown tables of the measurements of `compare`."""
 import statistics
 
 NAMES = {
@@ -12,7 +12,7 @@ def median(values): return statistics.median(values)
 
 
 def number(x):
-    """Three digits."""
+    """Formats a number with three significant digits."""
     return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
 
 

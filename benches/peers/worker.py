@@ -85,14 +85,14 @@ class PyTorch:
 
 
 class OnnxRuntime(PyTorch):
-    """The two towers in ONNX Runtime, the picture's pruned to what the decoder reads; the rest in PyTorch."""
+    """The two towers in ONNX Runtime, the vision tower pruned to the inputs of the decoder; the rest in PyTorch."""
 
     def __init__(self, folder, threads):
         import onnxruntime
         super().__init__(folder, threads)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Its threads spin between the parts of a run, as is its default, but not while the others' turns last.
+        # Its threads spin between the parts of a run, as by default, but not during the turns of other processes.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         load = lambda name: onnxruntime.InferenceSession(f"{folder}/onnx/{name}.onnx", options, providers=["CPUExecutionProvider"])
         self.towers = {name: load(name) for name in ("beats", "vision")}
@@ -110,8 +110,8 @@ class OnnxRuntime(PyTorch):
 
 
 def timed(f, budget):
-    """Milliseconds of each execution: one where it takes longer than the budget; otherwise, after a first one that does
-    not count, as many as fit."""
+    """The time of each execution in milliseconds: a single execution if it takes longer than the budget; otherwise,
+    after a warm-up, as many as fit into the budget."""
     def once():
         start = time.perf_counter(); f(); return (time.perf_counter() - start) * 1e3
     first = once()

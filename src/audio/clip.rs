@@ -47,7 +47,7 @@ pub(super) struct Clip {
 }
 
 /// Appends the mean over the channels of each whole frame of `interleaved`.
-pub(super) fn mix_to_mono(interleaved: &[f32], channels: u16, mono: &mut Vec<f32>) {
+pub(crate) fn mix_to_mono(interleaved: &[f32], channels: u16, mono: &mut Vec<f32>) {
     match channels {
         1 => mono.extend_from_slice(interleaved),
         _ => {

@@ -38,8 +38,8 @@ pub struct FbankOptions {
     pub frame_length_ms: f64,
     /// From the start of a frame to the start of the next, ms (10).
     pub frame_shift_ms: f64,
-    /// Keep only frames that lie entirely within the sound: T = 1 + ⌊(n - length) / shift⌋ (true). Otherwise frames are
-    /// centred on multiples of the shift, T = ⌊(n + shift / 2) / shift⌋, and the sound is mirrored at its ends.
+    /// Keep only frames that lie entirely within the sound: T = 1 + ⌊(n - length) / shift⌋ (true). Otherwise frame t is
+    /// centred on (t + 1/2) · shift, T = ⌊(n + shift / 2) / shift⌋, and the sound is mirrored at its ends.
     pub snip_edges: bool,
     /// Subtract each frame's mean (true).
     pub remove_dc_offset: bool,

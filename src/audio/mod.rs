@@ -38,6 +38,7 @@ mod resample;
 mod wav;
 mod waveform;
 
+pub(crate) use clip::mix_to_mono;
 pub use fbank::Fbank;
 pub use fbank_options::{FbankOptions, WindowFunction};
 pub use frontend::{AudioFrontend, AudioFrontendConfig};

@@ -3,27 +3,26 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// One draw of the published augmentation: resize both sides to [`Augmentation::resized`], cut a square of S × S
-/// pixels at (`x`, `y`), mirror it if `flip`.
+/// One draw of the published augmentation: resize both sides to [`Augmentation::resized`], crop S × S pixels at
+/// (`x`, `y`), and mirror the crop if `flip` is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Augmentation {
-    /// Left edge of the cut, in pixels of the resized picture.
+    /// The left edge of the crop, in pixels of the resized picture.
     pub x: u32,
-    /// Upper edge of the cut, in pixels of the resized picture.
+    /// The upper edge of the crop, in pixels of the resized picture.
     pub y: u32,
-    /// Whether left and right are exchanged after the cut.
+    /// Whether the crop is mirrored left to right.
     pub flip: bool,
 }
 
 impl Augmentation {
-    /// The side of the resized picture before the cut: ⌊1.1 · S⌋ pixels (387 for S = 352).
+    /// The side of the resized picture before the crop: ⌊1.1 · S⌋ pixels (387 for S = 352).
     pub fn resized(image_size: u32) -> u32 {
-        // In integers: 1.1 has no exact binary form, and 1.1 × 10 must not become 10.
+        // Integer arithmetic, because 1.1 is not exact in binary and 1.1 × 10 must not become 10.
         image_size + image_size / 10
     }
 
-    /// Draws the cut uniformly among all positions and the mirroring with probability ½, for pictures of
-    /// `image_size` S.
+    /// Draws a uniform crop position, and mirrors with probability ½. `image_size` is S.
     pub fn draw(rng: &mut ChaCha8Rng, image_size: u32) -> Self {
         let slack = Self::resized(image_size) - image_size;
         Self { x: rng.random_range(0..=slack), y: rng.random_range(0..=slack), flip: rng.random() }

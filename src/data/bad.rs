@@ -1,4 +1,4 @@
-//! Keeping account of the pairs that cannot be read.
+//! Records of unreadable pairs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result, chain};
 use crate::files::write_atomically;
 
-/// The unreadable pairs of a run: counted, listed in a CSV file `id,reason`, and too many of them an error.
+/// The unreadable pairs of a run. They are counted and listed in a CSV file (`id,reason`); too many of them are an
+/// error.
 ///
-/// A pair is counted once, however often it is tried. The list on the disk survives an interrupted run and is taken up
-/// again by the resumed one.
+/// A pair is counted once, no matter how often reading it fails. A resumed run continues the list of the interrupted
+/// one.
 #[derive(Debug)]
 pub struct BadPairs {
     path: PathBuf,
@@ -20,12 +21,13 @@ pub struct BadPairs {
 }
 
 impl BadPairs {
-    /// An account for `num_pairs` pairs of which at most the fraction `max_bad` (0 … 1; published data sets want
-    /// 0.01) may be unreadable, kept in the CSV file `path`; what is listed there already is taken over.
+    /// Opens the list in the CSV file `path`, including the pairs that it already contains. At most the fraction
+    /// `max_bad` of `num_pairs` pairs may be unreadable (0 to 1; published data sets need 0.01).
     ///
     /// # Errors
-    /// - [`Error::Argument`] when `max_bad` is not a fraction.
-    /// - [`Error::Io`] when `path` exists and cannot be read, [`Error::Format`] when it is no such list.
+    /// - [`Error::Argument`] when `max_bad` is not between 0 and 1.
+    /// - [`Error::Io`] when `path` exists but cannot be read.
+    /// - [`Error::Format`] when it is not a list of unreadable pairs.
     pub fn open(path: &Path, num_pairs: usize, max_bad: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&max_bad) {
             return Err(Error::argument("max_bad", "a fraction from 0 to 1", max_bad));
@@ -42,17 +44,17 @@ impl BadPairs {
         Ok(Self { path: path.to_path_buf(), num_pairs, max_bad, reasons: Mutex::new(reasons) })
     }
 
-    // A panic elsewhere cannot leave the map half-changed, so a poisoned lock is as good as any.
+    // A panic elsewhere cannot leave the map half-changed, so the data behind a poisoned lock is still valid.
     fn reasons(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many pairs have proved unreadable.
+    /// The number of pairs found unreadable so far.
     pub fn count(&self) -> usize {
         self.reasons().len()
     }
 
-    /// Adds the pair `id`, whose reading failed for `reason`, unless it is listed already.
+    /// Adds the pair `id`, which could not be read because of `reason`, unless it is already listed.
     ///
     /// # Errors
     /// [`Error::Io`] when the list cannot be written.
@@ -62,7 +64,7 @@ impl BadPairs {
             return Ok(());
         }
         reasons.insert(id.to_string(), chain(reason));
-        // Unreadable pairs are few, or the run ends: writing the whole list is cheap, and never leaves half a line.
+        // Rewriting the whole list never leaves half a line, and is cheap: too many pairs would end the run.
         write_atomically(&self.path, |writer| {
             let mut csv = csv::Writer::from_writer(writer);
             csv.write_record(["id", "reason"])
@@ -72,10 +74,10 @@ impl BadPairs {
         })
     }
 
-    /// Whether the data is still good enough.
+    /// Checks that the number of unreadable pairs is still acceptable.
     ///
     /// # Errors
-    /// [`Error::TooManyBadPairs`] when more than the tolerated fraction is unreadable.
+    /// [`Error::TooManyBadPairs`] when more than the fraction `max_bad` is unreadable.
     pub fn verdict(&self) -> Result<()> {
         let reasons = self.reasons();
         if reasons.len() as f64 <= self.max_bad * self.num_pairs as f64 {

@@ -1,4 +1,4 @@
-//! Features of the frozen audio encoder, kept on the disk.
+//! A disk cache for the features of the frozen audio encoder.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,34 +11,33 @@ use crate::error::{Error, Result};
 use crate::files::{hash_contents, hex, write_atomically};
 use crate::weights::{Checkpoint, write_safetensors};
 
-/// The name of one sound's features: a digest of the model, of how the sound is prepared for it, and of the sound
-/// file's content.
+/// The key of one sound's features: a digest of the cache's identity and of the sound file's contents.
 ///
-/// The content decides, not the path or the time: a data set may move, and a file that changes is computed anew.
+/// Paths and times are not part of the key: a data set may be moved, and a changed file is encoded again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheKey(String);
 
-/// A folder of features, one f16 tensor a sound: [496, 2304] takes 2.3 MB.
+/// A folder of audio features, with one f16 tensor per sound. A tensor of shape [496, 2304] takes 2.3 MB.
 ///
-/// Entries are written atomically, several processes may share a folder, and an entry that is damaged in any way (a
-/// checksum tells) counts as absent: its features are computed and written again.
+/// Entries are written atomically, and several processes may share a folder. Checksums detect damaged entries, which
+/// count as missing: their features are computed and written again.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
     folder: PathBuf,
     identity: String,
 }
 
-/// The tensor's name in an entry.
+/// The name of the tensor in an entry.
 const FEATURES: &str = "features";
-/// Bytes of the checksum that ends an entry.
+/// The length of the checksum at the end of an entry, in bytes.
 const CHECKSUM_LEN: usize = 4;
 
 impl FeatureCache {
-    /// The cache in `folder` (made if need be) for one model and front end. `identity` must differ whenever the
-    /// features do: the weights' digest, the front end's options, the clip length.
+    /// Opens the cache in `folder` (created if missing) for one model and front end. `identity` must cover everything
+    /// that the features depend on: the digest of the weights, the options of the front end, the clip length.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be made.
+    /// [`Error::Io`] when the folder cannot be created.
     pub fn open(folder: &Path, identity: &str) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create the folder"))?;
         Ok(Self { folder: folder.to_path_buf(), identity: identity.to_string() })
@@ -50,23 +49,23 @@ impl FeatureCache {
     /// [`Error::Io`] when the file cannot be read.
     pub fn key(&self, audio: &Path) -> Result<CacheKey> {
         let mut digest = Sha256::new();
-        // The length first, so that no identity can run into a file's content.
+        // The length comes first, so that the end of the identity is unambiguous.
         digest.update((self.identity.len() as u64).to_le_bytes());
         digest.update(&self.identity);
         hash_contents(&mut digest, audio)?;
         Ok(CacheKey(hex(&digest.finalize())))
     }
 
-    /// The path of an entry: a folder for each first byte, since file systems dislike 100,000 files in one.
+    /// The path of an entry. Each first byte has its own folder, because 100,000 files in one folder are slow.
     fn path(&self, key: &CacheKey) -> PathBuf {
         let (shard, name) = key.0.split_at(2);
         self.folder.join(shard).join(name)
     }
 
-    /// The features stored under `key` as f32 on `device`, or `None` when there is no sound entry.
+    /// Loads the features stored under `key` onto `device`, as f32. Returns `None` when there is no intact entry.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the device has no room for them.
+    /// [`Error::Candle`] when the device is out of memory.
     pub fn load(&self, key: &CacheKey, device: &Device) -> Result<Option<Tensor>> {
         let path = self.path(key);
         let Some(features) = std::fs::read(&path).ok().and_then(|entry| parse(&path, entry)) else {
@@ -75,17 +74,17 @@ impl FeatureCache {
         Ok(Some(features.to_device(device)?.to_dtype(DType::F32)?))
     }
 
-    /// Stores `features` under `key` and returns them as [`FeatureCache::load`] will: rounded to f16. Use the returned
-    /// ones, or a run that found the cache empty would differ from one that found it full.
+    /// Stores `features` under `key` and returns them rounded to f16, as [`FeatureCache::load`] will. Use the returned
+    /// features, so that a run computes the same whether the cache was empty or full.
     ///
     /// # Errors
-    /// - [`Error::Io`] when the entry cannot be written; a full disk leaves no half entry behind.
-    /// - [`Error::NonFinite`] when a feature is not finite or beyond f16's range (±65504).
+    /// - [`Error::Io`] when the entry cannot be written; a full disk leaves no partial entry behind.
+    /// - [`Error::NonFinite`] when a feature is not finite, or outside the range of f16 (±65504).
     pub fn store(&self, key: &CacheKey, features: &Tensor) -> Result<Tensor> {
         let rounded = features.detach().to_dtype(DType::F16)?;
         let widened = rounded.to_dtype(DType::F32)?;
         if !widened.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            let details = "a feature is not a number or beyond ±65504".to_string();
+            let details = "a feature is NaN or outside ±65504".to_string();
             return Err(Error::NonFinite { what: "audio features in f16".to_string(), details });
         }
         let path = self.path(key);
@@ -99,7 +98,7 @@ impl FeatureCache {
     }
 }
 
-/// The tensor of an intact entry; `path` stands for the entry in messages.
+/// The tensor of an intact entry; `path` identifies the entry in messages.
 fn parse(path: &Path, mut entry: Vec<u8>) -> Option<Tensor> {
     let checksum = entry.split_off(entry.len().checked_sub(CHECKSUM_LEN)?);
     if crc32c::crc32c(&entry).to_le_bytes() != *checksum {

@@ -1,4 +1,4 @@
-//! Batches decoded in parallel, ahead of their use, in an order that does not depend on the threads.
+//! Batches decoded in parallel and ahead of use, in an order that does not depend on the number of threads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use super::random::{Purpose, stream};
 use super::sampler::EpochSampler;
 use crate::error::{Error, Result};
 
-/// Samples that can be loaded one by one, from any thread, and put together into batches.
+/// Samples that can be loaded one at a time, from any thread, and collated into batches.
 pub trait Dataset: Send + Sync + 'static {
     /// One loaded sample.
     type Sample: Send + 'static;
-    /// What the training objective takes.
+    /// A collated batch, as the training objective takes it.
     type Batch;
 
-    /// How many samples there are.
+    /// The number of samples.
     fn num_samples(&self) -> usize;
 
     /// The name of sample `index` in messages and reports.
     fn id(&self, index: usize) -> &str;
 
-    /// Reads sample `index`, drawing all random numbers from `rng`.
+    /// Reads sample `index`. All randomness must come from `rng`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Audio`], [`Error::Image`], [`Error::Format`] and [`Error::MissingFeature`] mean that the
-    /// sample is unreadable: it is recorded and left out. Any other variant ends the run.
+    /// sample is unreadable: it is recorded and skipped. Any other variant ends the run.
     fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample>;
 
-    /// Puts the samples of a batch together.
+    /// Collates samples into a batch.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Candle`] when they do not fit together.
+    /// [`Error::Shape`] or [`Error::Candle`] when their shapes do not match.
     fn collate(&self, samples: Vec<Self::Sample>) -> Result<Self::Batch>;
 }
 
-/// A batch with its place in the epoch.
+/// A batch and its position in the epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded<B> {
-    /// The batch's number in its epoch, from 0; numbers are missing where too few samples could be read.
+    /// The number of the batch in its epoch, from 0. Batches with too few readable samples are skipped.
     pub index: usize,
     /// The names of the samples in the batch.
     pub ids: Vec<String>,
@@ -51,21 +51,22 @@ pub struct Loaded<B> {
     pub batch: B,
 }
 
-/// The source of a trainer's batches.
+/// A source of batches for a trainer.
 pub trait BatchSource {
     /// One batch.
     type Batch;
 
-    /// How many batches an epoch has (some of which may turn out to be unreadable).
+    /// The number of batches in an epoch, some of which may turn out to be unreadable.
     fn num_batches(&self) -> usize;
 
-    /// What must be the same for a resumed run to see the same batches: it is kept in each checkpoint and compared.
+    /// A description of everything that determines the batches. It is saved in each checkpoint, and must be the same
+    /// when a run is resumed.
     fn describe(&self) -> serde_json::Value;
 
-    /// The batches of `epoch` from the number `first` on.
+    /// The batches of `epoch`, starting with batch number `first`.
     ///
     /// # Errors
-    /// [`Error::Io`] when decoding threads cannot be started; each item may fail by itself.
+    /// [`Error::Io`] when decoding threads cannot be started. Each item may fail separately.
     fn epoch(
         &self,
         epoch: usize,
@@ -73,12 +74,12 @@ pub trait BatchSource {
     ) -> Result<impl Iterator<Item = Result<Loaded<Self::Batch>>> + use<'_, Self>>;
 }
 
-/// Loads the batches that an [`EpochSampler`] names, several samples at a time.
+/// Loads the batches of an [`EpochSampler`], decoding several samples in parallel.
 ///
-/// A sample's random numbers come from (seed, epoch, index) and its place from the sampler, so the batches are the same
-/// for any number of threads. An unreadable sample is recorded and left out of its batch, which is then smaller by
-/// one; a batch with fewer than `min_batch` samples left is left out whole. Later batches never move up: a resumed
-/// run, and the other processes of a parallel one, count on their numbers.
+/// The random numbers of a sample depend only on (seed, epoch, index) and its position only on the sampler, so the
+/// batches are the same for any number of threads. An unreadable sample is recorded and left out of its batch, which
+/// becomes smaller by one; a batch with fewer than `min_batch` samples left is skipped. Later batches keep their
+/// numbers, because resumed runs and the other processes of a parallel run rely on them.
 #[derive(Debug)]
 pub struct Loader<D> {
     dataset: Arc<D>,
@@ -91,11 +92,11 @@ pub struct Loader<D> {
 }
 
 impl<D: Dataset> Loader<D> {
-    /// Batches of `dataset` as `sampler` orders them.
+    /// Creates a loader for the samples of `dataset` in the order of `sampler`.
     ///
-    /// - `seed`: of the samples' random numbers.
-    /// - `min_batch`: the smallest batch worth using: 2 for a contrastive loss, else 1.
-    /// - `num_threads`: decoding threads; 0 decodes in the calling thread, when a batch is requested.
+    /// - `seed`: the seed of the samples' random numbers.
+    /// - `min_batch`: the size of the smallest usable batch: 2 for a contrastive loss, otherwise 1.
+    /// - `num_threads`: the number of decoding threads; 0 decodes in the calling thread when a batch is requested.
     ///
     /// Up to two batches are decoded ahead.
     ///
@@ -135,7 +136,7 @@ impl<D: Dataset> BatchSource for Loader<D> {
     }
 
     fn describe(&self) -> serde_json::Value {
-        // The ids in their order stand for the data set: adding, removing or moving a pair changes every epoch.
+        // The ordered ids identify the data set: adding, removing or moving a pair changes every epoch.
         let ids = (0..self.dataset.num_samples()).map(|index| self.dataset.id(index));
         let checksum = ids.fold(0, |sum, id| crc32c::crc32c_append(crc32c::crc32c_append(sum, id.as_bytes()), b"\n"));
         serde_json::json!({
@@ -150,7 +151,7 @@ impl<D: Dataset> BatchSource for Loader<D> {
     fn epoch(&self, epoch: usize, first: usize) -> Result<impl Iterator<Item = Result<Loaded<D::Batch>>> + use<'_, D>> {
         let pool = match self.num_threads {
             0 => None,
-            // A separate pool: decoding must not compete with the matrix products in rayon's global pool.
+            // Use a separate pool: decoding must not compete with the matrix products in rayon's global pool.
             threads => Some(
                 ThreadPoolBuilder::new()
                     .num_threads(threads)
@@ -175,7 +176,7 @@ struct Epoch<'a, D: Dataset> {
     batches: VecDeque<(usize, Vec<usize>)>,
     /// Samples whose decoding has not begun.
     upcoming: VecDeque<usize>,
-    /// Samples being decoded, in order; each channel will bring one.
+    /// Samples being decoded, in order; each channel delivers one.
     started: VecDeque<Receiver<Result<D::Sample>>>,
     pool: Option<ThreadPool>,
     stopped: Arc<AtomicBool>,
@@ -191,7 +192,7 @@ impl<D: Dataset> Epoch<'_, D> {
             let stopped = self.stopped.clone();
             pool.spawn_fifo(move || {
                 if !stopped.load(Ordering::Relaxed) {
-                    // A failed send means that nobody waits for the sample any more.
+                    // A failed send means that the sample is no longer needed.
                     let _ = sender.send(load(&*dataset, seed, epoch, index));
                 }
             });
@@ -199,7 +200,7 @@ impl<D: Dataset> Epoch<'_, D> {
         }
     }
 
-    /// The next sample in order: the one called `index`.
+    /// The next sample in order, which must be sample `index`.
     fn next_sample(&mut self, index: usize) -> Result<D::Sample> {
         let Some(pool) = self.pool.take() else {
             return load(&*self.loader.dataset, self.loader.seed, self.epoch, index);
@@ -212,7 +213,7 @@ impl<D: Dataset> Epoch<'_, D> {
         // A closed channel means that the decoder panicked. Treat the sample like any other unreadable one.
         sample.unwrap_or_else(|| {
             let path = self.loader.dataset.id(index);
-            Err(Error::format(path, "sample", "something that can be decoded", "a crash of its decoder"))
+            Err(Error::format(path, "sample", "data that can be decoded", "data that makes the decoder panic"))
         })
     }
 

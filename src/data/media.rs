@@ -1,4 +1,4 @@
-//! Sounds and pictures from files, as the model wants them.
+//! Sounds and pictures from files, prepared for the model.
 
 use candle_core::{Device, Tensor};
 
@@ -11,9 +11,10 @@ use crate::audio::{AudioFrontend, Waveform};
 use crate::error::Result;
 use crate::image::{NormalizeOptions, Picture};
 
-/// Reads the files of pairs, in any format of [`Waveform::open`] and [`Picture::open`], and prepares them for a model.
+/// Reads the files of pairs, in any format that [`Waveform::open`] and [`Picture::open`] support, and prepares them for
+/// a model.
 ///
-/// Of a sound its first seconds count, as many as the model hears. All tensors are f32 on the CPU.
+/// Only the beginning of a sound is used, as many seconds as the model takes. All tensors are f32 on the CPU.
 #[derive(Debug)]
 pub struct MediaReader {
     frontend: AudioFrontend,
@@ -23,11 +24,11 @@ pub struct MediaReader {
 }
 
 impl MediaReader {
-    /// A reader for the model with this configuration. With a `cache`, sounds whose features are in it come as
-    /// features; the others take along the key under which to store them.
+    /// Creates a reader for the model with this configuration. With a `cache`, cached sounds are returned as features,
+    /// and other sounds with the key under which to store their features.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) when the configuration is no front end for sounds or pictures.
+    /// [`Error::Config`](crate::Error::Config) when the settings for sounds or pictures are invalid.
     pub fn new(config: &AclConfig, cache: Option<FeatureCache>) -> Result<Self> {
         let normalize = config.normalize();
         normalize.validate()?;
@@ -36,7 +37,7 @@ impl MediaReader {
         Ok(Self { frontend: AudioFrontend::new(config.frontend())?, normalize, image_size, cache })
     }
 
-    /// Decodes both files and keeps nothing: whether the pair can be used at all.
+    /// Checks that a pair can be read, by decoding both files.
     ///
     /// # Errors
     /// As [`PairReader::audio`] and [`PairReader::image`].

@@ -1,21 +1,21 @@
-//! Pairs of sound and picture: lists of them, their order, augmentation, decoding ahead of use, and cached features.
+//! Pairs of sounds and pictures: lists, sampling order, augmentation, parallel decoding and cached features.
 //!
-//! Everything random is a pure function of the run's seed and of what it is for ([`random`]), so neither the number of
-//! decoding threads nor an interruption changes what a run sees.
+//! All randomness is a pure function of the run's seed and of its purpose ([`random`]), so neither the number of
+//! decoding threads nor an interruption affects the data that a run sees.
 //!
 //! ```
 //! use std::path::Path;
 //!
 //! use soundsight::data::{EpochSampler, Pair, PairList, Shard};
 //!
-//! // `PairList::folder(Path::new("clips"))?` pairs the files of a folder, `PairList::csv` those of a list.
+//! // `PairList::folder` pairs the files of a folder; `PairList::csv` reads a list.
 //! let pair = |number: usize| Pair {
 //!     id: format!("clip {number}"),
 //!     audio: format!("{number}.wav").into(),
 //!     image: format!("{number}.jpg").into(),
 //!     label: None,
 //! };
-//! let list = PairList::new(Path::new("made here"), (0..10).map(pair).collect())?;
+//! let list = PairList::new(Path::new("example"), (0..10).map(pair).collect())?;
 //! let (training, validation) = list.hold_out(0.2, 7)?;
 //! assert_eq!((training.num_pairs(), validation.num_pairs()), (8, 2));
 //!

@@ -1,4 +1,4 @@
-//! Pairs of sound and picture as training samples.
+//! Pairs of sounds and pictures as training samples.
 
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
@@ -9,31 +9,32 @@ use super::loader::Dataset;
 use super::pairs::{Pair, PairList};
 use crate::error::{Error, Result};
 
-/// The sound of a pair, as read.
+/// The sound of a pair, as returned by a [`PairReader`].
 #[derive(Debug, Clone)]
 pub enum AudioInput {
-    /// A normalised fbank [T, 128] whose features are to be computed, and the place in the cache that waits for them.
+    /// A normalised fbank `[T, M]` whose features are still to be computed, and the cache key to store them under, if
+    /// any.
     Fbank(Tensor, Option<CacheKey>),
-    /// The frozen encoder's features [N, D], from the cache.
+    /// The features of the frozen encoder, `[N, 3D]`, from the cache.
     Features(Tensor),
 }
 
-/// How the two files of a pair become tensors: the only part of this module that depends on decoders.
+/// Reads the two files of a pair as tensors. This is the only part of the module that depends on decoders.
 pub trait PairReader: Send + Sync + 'static {
     /// Reads the sound of `pair`.
     ///
     /// # Errors
-    /// [`Error::Audio`](crate::Error::Audio), [`Error::Io`](crate::Error::Io) when it cannot be read.
+    /// [`Error::Io`], [`Error::Audio`] or [`Error::MissingFeature`] when it cannot be read.
     fn audio(&self, pair: &Pair) -> Result<AudioInput>;
 
-    /// Reads the picture of `pair` as a normalised tensor [3, S, S]: cut and mirrored by `augmentation`, or, without
-    /// one, resized to S × S.
+    /// Reads the picture of `pair` as a normalised tensor `[3, S, S]`: cropped and mirrored according to
+    /// `augmentation`, or else just resized to S × S.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image), [`Error::Io`](crate::Error::Io) when it cannot be read.
+    /// [`Error::Io`], [`Error::Image`] or [`Error::MissingFeature`] when it cannot be read.
     fn image(&self, pair: &Pair, augmentation: Option<Augmentation>) -> Result<Tensor>;
 
-    /// S: the side of the pictures in pixels.
+    /// S, the side of the pictures in pixels.
     fn image_size(&self) -> u32;
 }
 
@@ -48,11 +49,11 @@ pub struct PairSample {
 /// A batch of B pairs.
 #[derive(Debug, Clone)]
 pub struct PairBatch {
-    /// The B sounds, one by one: those in the cache need no encoder.
+    /// The B sounds. They are not stacked, because sounds from the cache are encoded already.
     pub audio: Vec<AudioInput>,
-    /// The pictures [B, 3, S, S].
+    /// The pictures, `[B, 3, S, S]`.
     pub images: Tensor,
-    /// What sounds in each pair, where known.
+    /// The label of each pair, if known.
     pub labels: Vec<Option<String>>,
 }
 
@@ -65,17 +66,17 @@ pub struct PairDataset<R> {
 }
 
 impl<R: PairReader> PairDataset<R> {
-    /// The pairs of `list`; `augment` for training, not for validation.
+    /// Creates the data set of the pairs in `list`. Set `augment` for training, not for validation.
     pub fn new(list: PairList, reader: R, augment: bool) -> Self {
         Self { list, reader, augment }
     }
 
-    /// The pairs.
+    /// The list of pairs.
     pub fn list(&self) -> &PairList {
         &self.list
     }
 
-    /// What decodes them.
+    /// The reader of the pairs.
     pub fn reader(&self) -> &R {
         &self.reader
     }

@@ -1,4 +1,4 @@
-//! Lists of sounds and the pictures that belong to them.
+//! Lists of pairs of sounds and pictures.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::image::is_picture_extension;
 
-/// Usual extensions of audio files and of videos with sound. The format itself is detected from the content.
+/// Common extensions of audio files and of videos with sound. The format itself is detected from the contents.
 const SOUND_EXTENSIONS: [&str; 16] =
     ["aac", "aif", "aiff", "caf", "flac", "m4a", "m4v", "mka", "mkv", "mov", "mp3", "mp4", "oga", "ogg", "wav", "webm"];
 
@@ -24,15 +24,15 @@ pub struct Pair {
     pub audio: PathBuf,
     /// The picture file.
     pub image: PathBuf,
-    /// What makes the sound, if the list names it.
+    /// What makes the sound, if the list says so.
     pub label: Option<String>,
 }
 
 impl Pair {
-    /// Whether both files are there: the cheapest check of a pair, which opens neither.
+    /// Checks that both files exist, without opening them.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file that is not there or is not a file.
+    /// [`Error::Io`] naming the file that does not exist or is a folder.
     pub fn exists(&self) -> Result<()> {
         for path in [&self.audio, &self.image] {
             let metadata = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
@@ -44,7 +44,7 @@ impl Pair {
     }
 }
 
-/// A list of pairs and where it was read from.
+/// A list of pairs, and the path that it was read from.
 #[derive(Debug, Clone)]
 pub struct PairList {
     origin: PathBuf,
@@ -52,16 +52,16 @@ pub struct PairList {
 }
 
 impl PairList {
-    /// Reads the published layout: `root/audio/<id>.*`, `root/frames/<id>.*` and a split, a CSV file of `id,label`
-    /// (or `id` alone) with or without that header line. Any extension will do; of several files with one id the
-    /// alphabetically first counts.
+    /// Reads the published layout: `root/audio/<id>.*`, `root/frames/<id>.*`, and a split, which is a CSV file of
+    /// `id,label` (or only `id`) with or without that header. Files may have any extension; if several have the same
+    /// id, the alphabetically first one is used.
     ///
-    /// An id listed twice counts once, as in the published loader. An id without its sound or its frame stays in the
-    /// list, with a path that ends in `<id>.*`: [`PairList::check`] counts it.
+    /// An id that is listed twice counts once, as in the published loader. An id without a sound or a frame stays in
+    /// the list, with a path that ends in `<id>.*`, so that [`PairList::check`] counts it.
     ///
     /// # Errors
     /// - [`Error::Io`] when the split or one of the two folders cannot be read.
-    /// - [`Error::Format`] when the split is not CSV, has a column other than `id` and `label`, or lists nothing.
+    /// - [`Error::Format`] when the split is not CSV, has a column other than `id` and `label`, or is empty.
     pub fn published(root: &Path, split: &Path) -> Result<Self> {
         let sounds = files_by_stem(&root.join("audio"))?;
         let frames = files_by_stem(&root.join("frames"))?;
@@ -93,13 +93,13 @@ impl PairList {
         Self::new(split, pairs)
     }
 
-    /// Reads a CSV file with the header `audio,image` or `audio,image,label` (in any order). Relative paths start at
-    /// the CSV file's folder. A pair's id is its `audio` entry as written.
+    /// Reads a CSV file with the header `audio,image` or `audio,image,label` (in any order). Relative paths are
+    /// resolved against the folder of the CSV file. The id of a pair is its `audio` entry as written.
     ///
     /// # Errors
     /// - [`Error::Io`] when the file cannot be read.
-    /// - [`Error::Format`] when it is not CSV, a column is missing, unknown or named twice, an entry is empty, or
-    ///   nothing is listed.
+    /// - [`Error::Format`] when it is not CSV, a column is missing, unknown or repeated, an entry is empty, or there
+    ///   are no pairs.
     pub fn csv(path: &Path) -> Result<Self> {
         let records = read_records(path)?;
         let Some((header, rows)) = records.split_first() else {
@@ -124,13 +124,13 @@ impl PairList {
         Self::new(path, pairs)
     }
 
-    /// Pairs the sounds and the pictures in `folder` that share a name but for its extension, `dog.wav` and `dog.jpg`,
-    /// in the order of the names; a pair's id is the shared name. What is there without its partner is passed over; of
-    /// several sounds or pictures of one name the alphabetically first counts.
+    /// Pairs the sounds and pictures in `folder` whose names differ only in their extensions, such as `dog.wav` and
+    /// `dog.jpg`. Pairs are sorted by the shared name, which becomes their id. Files without a partner are ignored; if
+    /// several sounds or pictures have the same name, the alphabetically first one is used.
     ///
     /// # Errors
     /// - [`Error::Io`] when the folder cannot be read.
-    /// - [`Error::Format`] when there is no pair in it.
+    /// - [`Error::Format`] when it does not contain any pair.
     pub fn folder(folder: &Path) -> Result<Self> {
         let (mut sounds, mut pictures) = (BTreeMap::new(), BTreeMap::new());
         for path in sorted_files(folder)? {
@@ -153,7 +153,7 @@ impl PairList {
         Self::new(folder, pairs.collect())
     }
 
-    /// A list made by the program; `origin` names it in messages.
+    /// Creates a list from `pairs`; `origin` identifies it in messages.
     ///
     /// # Errors
     /// [`Error::Format`] when `pairs` is empty.
@@ -169,12 +169,12 @@ impl PairList {
         &self.pairs
     }
 
-    /// How many pairs there are: at least one.
+    /// The number of pairs, at least one.
     pub fn num_pairs(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Checks that a contrastive loss can learn from this list, which takes at least two pairs.
+    /// Checks that the list has at least two pairs, which a contrastive loss needs.
     ///
     /// # Errors
     /// [`Error::Format`] when there are fewer than two pairs.
@@ -188,13 +188,13 @@ impl PairList {
         }
     }
 
-    /// Splits off pairs for validation, a function of `seed`: those of ⌈`fraction` · n⌉ of the n different sounds
-    /// but at least two, so that no sound of a held-out pair is trained on. Returns what is left and what is held out,
-    /// each in the order of the list.
+    /// Holds out pairs for validation: all pairs of ⌈`fraction` · n⌉ of the n distinct sounds (at least two), chosen by
+    /// `seed`. No sound of a held-out pair is used for training. Returns the remaining and the held-out pairs, each in
+    /// the order of the list.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `fraction` is not within 0 < fraction < 1; [`Error::Format`] when nothing would be
-    /// left.
+    /// - [`Error::Argument`] unless 0 < `fraction` < 1.
+    /// - [`Error::Format`] when no pairs would remain.
     pub fn hold_out(self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(Error::argument("validation fraction", "a number between 0 and 1", fraction));
@@ -209,8 +209,8 @@ impl PairList {
         Ok((Self::new(&self.origin, training)?, Self::new(&self.origin, validation)?))
     }
 
-    /// Tries every pair with `probe` (in parallel: [`Pair::exists`], or one that decodes both files), records those
-    /// that fail in `bad`, and returns the list without them.
+    /// Runs `probe` on every pair in parallel, records the pairs for which it fails in `bad`, and returns the list
+    /// without them. [`Pair::exists`] and [`MediaReader::probe`](super::MediaReader::probe) are suitable probes.
     ///
     /// # Errors
     /// - [`Error::TooManyBadPairs`] when more pairs failed than `bad` tolerates.
@@ -230,11 +230,11 @@ impl PairList {
     }
 }
 
-/// Where the columns of a CSV file are.
+/// The positions of the columns of a CSV file.
 struct Columns(BTreeMap<String, usize>);
 
 impl Columns {
-    /// Finds all `required` and any `optional` columns in `header`; others are an error.
+    /// Finds all `required` and any `optional` columns in `header`. Other columns are an error.
     fn find(path: &Path, header: &csv::StringRecord, required: &[&str], optional: &[&str]) -> Result<Self> {
         let expected = || {
             let optional: String = optional.iter().map(|name| format!("[,{name}]")).collect();
@@ -260,10 +260,10 @@ impl Columns {
     }
 }
 
-/// All records of a CSV file, the header among them; entries are trimmed, blank lines skipped.
+/// Reads all records of a CSV file, including the header. Entries are trimmed, and blank lines skipped.
 fn read_records(path: &Path) -> Result<Vec<csv::StringRecord>> {
     let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    // A byte order mark, which spreadsheets like to write, would become part of the first column's name.
+    // A byte order mark, as written by some spreadsheets, would become part of the first column's name.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     csv::ReaderBuilder::new()
         .has_headers(false)
@@ -294,7 +294,7 @@ fn files_by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-/// The paths in `folder`, in their alphabetical order.
+/// The paths in `folder`, in alphabetical order.
 fn sorted_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())

@@ -1,8 +1,8 @@
-//! Random numbers that depend on what they are for, never on when or in which thread they are drawn.
+//! Random numbers that depend on their purpose, never on when or in which thread they are drawn.
 //!
-//! Every use has its own stream, named by the run's seed, a [`Purpose`] and two counters. The order of the samples in
-//! epoch 3, or the crop of sample 17 in epoch 3, is then the same with one decoding thread or sixteen, in a run that
-//! went through or in one that was killed and resumed.
+//! Every use has its own stream, identified by the run's seed, a [`Purpose`] and two counters. The order of the samples
+//! in epoch 3, or the crop of sample 17 in epoch 3, is therefore the same with one decoding thread or sixteen, and in
+//! an uninterrupted run or one that was killed and resumed.
 //!
 //! ```
 //! use candle_core::Device;
@@ -20,26 +20,26 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
 
-/// What a stream of random numbers is for; streams of different purposes are independent.
+/// The purpose of a stream of random numbers. Streams for different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The order of the samples in an epoch; counters: the epoch, 0.
     Order = 1,
     /// The augmentation of one sample; counters: the epoch, the sample's index.
     Augmentation = 2,
-    /// What the training loss draws (mask noise, dropout); counters: 0, 0, one stream for the whole run.
+    /// The noise of the training loss (masks, dropout); counters: 0, 0; one stream for the whole run.
     Training = 3,
-    /// What validation draws; counters: 0, 0, begun anew at each validation so that epochs can be compared.
+    /// The noise of validation; counters: 0, 0; restarted for each validation, so that epochs can be compared.
     Validation = 4,
-    /// The first values of fresh weights; counters: 0, 0.
+    /// The initial values of fresh weights; counters: 0, 0.
     Initialization = 5,
     /// Which pairs are held out for validation; counters: 0, 0.
     HoldOut = 6,
 }
 
-/// The stream of `purpose` in a run with this `seed`; `a` and `b` are the counters that [`Purpose`] names.
+/// The stream for `purpose` in a run with this `seed`; `a` and `b` are the counters documented in [`Purpose`].
 pub fn stream(seed: u64, purpose: Purpose, a: u64, b: u64) -> ChaCha8Rng {
-    // The four numbers *are* the ChaCha key: distinct streams without any hashing.
+    // The four numbers are the ChaCha key, so that streams are distinct without any hashing.
     let mut key = [0u8; 32];
     for (bytes, number) in key.chunks_exact_mut(8).zip([seed, purpose as u64, a, b]) {
         bytes.copy_from_slice(&number.to_le_bytes());
@@ -47,10 +47,10 @@ pub fn stream(seed: u64, purpose: Purpose, a: u64, b: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// A tensor of f32 drawn uniformly from [0, 1), in row-major order: the same numbers on every device.
+/// Draws an f32 tensor uniformly from [0, 1), in row-major order: the same numbers on every device.
 ///
 /// # Errors
-/// [`Error::Candle`](crate::Error::Candle) when the device has no room for it.
+/// [`Error::Candle`](crate::Error::Candle) when the device is out of memory.
 pub fn uniform(rng: &mut ChaCha8Rng, shape: &[usize], device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
     Ok(Tensor::from_vec(values, shape, device)?)

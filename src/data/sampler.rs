@@ -5,12 +5,12 @@ use rand::seq::SliceRandom;
 use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
 
-/// One process's share of a run that several processes train together.
+/// The share of one process in a run that several processes train together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// This process's number, from 0.
+    /// The number of this process, from 0.
     pub rank: usize,
-    /// How many processes there are.
+    /// The total number of processes.
     pub world: usize,
 }
 
@@ -19,10 +19,11 @@ impl Shard {
     pub const WHOLE: Self = Self { rank: 0, world: 1 };
 }
 
-/// The batches of an epoch, a pure function of (seed, epoch).
+/// The batches of each epoch, as a pure function of (seed, epoch).
 ///
-/// Every epoch shuffles all samples anew. Shards take every `world`-th sample of that one order, each the same number
-/// (up to `world − 1` samples of an epoch are left out), so that all processes make the same number of steps.
+/// Every epoch shuffles all samples anew. A shard takes every `world`-th sample of the shuffled order. All shards have
+/// the same number of samples, so that all processes make the same number of steps; up to `world − 1` samples of an
+/// epoch are left out.
 #[derive(Debug, Clone)]
 pub struct EpochSampler {
     num_samples: usize,
@@ -33,17 +34,17 @@ pub struct EpochSampler {
 }
 
 impl EpochSampler {
-    /// Batches for training: shuffled by `seed`, all of them full.
+    /// Creates a sampler for training: batches are shuffled with `seed`, and all of them are full.
     ///
     /// # Errors
-    /// [`Error::Config`] when `batch_size` is 0, the shard's rank is not below its world, or its share of the samples
-    /// does not fill one batch.
+    /// [`Error::Config`] when `batch_size` is 0, the rank of the shard is not below its world, or its share of the
+    /// samples does not fill a batch.
     pub fn training(num_samples: usize, batch_size: usize, seed: u64, shard: Shard) -> Result<Self> {
         let sampler = Self { num_samples, batch_size, shuffle_seed: Some(seed), drop_last: true, shard };
         sampler.validated()
     }
 
-    /// Batches for validation: in the order of the list; the last one may be smaller.
+    /// Creates a sampler for validation: samples keep their order, and the last batch may be smaller.
     ///
     /// # Errors
     /// [`Error::Config`] when `batch_size` or `num_samples` is 0.
@@ -67,17 +68,17 @@ impl EpochSampler {
         Ok(self)
     }
 
-    /// Samples of this shard in an epoch.
+    /// The number of samples of this shard in an epoch.
     fn share(&self) -> usize {
         self.num_samples / self.shard.world
     }
 
-    /// Samples in a full batch.
+    /// The number of samples in a full batch.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Batches in an epoch.
+    /// The number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
         match self.drop_last {
             true => self.share() / self.batch_size,

@@ -1,4 +1,4 @@
-//! The annotations of any benchmark as samples.
+//! Reads the annotations of any benchmark.
 
 use std::path::Path;
 
@@ -12,15 +12,15 @@ use super::sample::Sample;
 use super::split::Split;
 use super::vggss::read_vggss;
 
-/// Reads the samples of a benchmark, those of each kind in the order of their ids, sounding ones first.
+/// Reads the samples of a benchmark: sounding samples first, then silent pairs, each sorted by id.
 ///
-/// `annotations` is the VGG-SS JSON, the folder of SoundNet-Flickr XML files or the folder of AVSBench masks; `silent`
-/// the CSV of silent pairs, for the Extended benchmarks and only for them; `split` a CSV whose first column selects
-/// the annotated samples to keep.
+/// `annotations` is the VGG-SS JSON, the folder of SoundNet-Flickr XML files or the folder of AVSBench masks. `silent`
+/// is the CSV of silent pairs; the Extended benchmarks require it, the others do not accept it. `split` selects the
+/// annotated samples to keep.
 ///
 /// # Errors
-/// [`Error::Argument`] when `silent` is missing or not wanted; [`Error::Io`] and [`Error::Format`] for files that
-/// cannot be read as what they should be; [`Error::Format`] for a split that names an id without annotation.
+/// [`Error::Argument`] when `silent` is missing for an Extended benchmark, or given for another one; [`Error::Io`] when
+/// a file cannot be read; [`Error::Format`] when a file is invalid, or the split names an id that is not annotated.
 pub fn read_samples(
     benchmark: Benchmark,
     annotations: &Path,
@@ -45,7 +45,7 @@ pub fn read_samples(
         (false, Some(silent)) => {
             return Err(Error::argument(
                 "silent",
-                format!("nothing: {benchmark} has no silent pairs"),
+                format!("none, as {benchmark} has no silent pairs"),
                 silent.display(),
             ));
         }

@@ -1,4 +1,4 @@
-//! AVSBench: one mask a frame, as PNG files.
+//! AVSBench: one PNG mask per frame.
 
 use std::path::Path;
 
@@ -12,12 +12,14 @@ use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "AVSBench masks";
 
-/// Lists a folder of AVSBench masks: `<id>.png`, ids such as `26xaTuDMCIQ_1_5` (video, then frame). The sound of a
-/// frame is that of its video: the id without its last `_<number>`. The masks themselves are read when they are needed.
+/// Lists a folder of AVSBench masks, `<id>.png` with ids such as `26xaTuDMCIQ_1_5` (video, then frame).
+///
+/// All frames of a video share its sound, whose name is the id without the trailing `_<number>`. The masks themselves
+/// are read only when they are needed.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the folder cannot be read, [`Error::Format`](crate::Error::Format) when it is
-/// not a folder or has no PNG file.
+/// not a folder or contains no PNG file.
 pub fn read_avsbench(folder: &Path) -> Result<Vec<Sample>> {
     let files = files_with_extension(folder, KIND, "png")?;
     let sample = |(id, path): (String, _)| {
@@ -30,11 +32,13 @@ pub fn read_avsbench(folder: &Path) -> Result<Vec<Sample>> {
     Ok(files.into_iter().map(sample).collect())
 }
 
-/// Reads the sound of an AVSBench video as the published code plays it: of a stereo WAV file the left channel, then the
-/// right, so that 5 s fill the 10 s which the model hears. Other files are played once, their channels averaged.
+/// Reads the sound of an AVSBench video as the published code does.
+///
+/// The channels of a stereo WAV file are concatenated, left then right, so that 5 s of sound fill the model's 10 s of
+/// input. The channels of other files are averaged.
 ///
 /// # Errors
-/// As [`Waveform::open`].
+/// The same as [`Waveform::open`].
 pub(super) fn read_avsbench_sound(path: &Path) -> Result<Waveform> {
     let mixed = Waveform::open(path)?;
     let Some(interleaved) = (mixed.channels() == 2).then(|| wav_samples(path)).flatten() else { return Ok(mixed) };
@@ -42,7 +46,7 @@ pub(super) fn read_avsbench_sound(path: &Path) -> Result<Waveform> {
     Waveform::from_samples(channel(0).chain(channel(1)).collect(), mixed.sample_rate())
 }
 
-/// The interleaved samples of a WAV file, in [-1, 1]; `None` for files that hound does not read.
+/// The interleaved samples of a WAV file, in [-1, 1]; `None` for files that hound cannot read.
 fn wav_samples(path: &Path) -> Option<Vec<f32>> {
     let reader = WavReader::open(path).ok()?;
     let spec = reader.spec();

@@ -1,4 +1,4 @@
-//! Heatmaps that anybody has: what a score is worth shows beside them.
+//! Trivial heatmaps, to put scores into perspective.
 
 use std::sync::LazyLock;
 
@@ -7,15 +7,15 @@ use rand_chacha::ChaCha8Rng;
 
 use super::grid::{PIXELS, SIZE};
 
-/// A heatmap that looks at neither picture nor sound.
+/// A heatmap that depends on neither the picture nor the sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Baseline {
     /// 1 everywhere.
     WholePicture,
-    /// exp(−d² / 2σ²), d the distance from the centre, σ a quarter of the picture's side.
+    /// exp(−d² / 2σ²), where d is the distance from the centre and σ a quarter of the picture's side.
     CentreGaussian,
-    /// Independent and uniform in [0, 1), from a fixed seed: the same for the same order of samples.
+    /// Independent uniform values in [0, 1). The seed is the position of the sample, so results are reproducible.
     Random,
 }
 
@@ -29,10 +29,10 @@ static CENTRE: LazyLock<Vec<f32>> = LazyLock::new(|| {
 });
 
 impl Baseline {
-    /// All baselines, in the order of reports.
+    /// All baselines, in the order in which reports list them.
     pub const ALL: [Self; 3] = [Self::WholePicture, Self::CentreGaussian, Self::Random];
 
-    /// The name in reports.
+    /// The name of the baseline in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::WholePicture => "whole picture",
@@ -41,8 +41,8 @@ impl Baseline {
         }
     }
 
-    /// Calls `use_it` with the heatmap `[224 * 224]` for the sample at this place in the order of samples, and with a
-    /// confidence: 1, or for [`Random`](Self::Random) uniform in [0, 1).
+    /// Calls `use_it` with the heatmap `[224 * 224]` and the confidence for the sample at position `sample`. The
+    /// confidence is 1, except for [`Random`](Self::Random), where it is uniform in [0, 1).
     pub(super) fn with_heatmap<T>(self, sample: usize, use_it: impl FnOnce(&[f32], f32) -> T) -> T {
         match self {
             Self::WholePicture => use_it(&WHOLE, 1.0),

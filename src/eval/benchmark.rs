@@ -1,4 +1,4 @@
-//! The benchmarks and what has been published for them.
+//! The benchmarks and the results published for them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,29 +11,29 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Benchmark {
-    /// VGG-SS: 5,158 VGGSound clips with boxes (Chen et al., CVPR 2021); also the Heard-110 and Unheard-110 splits.
+    /// VGG-SS: 5,158 VGGSound clips with boxes (Chen et al., CVPR 2021). Also for its splits Heard-110 and Unheard-110.
     Vggss,
-    /// VGG-SS with silent pairs (Mo and Morgado, NeurIPS 2022).
+    /// VGG-SS with additional silent pairs (Mo and Morgado, NeurIPS 2022).
     VggssExtended,
-    /// SoundNet-Flickr: 250 clips, boxes of several annotators (Senocak et al., CVPR 2018).
+    /// SoundNet-Flickr: 250 clips with boxes from several annotators (Senocak et al., CVPR 2018).
     Flickr,
-    /// SoundNet-Flickr with mismatched pairs (Mo and Morgado, NeurIPS 2022).
+    /// SoundNet-Flickr with additional mismatched pairs (Mo and Morgado, NeurIPS 2022).
     FlickrExtended,
-    /// AVSBench, single source: masks (Zhou et al., ECCV 2022).
+    /// AVSBench, single source, with masks (Zhou et al., ECCV 2022).
     AvsbenchS4,
-    /// AVSBench, multiple sources: masks (Zhou et al., ECCV 2022).
+    /// AVSBench, multiple sources, with masks (Zhou et al., ECCV 2022).
     AvsbenchMs3,
 }
 
-/// A published result, at the threshold that suited it best.
+/// A published result, at the best threshold for that model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Published {
     /// Where it was published.
     pub source: &'static str,
-    /// The split of the benchmark it belongs to.
+    /// The split of the benchmark that it was measured on.
     pub split: &'static str,
-    /// Metric and value (percent), in the order of the report's rows.
+    /// Pairs of metric and value in percent, in the order of the report's rows.
     #[serde(serialize_with = "as_map")]
     pub scores: Vec<(&'static str, f64)>,
 }
@@ -43,7 +43,7 @@ fn as_map<S: Serializer>(scores: &[(&'static str, f64)], serializer: S) -> Resul
 }
 
 impl Benchmark {
-    /// All benchmarks, in the order of the command line's help.
+    /// All benchmarks, in the order in which the command line's help lists them.
     pub const ALL: [Self; 6] =
         [Self::Vggss, Self::VggssExtended, Self::Flickr, Self::FlickrExtended, Self::AvsbenchS4, Self::AvsbenchMs3];
 
@@ -59,7 +59,7 @@ impl Benchmark {
         }
     }
 
-    /// The name for people.
+    /// The human-readable name: `VGG-SS`, `Extended SoundNet-Flickr`, `AVSBench S4` …
     pub fn title(self) -> &'static str {
         match self {
             Self::Vggss => "VGG-SS",
@@ -71,7 +71,7 @@ impl Benchmark {
         }
     }
 
-    /// Whether the benchmark has silent or mismatched pairs, and so needs a confidence beside every heatmap.
+    /// Whether the benchmark has silent or mismatched pairs, and thus requires a confidence for every heatmap.
     pub fn is_extended(self) -> bool {
         matches!(self, Self::VggssExtended | Self::FlickrExtended)
     }
@@ -81,13 +81,15 @@ impl Benchmark {
         matches!(self, Self::AvsbenchS4 | Self::AvsbenchMs3)
     }
 
-    /// What a sample's score at one threshold is called.
+    /// The name of a sample's score at one threshold: `IoU` for masks, `cIoU` for boxes.
     pub fn score_name(self) -> &'static str {
         if self.is_segmentation() { "IoU" } else { "cIoU" }
     }
 
-    /// What the paper of the ACL model (arXiv 2311.04066) reports for this benchmark. `split` is the name of the split
-    /// file: "heard" and "unheard" in it select the results of those splits of VGG-SS.
+    /// The results that the ACL paper (arXiv 2311.04066) reports for this benchmark.
+    ///
+    /// `split` is the name of the split file. For VGG-SS, a name that contains "heard" or "unheard" selects the results
+    /// on that split.
     pub fn published(self, split: Option<&str>) -> Option<Published> {
         let split = split.map(str::to_lowercase).unwrap_or_default();
         let (split, scores) = match self {
@@ -118,10 +120,10 @@ impl Serialize for Benchmark {
 impl FromStr for Benchmark {
     type Err = Error;
 
-    /// Reads the [`name`](Self::name).
+    /// Parses a [`name`](Self::name).
     ///
     /// # Errors
-    /// [`Error::Argument`] for any other word.
+    /// [`Error::Argument`] for any other string.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|benchmark| benchmark.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");

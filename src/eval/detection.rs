@@ -1,29 +1,30 @@
-//! The Extended benchmarks: is there a source at all, and where? Average precision, maximal F1, LocAcc.
+//! The metrics of the Extended benchmarks, which combine detection and localization: average precision, maximum F1 and
+//! LocAcc.
 
 use super::rates::mean;
 
-/// The overlap from which a detection is a true positive.
+/// The minimum overlap of a true positive.
 const TRUE_POSITIVE: f64 = 0.5;
 
-/// The pairs of an Extended benchmark, ready to be asked how a confidence threshold would do.
+/// The pairs of an Extended benchmark, indexed for evaluation at any confidence threshold.
 ///
-/// A pair counts as detected when its confidence is at least the threshold; it is a true positive when it is a sounding
-/// one and its cIoU at least 0.5 too. A sounding pair detected in the wrong place is a false positive, but no false
-/// negative, so that recall is no monotone function of the threshold. No detections mean precision 1, no positives
-/// recall 1.
+/// A pair is detected if its confidence is at least the threshold. A detected pair is a true positive if it is sounding
+/// and its cIoU is at least 0.5, and a false positive otherwise. A sounding pair that is not detected is a false
+/// negative; one detected in the wrong place is only a false positive, so recall is not monotone in the threshold.
+/// Precision is 1 without detections, and recall is 1 without true positives and false negatives.
 #[derive(Clone, Debug)]
 pub struct Detections {
-    /// Rising.
+    /// In ascending order.
     confidences: Vec<f32>,
-    /// For each confidence, the (true positives, false positives) from it on, and one more entry of zeros.
+    /// For each confidence, the number of (true positives, false positives) from there on; then a final (0, 0).
     detected: Vec<(u32, u32)>,
-    /// For each confidence, the sounding pairs before it, and one more entry with all of them.
+    /// For each confidence, the number of sounding pairs before it; then the number of all sounding pairs.
     sounding: Vec<u32>,
     located: Option<f64>,
 }
 
 impl Detections {
-    /// Of each pair whether it sounds, its cIoU and its confidence.
+    /// Collects `pairs` of (sounding, cIoU, confidence).
     pub fn new(pairs: impl IntoIterator<Item = (bool, f64, f32)>) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().collect();
         pairs.sort_by(|a, b| a.2.total_cmp(&b.2));
@@ -53,7 +54,7 @@ impl Detections {
         }
     }
 
-    /// Precision and recall when everything with at least this confidence counts as detected.
+    /// Precision and recall at the threshold `confidence`.
     pub fn precision_recall(&self, confidence: f32) -> (f64, f64) {
         let first = self.confidences.partition_point(|&c| c < confidence);
         let (true_positives, false_positives) = self.detected[first];
@@ -61,9 +62,11 @@ impl Detections {
         (ratio(true_positives, false_positives), ratio(true_positives, self.sounding[first]))
     }
 
-    /// Average precision, in [0, 1], as the published evaluators walk it: thresholds are the sorted confidences without
-    /// the largest, from the high end in steps of max(1, n / 200); precision made monotone from the right; then
-    /// Σ precision_i · (recall_{i+1} − recall_i). Fewer than three pairs give 0.
+    /// Average precision, in [0, 1], as the published evaluators compute it.
+    ///
+    /// The thresholds are the confidences except the largest, in descending order, in steps of max(1, ⌊n / 200⌋).
+    /// Precision is made monotone from the right; then AP = Σ precision_i · (recall_{i+1} − recall_i). Returns 0 for
+    /// fewer than three pairs.
     pub fn average_precision(&self) -> f64 {
         let step = (self.confidences.len() / 200).max(1);
         let without_largest = self.confidences.split_last().map_or(&[][..], |(_, rest)| rest);
@@ -77,20 +80,21 @@ impl Detections {
         precisions.iter().zip(recalls.windows(2)).map(|(precision, pair)| precision * (pair[1] - pair[0])).sum()
     }
 
-    /// The largest F1, in *percent and rounded to one decimal*, as published, over every max(1, n / 10)-th of the
-    /// sorted confidences as threshold; 0 without pairs.
+    /// The maximum F1, in *percent, rounded to one decimal* as in the published evaluators.
+    ///
+    /// The thresholds are every max(1, ⌊n / 10⌋)-th of the sorted confidences. Returns 0 without pairs.
     pub fn max_f1(&self) -> f64 {
         let step = (self.confidences.len() / 10).max(1);
         let f1 = |&confidence: &f32| {
             let (precision, recall) = self.precision_recall(confidence);
             let f1 = if precision + recall > 0.0 { 2.0 * recall * precision / (recall + precision) } else { 0.0 };
-            // Rounding by way of text rounds the exact binary value, half to even, as Python's format does.
+            // Formatting rounds the exact binary value, half to even, like Python's `format`.
             format!("{:.1}", f1 * 100.0).parse().unwrap_or(0.0)
         };
         self.confidences.iter().step_by(step).map(f1).fold(0.0, f64::max)
     }
 
-    /// LocAcc, in [0, 1]: the share of sounding pairs with a cIoU *above* 0.5; `None` when all pairs are silent.
+    /// LocAcc, in [0, 1]: the fraction of sounding pairs with a cIoU *above* 0.5; `None` if no pair is sounding.
     pub fn localization_accuracy(&self) -> Option<f64> {
         self.located
     }

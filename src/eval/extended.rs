@@ -1,4 +1,4 @@
-//! The Extended benchmarks: pairs whose picture shows no source of the sound.
+//! The silent pairs of the Extended benchmarks: pairs whose picture does not show the source of the sound.
 
 use std::path::Path;
 
@@ -9,11 +9,13 @@ use super::sample::{GroundTruth, Sample};
 const KIND: &str = "CSV of silent pairs";
 const HEADER: [&str; 3] = ["video", "audio", "label"];
 
-/// Reads the silent pairs of an Extended benchmark: a CSV whose first line is the header `video,audio,label`. Every row
-/// is a sample without ground truth: the picture is the video's, the sound the audio's, the id the video.
+/// Reads the silent pairs of an Extended benchmark from a CSV file with the header `video,audio,label`.
+///
+/// Each row becomes a sample without a source: `video` is its id and its picture, `audio` its sound, `label` its class.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Format`] without that header or with a row of another length.
+/// [`Error::Io`] when the file cannot be read, [`Error::Format`] when the header is missing or a row does not have
+/// three fields.
 pub fn read_silent(path: &Path) -> Result<Vec<Sample>> {
     let expected = format!("the header {} and rows of {} fields", HEADER.join(","), HEADER.len());
     let unusable = |found: String| Error::format(path, KIND, &expected, found);

@@ -1,4 +1,4 @@
-//! SoundNet-Flickr: one XML file a clip, boxes of several annotators.
+//! SoundNet-Flickr: one XML file per clip, with boxes from several annotators.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use super::grid::SIZE;
 use super::sample::{GroundTruth, Sample};
 
 const KIND: &str = "SoundNet-Flickr annotations";
-/// The grid that the boxes were drawn on.
+/// The side of the grid on which the boxes were drawn.
 const ANNOTATION_SIZE: f64 = 256.0;
 
-/// Reads a folder of SoundNet-Flickr annotations: `<id>.xml`, the id ending at the first dot.
+/// Reads a folder of SoundNet-Flickr annotations, `<id>.xml`; the id ends at the first dot.
 ///
-/// Every `bbox` element is one annotator's box: its children after the first are xmin, ymin, xmax, ymax on a 256 grid,
-/// each turned into `trunc(224 · v / 256)`. The ground truth is min(Σ boxes / 2, 1): where two annotators agree it is
-/// 1, where only one drew a box ½. As in the published reader, a negative coordinate counts from the far side (a
-/// Python slice), so that such a box usually comes out empty.
+/// Each `bbox` element is the box of one annotator. Its children after the first are xmin, ymin, xmax and ymax on a
+/// grid of 256 × 256, converted to pixels by trunc(224 · v / 256). The ground truth is min(Σ boxes / 2, 1): 1 where at
+/// least two annotators agree, ½ where only one drew a box. As in the published reader, negative coordinates count
+/// from the end, like indices of Python slices; such boxes are usually empty.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder cannot be read, [`Error::Format`] when it is not a folder, has no XML file, or a file
-/// is not XML or has a `bbox` without four whole numbers.
+/// [`Error::Io`] when the folder or a file cannot be read; [`Error::Format`] when `folder` is not a folder or contains
+/// no XML file, or when a file is not XML or has a `bbox` without four integers.
 pub fn read_flickr(folder: &Path) -> Result<Vec<Sample>> {
     let files = files_with_extension(folder, KIND, "xml")?;
     files.into_iter().map(|(name, path)| read_clip(name, &path)).collect()
@@ -36,8 +36,8 @@ fn read_clip(name: String, path: &Path) -> Result<Sample> {
             [Some(x0), Some(y0), Some(x1), Some(y1)] => Ok([x0, y0, x1, y1].map(to_pixels)),
             _ => {
                 let line = document.text_pos_at(bbox.range().start).row;
-                let found = format!("a bbox on line {line} with {} of them readable", numbers.iter().flatten().count());
-                Err(Error::format(path, KIND, "four whole numbers after the first child of every bbox", found))
+                let found = format!("{} in the bbox on line {line}", numbers.iter().flatten().count());
+                Err(Error::format(path, KIND, "four integers after the first child of every bbox", found))
             }
         }
     });

@@ -1,4 +1,4 @@
-//! Annotations that are one file a sample.
+//! Folders with one annotation file per sample.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The files `<name>.<extension>` of a folder of `kind`, as (name, path), sorted by name.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder cannot be read; [`Error::Format`] when it is not a folder or has no such file.
+/// [`Error::Io`] when the folder cannot be read; [`Error::Format`] when it is not a folder or contains no such file.
 pub(super) fn files_with_extension(
     folder: &Path,
     kind: &'static str,

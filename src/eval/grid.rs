@@ -2,10 +2,10 @@
 
 /// Height and width of heatmaps and ground truths.
 pub const SIZE: usize = 224;
-/// Pixels of a heatmap.
+/// Number of pixels of a heatmap.
 pub const PIXELS: usize = SIZE * SIZE;
 
-/// The first value of a heatmap that is not finite, and its place.
+/// Describes the first value of a heatmap that is not finite, and its position.
 pub(super) fn non_finite(heatmap: &[f32]) -> Option<String> {
     let at = heatmap.iter().position(|value| !value.is_finite())?;
     Some(format!("{} at row {}, column {}", heatmap[at], at / SIZE, at % SIZE))

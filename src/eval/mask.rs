@@ -1,4 +1,4 @@
-//! Ground truths that are pictures: the masks of AVSBench.
+//! Ground-truth masks in PNG files, as in AVSBench.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 
 use super::grid::{PIXELS, SIZE};
 
-/// Reads a mask: `[224 * 224]`, true where it is white.
+/// Reads a mask → `[224 * 224]`, true where it is white.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Image`] when it is not a PNG or not 224 × 224.
+/// [`Error::Io`] when the file cannot be read, [`Error::Image`] when it is not a PNG file of 224 × 224 pixels.
 pub(super) fn read_mask(path: &Path) -> Result<Vec<bool>> {
     let unusable = |found: String| Error::Image {
         origin: path.display().to_string(),
@@ -31,7 +31,8 @@ pub(super) fn read_mask(path: &Path) -> Result<Vec<bool>> {
     Ok(if has_palette { picture.pixels().map(|p| luminance(p) >= 128).collect() } else { diffuse(&picture) })
 }
 
-/// Where a PNG file tells its colour type (the signature, then the first chunk's length, name, width, height, depth).
+/// Offset of the colour type in a PNG file, after the signature and the first chunk's length, type, width, height and
+/// bit depth.
 const PNG_COLOUR_TYPE: usize = 8 + 4 + 4 + 4 + 4 + 1;
 const PNG_PALETTE: u8 = 3;
 
@@ -39,12 +40,13 @@ fn luminance(&Rgb([r, g, b]): &Rgb<u8>) -> i32 {
     (299 * i32::from(r) + 587 * i32::from(g) + 114 * i32::from(b)) / 1000
 }
 
-/// Black and white as Pillow's `convert("1")`, which the published reader calls, makes it of pictures without palette:
-/// Floyd–Steinberg error diffusion in Pillow's integers (errors in sixteenths, truncated towards zero). AVSBench's own
-/// masks are black and white already and come out unchanged; the diffusion only decides about greys.
+/// Converts a picture without a palette to black and white, like Pillow's `convert("1")` in the published reader.
+///
+/// This is Floyd–Steinberg error diffusion in Pillow's integer arithmetic (errors in sixteenths, truncated towards
+/// zero). It affects grey pixels only: AVSBench's own masks are already black and white, and remain unchanged.
 fn diffuse(picture: &RgbImage) -> Vec<bool> {
     let mut white = Vec::with_capacity(PIXELS);
-    // errors[x + 1]: what the row above hands down to pixel x.
+    // errors[x + 1]: the error that the row above passes down to pixel x.
     let mut errors = vec![0; picture.width() as usize + 1];
     for row in picture.rows() {
         let (mut right, mut below, mut below_right) = (0, 0, 0);

@@ -1,4 +1,4 @@
-//! Where files lie.
+//! Finds and reads the media files of a benchmark.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use super::avsbench::read_avsbench_sound;
 use super::benchmark::Benchmark;
 use super::sample::Sample;
 
-/// Extensions of pictures, in the order in which they are looked for.
+/// Extensions of pictures, in the order in which they are tried.
 const PICTURES: [&str; 3] = ["jpg", "png", "jpeg"];
-/// Extensions of sounds, in the order in which they are looked for.
+/// Extensions of sounds, in the order in which they are tried.
 const SOUNDS: [&str; 5] = ["wav", "flac", "ogg", "mp3", "m4a"];
 
-/// The files of a sample.
+/// The media files of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Media {
-    /// The picture.
+    /// The picture, if it was found.
     pub picture: Option<PathBuf>,
-    /// The sound.
+    /// The sound, if it was found.
     pub sound: Option<PathBuf>,
 }
 
-/// Looks for the files of a sample below `data`, where the published loaders expect them.
+/// Looks for the media files of a sample below `data`, where the published loaders expect them.
 ///
 /// | benchmark | pictures | sounds |
 /// |---|---|---|
@@ -31,7 +31,7 @@ pub struct Media {
 /// | Extended | `extend_frames/<video>.jpg`, else `frames/` | `extend_audio/<audio>.wav`, else `audio/` |
 /// | AVSBench | `visual_frames/<id>.png` | `audio_wav/<video>.wav` |
 ///
-/// Other usual extensions are accepted too.
+/// Pictures may also have the extension `jpg`, `png` or `jpeg`, and sounds `wav`, `flac`, `ogg`, `mp3` or `m4a`.
 pub fn locate_media(benchmark: Benchmark, data: &Path, sample: &Sample) -> Media {
     let (frames, sounds): (&[_], &[_]) = if benchmark.is_segmentation() {
         (&["visual_frames"], &["audio_wav"])
@@ -50,11 +50,11 @@ pub fn locate_media(benchmark: Benchmark, data: &Path, sample: &Sample) -> Media
     Media { picture: first(frames, &sample.picture, &PICTURES), sound: first(sounds, &sample.sound, &SOUNDS) }
 }
 
-/// Reads a sound of a benchmark as its published code plays it: for AVSBench the left channel of a stereo WAV file,
-/// then the right; else the mean of all channels.
+/// Reads a sound as the published code of the benchmark does: for AVSBench, a stereo WAV file's left channel followed
+/// by its right channel; otherwise, the mean of all channels.
 ///
 /// # Errors
-/// As [`Waveform::open`].
+/// The same as [`Waveform::open`].
 pub fn read_sound(benchmark: Benchmark, path: &Path) -> Result<Waveform> {
     if benchmark.is_segmentation() { read_avsbench_sound(path) } else { Waveform::open(path) }
 }

@@ -1,27 +1,28 @@
-//! Scoring heatmaps as the sound source localization benchmarks score them.
+//! Scores heatmaps on the benchmarks of sound source localization, with their published metrics.
 //!
-//! This module sees heatmaps and ground truths, never a model: whatever made the heatmaps implements [`Predictor`], a
-//! file of them is read by [`PredictionsFile`], and [`evaluate`] turns samples and heatmaps into a [`Report`].
+//! This module works on heatmaps and ground truths and is independent of any model. Heatmaps come from a [`Predictor`]:
+//! your own implementation, or a [`PredictionsFile`]. [`evaluate`] compares them with the ground truths of the samples
+//! and returns a [`Report`].
 //!
-//! | step | here |
+//! | step | items |
 //! |---|---|
-//! | annotations, silent pairs, splits → samples | [`read_samples`] |
-//! | where the files of a sample lie, how its sound is played | [`locate_media`], [`read_sound`] |
-//! | one heatmap against one ground truth | [`Record`] |
-//! | all records → the published metrics | [`Report`] |
-//! | the report as JSON, text, CSV, a page | [`Report::write_json`], [`Report::table`], [`write_csv`], [`write_page`] |
+//! | read annotations, silent pairs and splits | [`read_samples`] |
+//! | find and read the media of a sample | [`locate_media`], [`read_sound`] |
+//! | score one heatmap against one ground truth | [`Record`] |
+//! | summarize all records as the published metrics | [`Report`] |
+//! | write JSON, text, CSV or HTML | [`Report::write_json`], [`Report::table`], [`write_csv`], [`write_page`] |
 //!
 //! # Conventions
-//! Heatmaps are `[224, 224]` f32, row by row. A threshold is compared in f32, as the published evaluators do: PyTorch
-//! and NumPy both cast a Python number to the type of the array, so that a heatmap value of `0.7_f32` *is* at the
-//! threshold 0.7 although `0.7_f32 < 0.7_f64`. Sums are exact: pixels are counted as integers, and the weights of a
-//! ground truth are 0, ½ and 1. Scores inside [`Record`]s are fractions, those of a [`Report`] percentages.
+//! Heatmaps are `[224, 224]` f32, row-major. Thresholds are compared in f32, as in the published evaluators: PyTorch
+//! and NumPy cast a Python number to the type of the array, so a heatmap value of `0.7_f32` *reaches* the threshold
+//! 0.7, although `0.7_f32 < 0.7_f64`. Sums are exact: pixels are counted as integers, and the weights of a ground truth
+//! are 0, ½ and 1. Scores in a [`Record`] are fractions, those in a [`Report`] percentages.
 //!
-//! Every quirk of the published evaluators that tables depend on is kept, and named where it is implemented and in
-//! `docs/benchmarks.md`.
+//! All quirks of the published evaluators that affect published results are reproduced. They are documented where they
+//! are implemented and in `docs/benchmarks.md`.
 //!
 //! # Example
-//! Scoring heatmaps of one's own: here the same one for every sample.
+//! Scores your own heatmaps; here, the same one for every sample.
 //! ```
 //! use soundsight::Result;
 //! use soundsight::eval::{Benchmark, GroundTruth, Options, PIXELS, Prediction, Predictor, Sample, evaluate};

@@ -1,4 +1,4 @@
-//! Sounds that have no source in the picture.
+//! Negative sounds: sounds without a source in the picture.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use super::grid::PIXELS;
 use super::overlap::{Keep, Thresholds};
 use super::sample::TruthMap;
 
-/// A sound without source in the picture.
+/// The kind of a negative sound, that is, a sound without a source in the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -20,9 +20,9 @@ pub enum Negative {
     Silence,
     /// White noise.
     Noise,
-    /// A sound from elsewhere.
+    /// A sound whose source is not in the picture.
     Offscreen,
-    /// Whatever the silent and mismatched pairs of an Extended benchmark hold.
+    /// The sound of a silent or mismatched pair of an Extended benchmark.
     Pair,
 }
 
@@ -30,7 +30,7 @@ impl Negative {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Silence, Self::Noise, Self::Offscreen, Self::Pair];
 
-    /// The name in reports, and in a predictions file: `silence.<id>`, `noise.<id>`, `offscreen.<id>`.
+    /// The name in reports and in predictions files: `silence.<id>`, `noise.<id>`, `offscreen.<id>`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Silence => "silence",
@@ -40,11 +40,11 @@ impl Negative {
         }
     }
 
-    /// The sound that every picture can be asked with: digital silence, or white noise (uniform in [-1, 1), from a
-    /// fixed seed), at 16 kHz; `None` for the kinds that come with the data.
+    /// Generates the sound at 16 kHz: digital silence, or white noise (uniform in [-1, 1), with a fixed seed). Returns
+    /// `None` for the kinds that come with the data.
     ///
     /// # Errors
-    /// [`Error::Audio`](crate::Error::Audio) for less than one sample.
+    /// [`Error::Audio`](crate::Error::Audio) when `seconds` is shorter than one sample.
     pub fn sound(self, seconds: f64) -> Result<Option<Waveform>> {
         const SAMPLE_RATE: u32 = 16_000;
         let num_samples = (seconds * f64::from(SAMPLE_RATE)) as usize;
@@ -60,15 +60,15 @@ impl Negative {
     }
 }
 
-/// Steps per unit of the universal threshold.
+/// The universal threshold is a multiple of 1 / `NUM_STEPS`.
 pub(super) const NUM_STEPS: u16 = 1000;
 
-/// What one heatmap of a negative sound leaves behind.
+/// The statistics of the heatmap of a negative sound.
 #[derive(Clone, Debug)]
 pub(super) struct Activity {
     /// The heatmap's maximum.
     pub peak: f32,
-    /// Pixels above i / 1000, for i from 0 to 1000.
+    /// The number of pixels above i / 1000, for i from 0 to 1000.
     num_above: Vec<u16>,
 }
 

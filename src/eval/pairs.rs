@@ -1,4 +1,4 @@
-//! Scenes with several sources: class-aware average precision, IoU, and interactive IoU.
+//! The metrics of scenes with several sources: class-aware average precision and IoU, and interactive IoU.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use super::rates::{area_under_success_curve, mean, success_rate};
 use super::record::Record;
 
-/// How well scenes with several sources (samples that share a picture) are told apart. Percentages.
+/// How well the sources of a scene (samples that share a picture) are told apart. Percentages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pairs {
-    /// Scenes of which every source was scored.
+    /// The number of scenes with several sources, all of which were scored.
     pub scenes: usize,
-    /// Class-aware average precision: the pixel-wise average precision of every source's heatmap against that source's
-    /// own ground truth, averaged within a scene, then over scenes (Hu et al., CVPR 2022).
+    /// Class-aware average precision: the pixel-wise average precision of each source's heatmap against its own ground
+    /// truth, averaged within each scene, then over scenes (Hu et al., CVPR 2022).
     #[serde(rename = "CAP")]
     pub cap: Option<f64>,
 }
 
-/// The scores of several sources of one scene, at one threshold.
+/// The scores of the sources of each scene, at one threshold.
 pub(super) struct SceneScores(Vec<Vec<f64>>);
 
 impl SceneScores {
@@ -34,9 +34,9 @@ impl SceneScores {
         self.0.iter().map(|scene| scene.iter().copied().fold(f64::INFINITY, f64::min)).collect()
     }
 
-    /// The metrics of scenes, by name, as fractions: the class-aware IoU (mean over a scene's sources) from 0.3 and
-    /// from 0.5 on, and the interactive IoU: a scene counts only when every one of its sources is found (IoU of at
-    /// least 0.5), with the area under that rate's curve.
+    /// The metrics of the scenes as (name, fraction): the success rates of the class-aware IoU (the mean over a scene's
+    /// sources) at 0.3 and 0.5; the interactive IoU, the fraction of scenes in which every source has an IoU of at
+    /// least 0.5; and the area under the curve of the latter.
     pub fn metrics(&self) -> [(&'static str, Option<f64>); 4] {
         let (means, worst) = (self.means(), self.worst());
         [
@@ -48,8 +48,8 @@ impl SceneScores {
     }
 }
 
-/// The records of scenes with several sources, all of which were scored: `num_sources` tells how many sounding samples
-/// every picture has.
+/// The records of each scene with several sources, all of which were scored. `num_sources` is the number of sounding
+/// samples of each picture.
 pub(super) fn scenes<'a>(records: &'a [Record], num_sources: &BTreeMap<&str, usize>) -> Vec<Vec<&'a Record>> {
     let mut scenes: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.sounding) {
@@ -60,7 +60,7 @@ pub(super) fn scenes<'a>(records: &'a [Record], num_sources: &BTreeMap<&str, usi
 }
 
 impl Pairs {
-    /// `None` when there is no scene with several sources.
+    /// `None` if there is no scene with several sources.
     pub(super) fn new(scenes: &[Vec<&Record>]) -> Option<Self> {
         let of_scene = |scene: &Vec<&Record>| mean(scene.iter().filter_map(|r| r.pixel_average_precision));
         let cap = mean(scenes.iter().filter_map(of_scene)).map(|share| share * 100.0);

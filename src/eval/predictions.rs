@@ -1,4 +1,4 @@
-//! Finished heatmaps in a safetensors file.
+//! Precomputed heatmaps in a safetensors file.
 
 use std::path::Path;
 
@@ -14,12 +14,17 @@ use crate::weights::Checkpoint;
 
 const KIND: &str = "predictions file";
 
-/// A safetensors file with `heatmap.<id>` f32 `[224, 224]`, for the Extended benchmarks `confidence.<id>` f32 `[1]`,
-/// and where somebody wants them judged `silence.<id>`, `noise.<id>` and `offscreen.<id>`, f32 `[224, 224]`.
+/// A safetensors file with precomputed heatmaps.
 ///
-/// A silent pair is looked for under its picture's and its sound's name, `<video>_<audio>`, before its id, so that a
-/// picture can be in both halves of an Extended benchmark. Tensors are read when they are asked for: files larger than
-/// memory are fine.
+/// | tensor | type and shape | |
+/// |---|---|---|
+/// | `heatmap.<id>` | f32 `[224, 224]` | samples without one count as missing |
+/// | `confidence.<id>` | f32 `[1]` | required by the Extended benchmarks |
+/// | `silence.<id>`, `noise.<id>`, `offscreen.<id>` | f32 `[224, 224]` | optional: heatmaps for negative sounds |
+///
+/// The tensors of a silent pair may be named after its picture and its sound, `heatmap.<video>_<audio>`; these names
+/// take precedence over the id. This allows a picture to be in both halves of an Extended benchmark. Tensors are read
+/// on demand, so the file may be larger than memory.
 #[derive(Debug)]
 pub struct PredictionsFile {
     file: Checkpoint,
@@ -30,8 +35,8 @@ impl PredictionsFile {
     /// Opens a predictions file and reads its header.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is no (complete) safetensors file or has
-    /// no heatmap.
+    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not a complete safetensors file or
+    /// contains no heatmap.
     pub fn open(path: &Path, benchmark: Benchmark) -> Result<Self> {
         let unusable =
             |found: String| Error::format(path, KIND, "a complete safetensors file with `heatmap.<id>`", found);
@@ -78,7 +83,7 @@ impl Predictor for PredictionsFile {
         let name = format!("confidence.{id}");
         let confidence = self.tensor(&name, &[1])?.and_then(|values| values.first().copied());
         if self.benchmark.is_extended() && confidence.is_none() {
-            let expected = format!("`{name}` F32 [1] beside `heatmap.{id}`, as {} needs it", self.benchmark);
+            let expected = format!("`{name}` as F32 [1], which {} requires for each heatmap", self.benchmark);
             return Err(Error::format(self.file.path(), KIND, expected, "no such tensor"));
         }
         let mut negatives = Vec::new();

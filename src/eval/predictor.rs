@@ -1,36 +1,38 @@
-//! What makes the heatmaps that are scored.
+//! The interface to models under evaluation.
 
 use crate::error::Result;
 
 use super::negatives::Negative;
 use super::sample::Sample;
 
-/// What a model says about one sample.
+/// The output of a model for one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// `[224 * 224]`, row by row; any finite values, the tables' thresholds lie in [0.05, 0.95].
+    /// `[224 * 224]`, row-major. Any finite values are allowed; the thresholds in tables range from 0.05 to 0.95.
     pub heatmap: Vec<f32>,
-    /// How sure the model is that there is a source in the picture at all; the Extended benchmarks need it.
+    /// The model's confidence that the picture shows the source of the sound. The Extended benchmarks require it.
     pub confidence: Option<f32>,
-    /// Heatmaps of the same picture for sounds without source in it.
+    /// Heatmaps of the same picture for negative sounds.
     pub negatives: Vec<(Negative, Vec<f32>)>,
 }
 
-/// Makes heatmaps: a model with a folder of media, or a file of finished heatmaps.
+/// Predicts heatmaps, for example with a model, or from a file of precomputed heatmaps.
 pub trait Predictor: Sync {
-    /// What is loaded for a sample: decoded media, a finished heatmap.
+    /// The data loaded for a sample, such as decoded media or a precomputed heatmap.
     type Input: Send;
 
-    /// Loads a sample; called from several threads. `None` when its files are missing.
+    /// Loads the data of a sample; `None` if its files are missing. May be called from several threads at once.
     ///
     /// # Errors
-    /// Whatever makes the sample's files unusable.
+    /// An error if the sample's files cannot be used.
     fn load(&self, sample: &Sample) -> Result<Option<Self::Input>>;
 
-    /// Predicts a batch, in its order. All samples of a picture are in the same batch, one after the other, so that
-    /// each picture needs to be encoded only once.
+    /// Predicts a batch, and returns the predictions in the same order.
+    ///
+    /// All samples of a picture are in the same batch, next to each other, so each picture needs to be encoded only
+    /// once.
     ///
     /// # Errors
-    /// Whatever stops the model.
+    /// An error if the model fails.
     fn predict(&self, batch: Vec<(&Sample, Self::Input)>) -> Result<Vec<Prediction>>;
 }

@@ -1,4 +1,4 @@
-//! What scoring one sample leaves behind.
+//! The scores of one sample.
 
 use super::average_precision::pixel_average_precision;
 use super::benchmark::Benchmark;
@@ -10,50 +10,51 @@ use super::sample::{Sample, TruthMap};
 use super::segmentation::f_measure_curve;
 use crate::viz::mask_overlap;
 
-/// The scores of one sample. Fractions; the heatmap itself is not kept.
+/// The scores of one sample, as fractions. The heatmap itself is not stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
     /// The sample's id.
     pub id: String,
-    /// Its class, where known.
+    /// The sample's class, if known.
     pub class: Option<String>,
-    /// Its picture.
+    /// The sample's picture.
     pub picture: String,
-    /// Its sound.
+    /// The sample's sound.
     pub sound: String,
     /// False for silent and mismatched pairs.
     pub sounding: bool,
-    /// Σ of the ground truth's weights, as a share of the picture.
+    /// The sum of the ground truth's weights, as a fraction of the picture.
     pub truth_area: f64,
-    /// How sure the model is that there is a source, where it says so.
+    /// The model's confidence that the picture shows the source, if the model gives one.
     pub confidence: Option<f32>,
-    /// cIoU (for AVSBench IoU) at each of [`THRESHOLDS`](super::THRESHOLDS).
+    /// The cIoU (IoU for AVSBench) at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub scores: [f64; NUM_THRESHOLDS],
-    /// The same at the fixed threshold, if there is one.
+    /// The same at the fixed threshold, if one was given.
     pub fixed: Option<f64>,
-    /// The same at the adaptive threshold (an oracle: it knows the area of the ground truth).
+    /// The same at the adaptive threshold, an oracle that knows the area of the ground truth.
     pub adaptive: f64,
     /// Whether the peak of the heatmap lies inside the ground truth.
     pub pointing: bool,
-    /// F-measure at 255 thresholds, for AVSBench samples with a mask that is not empty.
+    /// The F-measure at 255 thresholds, for AVSBench samples whose mask is not empty.
     pub f_curve: Option<Vec<f64>>,
-    /// Pixel-wise average precision, for the sources of scenes with several.
+    /// The pixel-wise average precision, for samples that share their picture with others.
     pub pixel_average_precision: Option<f64>,
-    /// What the picture did with sounds that have no source in it: those of the prediction, and a silent pair's own.
+    /// The heatmaps for negative sounds: those in the prediction, and the sample's own if it is a silent pair.
     pub negatives: Vec<NegativeRecord>,
-    /// The share of the picture that is predicted at each of [`THRESHOLDS`](super::THRESHOLDS).
+    /// The fraction of the picture that is predicted at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub areas: [f64; NUM_THRESHOLDS],
-    /// For each sound without source in the picture that it was asked with: the overlap (intersection over union) of
-    /// what is predicted under that sound and under the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
+    /// For each negative sound in the prediction: the overlap (intersection over union) of the masks for that sound and
+    /// for the sample's own, at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub overlaps: Vec<[f64; NUM_THRESHOLDS]>,
-    /// Scores at i / 1000, of sounding samples: the universal threshold is known only when all peaks are.
+    /// The scores of sounding samples at all i / 1000, because the universal threshold depends on all samples and is
+    /// not known yet.
     pub(super) fine: Vec<f64>,
-    /// The place among the samples.
+    /// The position among the samples.
     pub(super) place: usize,
 }
 
-/// What one heatmap of a negative sound did.
+/// The statistics of the heatmap of a negative sound.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NegativeRecord {
@@ -69,7 +70,7 @@ impl NegativeRecord {
     }
 }
 
-/// How a benchmark scores one heatmap: which overlap, and on which side of a threshold.
+/// How a benchmark scores a heatmap: which pixels a threshold keeps, and which overlap is computed.
 #[derive(Clone, Copy)]
 pub(super) struct Measure {
     keep: Keep,
@@ -87,7 +88,7 @@ impl Measure {
         }
     }
 
-    /// Whether a pixel of this value is predicted.
+    /// Whether a pixel with this value is predicted.
     pub fn predicts(self, value: f32, threshold: f32) -> bool {
         self.keep.keeps(value, threshold)
     }
@@ -101,7 +102,7 @@ impl Measure {
         std::array::from_fn(|i| overlaps.get(i).map_or(0.0, self.overlap))
     }
 
-    /// The share of the picture that is predicted at each of the tables' thresholds.
+    /// The fraction of the picture that is predicted at each threshold of the tables.
     fn areas(self, thresholds: &Thresholds, heatmap: &[f32], nothing: &TruthMap) -> [f64; NUM_THRESHOLDS] {
         let overlaps = thresholds.sweep(self.keep, heatmap, nothing);
         std::array::from_fn(|i| overlaps.get(i).map_or(0.0, |overlap| overlap.predicted / PIXELS as f64))
@@ -111,7 +112,7 @@ impl Measure {
         (self.overlap)(&Overlap::at(threshold, self.keep, heatmap, truth))
     }
 
-    /// At the adaptive threshold, which every benchmark keeps what is above of.
+    /// The score at the adaptive threshold. All benchmarks keep the values *above* it.
     pub fn adaptive(self, heatmap: &[f32], truth: &TruthMap) -> f64 {
         let threshold = adaptive_threshold(heatmap, truth);
         (self.overlap)(&Overlap::at(threshold, Keep::Above, heatmap, truth))
@@ -140,7 +141,7 @@ impl Scorer {
         }
     }
 
-    /// `place`: among the samples; `is_one_of_several`: whether other sources share the picture.
+    /// Scores the sample at position `place`. `is_one_of_several` says whether other samples share its picture.
     pub fn record(
         &self,
         place: usize,
@@ -157,7 +158,7 @@ impl Scorer {
         let areas = |heatmap: &[f32]| self.measure.areas(&self.tables, heatmap, &self.nothing);
         let own = areas(heatmap);
         let overlaps = |(_, other): &(Negative, Vec<f32>)| {
-            // A pixel is predicted under both sounds where the smaller of the two values is.
+            // A pixel is predicted for both sounds where the smaller of its two values reaches the threshold.
             let common: Vec<f32> = heatmap.iter().zip(other).map(|(a, b)| a.min(*b)).collect();
             let (other, common) = (areas(other), areas(&common));
             std::array::from_fn(|i| mask_overlap(own[i], other[i], common[i]))

@@ -1,4 +1,4 @@
-//! The report: every metric of a benchmark, from the records of its samples.
+//! The report: all metrics of a benchmark, computed from the records of its samples.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,34 +19,36 @@ use super::record::Record;
 use super::segmentation::{max_mean_f_measure, mini_batch_mean};
 use super::universal::UniversalThreshold;
 
-/// What to evaluate beyond the tables.
+/// Options of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// A threshold chosen elsewhere (on another split), in [0, 1].
+    /// A fixed threshold in [0, 1] to report as well, chosen on another split.
     pub threshold: Option<f32>,
     /// The name of the split, for the report.
     pub split: Option<String>,
 }
 
-/// The metrics at one threshold, by name, in the order of tables. Percentages; `None` where a metric has nothing to
-/// stand on (LocAcc of an all-silent set, the F-measure of empty masks), which JSON shows as null.
+/// The metrics at one threshold as (name, percentage), in the order of the tables.
+///
+/// A metric is `None`, and null in JSON, where it is undefined: LocAcc without sounding pairs, the F-measure when all
+/// masks are empty.
 ///
 /// | benchmark | metrics |
 /// |---|---|
-/// | VGG-SS, SoundNet-Flickr | `cIoU` (percent of samples with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU), `cIoU@0.3` |
-/// | Extended | `AP`, `maxF1`, `LocAcc`, and of the sounding pairs `AUC`, `mIoU`, `cIoU@0.3` |
-/// | AVSBench | `mIoU` (over mini-batches of five), `Fmeasure` (its own best threshold) |
-/// | scenes with several sources, beside those | `scene cIoU@0.3`, `scene IoU@0.5`, `IIoU`, `IAUC` |
+/// | VGG-SS, SoundNet-Flickr | `cIoU` (percentage with a cIoU of at least 0.5), `AUC`, `mIoU` (mean cIoU), `cIoU@0.3` |
+/// | Extended | `AP`, `maxF1`, `LocAcc`; for the sounding pairs also `AUC`, `mIoU`, `cIoU@0.3` |
+/// | AVSBench | `mIoU` (over mini-batches of five), `Fmeasure` (at its own best threshold) |
+/// | any, if there are scenes with several sources | additionally `scene cIoU@0.3`, `scene IoU@0.5`, `IIoU`, `IAUC` |
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row(pub Vec<(&'static str, Option<f64>)>);
 
 impl Row {
-    /// The metric of this name, where it exists and is defined.
+    /// The metric `name`; `None` if it does not exist or is undefined.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(key, _)| *key == name).and_then(|(_, value)| *value)
     }
 
-    /// The metric that tables lead with, and that the best threshold is chosen by.
+    /// The first metric, by which the best threshold is chosen.
     pub fn principal(&self) -> Option<f64> {
         self.0.first().and_then(|(_, value)| *value)
     }
@@ -58,7 +60,7 @@ impl Serialize for Row {
     }
 }
 
-/// The metrics at a threshold.
+/// A threshold and the metrics at it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Entry {
@@ -69,7 +71,7 @@ pub struct Entry {
     pub row: Row,
 }
 
-/// Every metric of one evaluation.
+/// All metrics of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -77,35 +79,35 @@ pub struct Report {
     pub benchmark: Benchmark,
     /// The split, if one was given.
     pub split: Option<String>,
-    /// How many samples were scored.
+    /// The number of scored samples.
     pub samples: usize,
-    /// How many samples were annotated but had no heatmap or no files.
+    /// The number of annotated samples without a heatmap or without files.
     pub missing: usize,
     /// The metrics at 0.05, 0.1 … 0.95.
     #[serde(serialize_with = "by_threshold")]
     pub thresholds: Vec<Entry>,
-    /// The threshold with the highest principal metric (the lowest of several).
+    /// The threshold with the highest principal metric; the lowest such threshold if there are several.
     pub best: Entry,
-    /// The best value of each metric, each with its own (lowest) threshold.
+    /// The best value of each metric on its own, with the lowest threshold that reaches it.
     pub best_of_each: BTreeMap<&'static str, Best>,
     /// The metrics at the fixed threshold, if one was given.
     pub fixed: Option<Entry>,
-    /// The metrics at the adaptive threshold of every sample: an oracle, since it knows the true area.
+    /// The metrics at the adaptive threshold of each sample: an oracle, as it knows the true area.
     pub adaptive_oracle: Row,
-    /// Percent of sounding samples whose heatmap has its peak inside the ground truth.
+    /// The percentage of sounding samples for which the peak of the heatmap lies inside the ground truth.
     pub pointing: Option<f64>,
-    /// Scenes with several sources, if there are any.
+    /// The metrics of scenes with several sources, if there are any.
     pub pairs: Option<Pairs>,
-    /// How the masks of sounding samples behave at the best threshold: shares, not percentages.
+    /// Statistics of the masks of sounding samples at the best threshold, as fractions.
     pub masks: Option<MaskStatistics>,
-    /// How the heatmaps fail, if they do.
+    /// The failure that the mask statistics reveal, if any.
     pub failure: Option<FailureSignature>,
-    /// One threshold for all, judged with negative sounds, if there are any.
+    /// The results at the universal threshold, if there are negative sounds.
     pub universal_threshold: Option<UniversalThreshold>,
-    /// The same benchmark without looking: each trivial heatmap at its best threshold.
+    /// The results of the trivial heatmaps, each at its best threshold.
     #[serde(serialize_with = "by_name")]
     pub baselines: Vec<(Baseline, Entry)>,
-    /// What has been published for this benchmark.
+    /// The result published for this benchmark, if there is one.
     pub published: Option<Published>,
     /// The ids of the missing samples.
     pub missing_ids: Vec<String>,
@@ -115,20 +117,20 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Best {
-    /// Where it was reached.
+    /// The threshold at which it was reached.
     pub threshold: f64,
-    /// The value, percent.
+    /// The value, in percent.
     pub value: f64,
 }
 
-/// What a trivial heatmap scores on one sample.
+/// The scores of a trivial heatmap on one sample.
 pub(super) struct BaselineScores {
     pub confidence: f32,
     pub scores: [f64; NUM_THRESHOLDS],
     pub f_curve: Option<Vec<f64>>,
 }
 
-/// The threshold at this place of the tables.
+/// The threshold at position `place` of the tables.
 pub(super) fn threshold(place: usize) -> f64 {
     (place + 1) as f64 / 20.0
 }
@@ -141,7 +143,7 @@ fn by_name<S: Serializer>(baselines: &[(Baseline, Entry)], serializer: S) -> Res
     serializer.collect_map(baselines.iter().map(|(baseline, entry)| (baseline.name(), entry)))
 }
 
-/// One sample as a row of metrics needs it.
+/// The scores of one sample from which a row of metrics is computed.
 struct Scored<'a> {
     sounding: bool,
     score: f64,
@@ -178,7 +180,7 @@ fn metrics(benchmark: Benchmark, samples: &[Scored]) -> Row {
     Row(row)
 }
 
-/// The entry with the highest principal metric, the first of several.
+/// The entry with the highest principal metric; the first if there are several.
 fn best(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().reduce(|best, entry| if entry.row.principal() > best.row.principal() { entry } else { best })
 }
@@ -244,12 +246,12 @@ impl Report {
         }
     }
 
-    /// The place of the best threshold among [`THRESHOLDS`](super::THRESHOLDS).
+    /// The position of the best threshold among [`THRESHOLDS`](super::THRESHOLDS).
     pub(super) fn best_place(&self) -> usize {
         place_of(&self.best, &self.thresholds)
     }
 
-    /// The report as JSON.
+    /// Writes the report as JSON.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written.
@@ -260,12 +262,12 @@ impl Report {
     }
 }
 
-/// Where in `entries` the best of them is.
+/// The position of `best` in `entries`.
 fn place_of(best: &Entry, entries: &[Entry]) -> usize {
     entries.iter().position(|entry| entry.threshold == best.threshold).unwrap_or(0)
 }
 
-/// The masks of sounding samples at one of the tables' thresholds.
+/// The statistics of the masks of sounding samples, at the threshold at position `place` of the tables.
 fn mask_statistics(records: &[Record], place: usize) -> Option<MaskStatistics> {
     let mut tally = MaskTally::default();
     for record in records.iter().filter(|record| record.sounding) {
@@ -287,7 +289,7 @@ fn best_of_each(entries: &[Entry]) -> BTreeMap<&'static str, Best> {
     best
 }
 
-/// The f64 that reads like this f32: 0.35, not 0.3499999940395355.
+/// The f64 with the same decimal representation as `value`: 0.35, not 0.3499999940395355.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

@@ -1,4 +1,4 @@
-//! The run: samples and whatever makes heatmaps in, a report out.
+//! Evaluates a predictor on samples.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use super::report::{BaselineScores, Options, Report};
 use super::sample::{GroundTruth, Sample};
 use super::segmentation::f_measure_curve;
 
-/// Samples of a batch, at least (the samples of one picture stay together): they are loaded in parallel while the batch
-/// before them is predicted.
+/// The minimum number of samples in a batch; samples of the same picture stay together. A batch is loaded in parallel
+/// while the previous one is predicted.
 const BATCH: usize = 32;
 
 /// A finished evaluation.
@@ -24,19 +24,22 @@ const BATCH: usize = 32;
 pub struct Evaluation {
     /// All metrics.
     pub report: Report,
-    /// The scores of every sample, in the order of the samples.
+    /// The scores of each scored sample, in the order of the samples.
     pub records: Vec<Record>,
 }
 
-/// Scores all samples. `progress` is called with the number of samples done since its last call.
+/// Scores all samples. `progress` is called with the number of samples processed since its last call.
 ///
-/// Loading runs in parallel and ahead of predicting, scoring in parallel after it. Samples that the predictor has no
-/// files for are counted and listed in the report.
+/// Loading runs in parallel, one batch ahead of prediction; scoring runs in parallel after it. Samples for which the
+/// predictor has no files are counted and listed in the report.
 ///
 /// # Errors
-/// [`Error::Argument`] for a threshold outside [0, 1], and when not a single sample could be scored; [`Error::Shape`]
-/// and [`Error::NonFinite`] for a heatmap of another size or with NaN or infinity; [`Error::Argument`] when an Extended
-/// benchmark lacks a confidence; [`Error::Image`] for masks; whatever the predictor returns.
+/// - [`Error::Argument`] for a threshold outside [0, 1], when no sample could be scored, when a prediction for an
+///   Extended benchmark has no confidence, or when the predictor returns the wrong number of predictions.
+/// - [`Error::Shape`] for a heatmap of the wrong size.
+/// - [`Error::NonFinite`] for a heatmap or a confidence that is NaN or infinite.
+/// - [`Error::Io`] or [`Error::Image`] for a ground-truth mask that cannot be read.
+/// - Any error of the predictor.
 pub fn evaluate<P: Predictor>(
     benchmark: Benchmark,
     samples: &[Sample],
@@ -78,7 +81,8 @@ pub fn evaluate<P: Predictor>(
         loaded = ahead;
         let predictions = predictions?;
         if predictions.len() != places.len() {
-            return Err(Error::argument("predictions", format!("{} of a batch", places.len()), predictions.len()));
+            let expected = format!("one for each of the {} samples of the batch", places.len());
+            return Err(Error::argument("predictions", expected, predictions.len()));
         }
         let score = |(&i, prediction): (&usize, Prediction)| {
             let sample = &samples[i];
@@ -98,12 +102,8 @@ pub fn evaluate<P: Predictor>(
         progress(num_here);
     }
     if done.is_empty() {
-        let found = format!("none of {} samples could be scored: they have no heatmap or no files", samples.len());
-        return Err(Error::argument(
-            "samples",
-            "at least one annotated sample with a heatmap or with its files",
-            found,
-        ));
+        let expected = "at least one sample whose heatmap or media files exist";
+        return Err(Error::argument("samples", expected, format!("none of {} samples", samples.len())));
     }
     done.sort_by_key(|scored| scored.record.place);
     missing.sort_unstable();
@@ -113,7 +113,7 @@ pub fn evaluate<P: Predictor>(
     Ok(Evaluation { report, records })
 }
 
-/// The places of the samples, in batches that no picture is spread over.
+/// The positions of the samples, in batches. All samples of a picture are in the same batch.
 fn batches(samples: &[Sample]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by_key(|&i| (&samples[i].picture, i));
@@ -132,7 +132,7 @@ struct Scored {
     baselines: [BaselineScores; Baseline::ALL.len()],
 }
 
-/// Refuses what would make scores meaningless.
+/// Returns `prediction` if it is valid.
 fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Result<Prediction> {
     let heatmaps = prediction.negatives.iter().map(|(kind, heatmap)| (kind.name(), heatmap));
     for (name, heatmap) in heatmaps.chain([("heatmap", &prediction.heatmap)]) {

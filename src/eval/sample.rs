@@ -1,4 +1,4 @@
-//! Samples: what is asked (a picture and a sound) and what the answer should be.
+//! Samples: a picture, a sound and the ground truth.
 
 use std::path::PathBuf;
 
@@ -7,33 +7,34 @@ use crate::error::Result;
 use super::grid::{PIXELS, SIZE};
 use super::mask::read_mask;
 
-/// One picture with one sound, and where that sound's source is.
+/// A picture, a sound, and the location of the sound's source in the picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The name in the annotations, and in a predictions file (`heatmap.<id>`).
+    /// The name in the annotations and in predictions files (`heatmap.<id>`).
     pub id: String,
-    /// The class of the sound, where the annotations tell.
+    /// The class of the sound, if annotated.
     pub class: Option<String>,
-    /// The picture, by its file name without extension. Samples that share one are the sources of one scene.
+    /// The file name of the picture, without extension. Samples that share a picture are the sources of one scene.
     pub picture: String,
-    /// The sound, by its file name without extension.
+    /// The file name of the sound, without extension.
     pub sound: String,
-    /// False for silent and mismatched pairs: nothing in the picture makes this sound.
+    /// False for silent and mismatched pairs, whose picture does not show the source of the sound.
     pub sounding: bool,
-    /// Where the source is.
+    /// The location of the source.
     pub truth: GroundTruth,
 }
 
-/// Where the source of a sample is, as annotated.
+/// The annotated location of a sample's source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroundTruth {
     /// Nowhere.
     Nothing,
-    /// Inside the union of boxes `[x0, y0, x1, y1]`, in pixels of the 224 × 224 grid, the ends excluded.
+    /// Inside the union of boxes `[x0, y0, x1, y1]`, in pixels of the 224 × 224 grid; x1 and y1 are exclusive.
     Union(Vec<[usize; 4]>),
-    /// Where annotators agree: a pixel in one box weighs ½, in two or more 1. Boxes as in [`Union`](Self::Union).
+    /// Inside boxes of several annotators: a pixel in one box has the weight ½, a pixel in two or more the weight 1.
+    /// The boxes are as in [`Union`](Self::Union).
     Consensus(Vec<[usize; 4]>),
-    /// Where the mask of this PNG file is white.
+    /// Where the mask in this PNG file is white.
     Mask(PathBuf),
 }
 
@@ -41,7 +42,8 @@ impl GroundTruth {
     /// The weights on the pixel grid.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) for a mask that cannot be read or that is not 224 × 224.
+    /// [`Error::Io`](crate::Error::Io) when the mask file cannot be read, [`Error::Image`](crate::Error::Image) when it
+    /// is not a PNG file of 224 × 224 pixels.
     pub fn map(&self) -> Result<TruthMap> {
         Ok(match self {
             Self::Nothing => TruthMap { levels: vec![0; PIXELS] },
@@ -54,14 +56,14 @@ impl GroundTruth {
     }
 }
 
-/// A ground truth on the pixel grid: weights 0, ½ and 1, stored in halves so that all sums are exact.
+/// A ground truth on the pixel grid. The weights 0, ½ and 1 are stored in units of ½, so all sums are exact.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TruthMap {
     levels: Vec<u8>,
 }
 
 impl TruthMap {
-    /// Adds `step` halves for every box that a pixel is in, up to a whole.
+    /// Adds `step` halves to each pixel for each box that contains it, up to a weight of 1.
     fn from_boxes(boxes: &[[usize; 4]], step: u8) -> Self {
         let mut levels = vec![0_u8; PIXELS];
         for &[x0, y0, x1, y1] in boxes {
@@ -74,17 +76,17 @@ impl TruthMap {
         Self { levels }
     }
 
-    /// The weights in halves (0, 1 or 2), row by row: `[224 * 224]`.
+    /// The weights in units of ½ (0, 1 or 2), row-major: `[224 * 224]`.
     pub fn levels(&self) -> &[u8] {
         &self.levels
     }
 
-    /// Σ of the weights, in pixels.
+    /// The sum of the weights, in pixels.
     pub fn weight(&self) -> f64 {
         self.levels.iter().map(|&level| u64::from(level)).sum::<u64>() as f64 / 2.0
     }
 
-    /// The number of pixels with any weight.
+    /// The number of pixels with a non-zero weight.
     pub fn num_inside(&self) -> usize {
         self.levels.iter().filter(|&&level| level > 0).count()
     }

@@ -1,4 +1,4 @@
-//! AVSBench: mIoU over mini-batches, and the maximal mean F-measure.
+//! The metrics of AVSBench: mIoU over mini-batches, and the maximum mean F-measure.
 
 use std::sync::LazyLock;
 
@@ -6,18 +6,19 @@ use super::overlap::{Keep, Thresholds};
 use super::rates::mean;
 use super::sample::TruthMap;
 
-/// The thresholds of the F-measure.
+/// The number of thresholds of the F-measure.
 const NUM_F_THRESHOLDS: u16 = 255;
 static F_THRESHOLDS: LazyLock<Thresholds> = LazyLock::new(|| Thresholds::linspace(NUM_F_THRESHOLDS));
-/// Weighs precision against recall.
+/// β² of the F-measure, which weighs precision against recall.
 const BETA_SQUARED: f64 = 0.3;
-/// Frames of one video, and so of one mini-batch of the published evaluation.
+/// The number of frames per video, and thus per mini-batch of the published evaluation.
 const BATCH: usize = 5;
 
-/// F = (1 + β²) P R / (β² P + R), β² = 0.3, at 255 thresholds from 0 to 1; 0 where nothing right is predicted.
+/// The F-measure F = (1 + β²) P R / (β² P + R), β² = 0.3, at 255 thresholds from 0 to 1; 0 where no pixel is predicted
+/// correctly.
 ///
-/// `None` for an empty mask: such frames take no part. (The official AVSBench code picked the best threshold for every
-/// mini-batch on its own; like ACL's, this one first averages the curves over all frames.)
+/// Returns `None` for an empty mask: such frames are excluded. The official AVSBench code chooses the best threshold of
+/// each mini-batch; like ACL's code, this crate first averages the curves over all frames ([`max_mean_f_measure`]).
 pub fn f_measure_curve(heatmap: &[f32], truth: &TruthMap) -> Option<Vec<f64>> {
     let mask = truth.weight();
     if mask == 0.0 {
@@ -32,7 +33,7 @@ pub fn f_measure_curve(heatmap: &[f32], truth: &TruthMap) -> Option<Vec<f64>> {
     Some(overlaps.iter().map(|overlap| f_measure(overlap.inside, overlap.predicted)).collect())
 }
 
-/// The F-measure of the tables, in [0, 1]: the maximum of the mean of the curves; `None` without curves.
+/// The F-measure in result tables, in [0, 1]: the maximum of the mean curve; `None` without curves.
 pub fn max_mean_f_measure<'a>(curves: impl IntoIterator<Item = &'a [f64]>) -> Option<f64> {
     let mut sums = vec![0.0; usize::from(NUM_F_THRESHOLDS)];
     let mut num_curves = 0_u32;
@@ -43,8 +44,10 @@ pub fn max_mean_f_measure<'a>(curves: impl IntoIterator<Item = &'a [f64]>) -> Op
     (num_curves > 0).then(|| sums.into_iter().fold(0.0, f64::max) / f64::from(num_curves))
 }
 
-/// The mIoU of the tables: the mean over mini-batches of five scores (the last may be smaller) of the mean within each,
-/// scores in the order of their ids; `None` without scores.
+/// The mIoU in AVSBench's result tables: the mean over mini-batches of the mean within each mini-batch.
+///
+/// A mini-batch consists of five consecutive scores; the last may be smaller. `scores` must be sorted by id. Returns
+/// `None` without scores.
 pub fn mini_batch_mean(scores: &[f64]) -> Option<f64> {
     mean(scores.chunks(BATCH).filter_map(|batch| mean(batch.iter().copied())))
 }

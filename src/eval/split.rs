@@ -1,4 +1,4 @@
-//! Splits: which of the annotated samples to score.
+//! Splits: subsets of the annotated samples.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use super::sample::Sample;
 
 const KIND: &str = "split";
 
-/// A CSV that names samples in its first column and, where there is one, their classes in its second: the published
-/// `vggss_heard_test.csv`, `vggss_unheard_test.csv`, `flickr_test.csv`, `avs1_ms3_test.csv` …
+/// A subset of the samples, from a CSV file with ids in the first column and, optionally, classes in the second.
+///
+/// Published splits include `vggss_heard_test.csv`, `vggss_unheard_test.csv`, `flickr_test.csv` and
+/// `avs1_ms3_test.csv`.
 #[derive(Clone, Debug)]
 pub struct Split {
     path: PathBuf,
@@ -19,12 +21,14 @@ pub struct Split {
 }
 
 impl Split {
-    /// Reads a split. The published files have no header; one is recognised by naming no sample.
+    /// Reads a split.
+    ///
+    /// The published files have no header. If the first row does not name an annotated sample, it is taken as a header.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not a CSV or has no row.
+    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not a CSV file or has no rows.
     pub fn read(path: &Path) -> Result<Self> {
-        let expected = "a CSV with ids in its first column";
+        let expected = "a CSV file with ids in its first column";
         let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_slice());
         let mut classes = BTreeMap::new();
@@ -36,7 +40,7 @@ impl Split {
             classes.insert(id.to_owned(), row.get(1).map(str::to_owned));
         }
         if classes.is_empty() {
-            return Err(Error::format(path, KIND, expected, "no row"));
+            return Err(Error::format(path, KIND, expected, "no rows"));
         }
         Ok(Self { path: path.to_path_buf(), classes, header })
     }
@@ -46,10 +50,10 @@ impl Split {
         self.path.file_stem().and_then(|name| name.to_str()).unwrap_or("split")
     }
 
-    /// Keeps the samples that the split names, and gives them its classes where they have none.
+    /// Returns the samples that the split names. Samples without a class get the class from the split.
     ///
     /// # Errors
-    /// [`Error::Format`] when the split names an id (other than in its first line) that is not annotated.
+    /// [`Error::Format`] when the split names an id that is not annotated (except in its first row), or none that is.
     pub fn select(&self, samples: Vec<Sample>) -> Result<Vec<Sample>> {
         let mut wanted = self.classes.clone();
         let mut selected = Vec::with_capacity(wanted.len());

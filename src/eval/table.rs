@@ -1,4 +1,4 @@
-//! The report as text, the records as CSV.
+//! Formats the report as text, and the records as CSV.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,25 +14,25 @@ use super::report::{Entry, Report, Row, threshold};
 
 const LABEL_WIDTH: usize = 28;
 
-/// A score of the tables, or a dash.
+/// `value` with two decimals, or a dash.
 pub(super) fn two_decimals(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
 }
 
 impl Report {
-    /// "4,900 of 5,158 samples scored".
+    /// The number of scored samples as text: "4,900 of 5,158 samples scored".
     pub fn coverage(&self) -> String {
         format!("{} of {} samples scored", thousands(self.samples), thousands(self.samples + self.missing))
     }
 
-    /// The benchmark's name for people, with the split.
+    /// The [title](super::Benchmark::title) of the benchmark, with the split.
     pub fn title(&self) -> String {
         let title = self.benchmark.title();
         self.split.as_ref().map_or_else(|| title.to_owned(), |split| format!("{title} ({split})"))
     }
 
-    /// The report as a table for a terminal: each threshold, the best, the published numbers, and what newer papers
-    /// ask.
+    /// The report as a table for the terminal: the metrics at each threshold, at the best one and as published, the
+    /// baselines, and the additional metrics of newer papers.
     pub fn table(&self) -> String {
         let names: Vec<&str> = self.best.row.0.iter().map(|(name, _)| *name).collect();
         let mut text = format!("{}: {}\n\n", self.title(), self.coverage());
@@ -84,12 +84,12 @@ impl Report {
         text
     }
 
-    /// How the heatmaps fail at the best threshold, in one line; `None` if they do not.
+    /// One line that describes how the heatmaps fail at the best threshold; `None` if they do not.
     pub fn warning(&self) -> Option<String> {
         self.masks.as_ref().and_then(MaskStatistics::warning)
     }
 
-    /// The lines below the thresholds: label and metrics.
+    /// The rows below the thresholds, as (label, metrics).
     pub(super) fn summary(&self) -> Vec<(String, Row)> {
         let mut lines = vec![(format!("best: {:.2}", self.best.threshold), self.best.row.clone())];
         if let Some(published) = &self.published {
@@ -132,9 +132,11 @@ fn thousands(number: usize) -> String {
     text
 }
 
-/// The records as CSV, one line a sample: id, class, picture, sound, whether it sounds, area of the ground truth (share
-/// of the picture), confidence, whether the peak is inside, then the score (a fraction) at the fixed threshold, the
-/// adaptive one and each threshold of the tables.
+/// Writes the records as CSV, one row per sample.
+///
+/// The columns are the id, class, picture and sound; whether the pair is sounding; the area of the ground truth as a
+/// fraction of the picture; the confidence; whether the peak lies inside the ground truth; and the score (a fraction)
+/// at the fixed threshold, at the adaptive threshold and at each threshold of the tables.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.

@@ -1,4 +1,4 @@
-//! One threshold for everything, judged with sounds that have no source in the picture.
+//! The universal threshold, which is derived from the heatmaps of negative sounds.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,16 @@ use super::negatives::{NUM_STEPS, Negative};
 use super::rates::{area_under_smallness_curve, area_under_success_curve, mean, success_rate};
 use super::record::Record;
 
-/// Results at the universal threshold: the third quartile of the maxima of all heatmaps of negative sounds, rounded to
-/// three decimals (Juanola et al., "A Critical Assessment of Visual Sound Source Localization Models Including Negative
-/// Audio", ICASSP 2025). Percentages.
+/// Results at the universal threshold, as percentages.
+///
+/// The universal threshold is the third quartile of the maxima of all heatmaps of negative sounds, rounded to three
+/// decimals (Juanola et al., "A Critical Assessment of Visual Sound Source Localization Models Including Negative
+/// Audio", ICASSP 2025).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UniversalThreshold {
-    /// The threshold. Above 1 or below 0 it is moved to the end of [0, 1].
+    /// The threshold, clamped to [0, 1]; a fraction.
     pub threshold: f64,
-    /// Percent of the positive pairs with a cIoU of at least 0.5.
+    /// The percentage of positive pairs with a cIoU of at least 0.5.
     #[serde(rename = "cIoU")]
     pub success: Option<f64>,
     /// The mean cIoU of the positive pairs.
@@ -24,32 +26,32 @@ pub struct UniversalThreshold {
     /// The area under the success curve of the positive pairs.
     #[serde(rename = "AUC")]
     pub auc: Option<f64>,
-    /// Per kind of negative sound: the mean share of the picture that is (wrongly) active, and the area under the curve
-    /// of pictures with at most that share active.
+    /// The scores for each kind of negative sound.
     pub negatives: BTreeMap<Negative, NegativeScores>,
-    /// Harmonic mean of the mean cIoU and of 100 − pIA (averaged over the kinds).
+    /// The harmonic mean of the mean cIoU and 100 − pIA, the latter averaged over the kinds of negative sounds.
     #[serde(rename = "F_LOC")]
     pub f_loc: Option<f64>,
-    /// Harmonic mean of the AUC and of AUC_N (averaged over the kinds).
+    /// The harmonic mean of AUC and AUC_N, the latter averaged over the kinds of negative sounds.
     #[serde(rename = "F_AUC")]
     pub f_auc: Option<f64>,
 }
 
-/// How quiet the heatmaps of one kind of negative sound are. Percentages.
+/// How little the heatmaps respond to one kind of negative sound. Percentages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NegativeScores {
-    /// Heatmaps of this kind.
+    /// The number of heatmaps of this kind.
     pub samples: usize,
-    /// Percentage of image area above the threshold: 0 is right.
+    /// The mean percentage of the image area above the threshold; ideally 0.
     #[serde(rename = "pIA")]
     pub active: f64,
-    /// Area under the curve of pictures with at most 0, 5 … 100 % active: 100 is right.
+    /// The area under the curve of the fraction of heatmaps with at most 0, 5 … 100 % of their area active; ideally
+    /// 100.
     #[serde(rename = "AUC_N")]
     pub auc: f64,
 }
 
 impl UniversalThreshold {
-    /// `None` without negative sounds.
+    /// `None` if there are no negative sounds.
     pub(super) fn new(records: &[Record]) -> Option<Self> {
         let negatives = || records.iter().flat_map(|record| &record.negatives);
         let step = quartile_step(negatives().map(|negative| negative.activity.peak).collect())?;
@@ -77,7 +79,7 @@ impl UniversalThreshold {
     }
 }
 
-/// The third quartile (interpolated linearly between ranks), in thousandths.
+/// The third quartile of `peaks`, interpolated linearly between ranks, in units of 1 / [`NUM_STEPS`].
 fn quartile_step(mut peaks: Vec<f32>) -> Option<usize> {
     peaks.sort_unstable_by(f32::total_cmp);
     let rank = 0.75 * peaks.len().checked_sub(1)? as f64;

@@ -17,18 +17,19 @@ struct Annotation {
     file: String,
     class: Option<String>,
     bbox: Vec<[f64; 4]>,
-    /// Not in the published file: the picture of a source that shares it with others.
+    /// The picture, if several sources share it. Not in the published file.
     image: Option<String>,
 }
 
-/// Reads VGG-SS annotations: a list of `{"file", "class", "bbox": [[x0, y0, x1, y1], …]}`, relative coordinates.
+/// Reads VGG-SS annotations: a JSON list of `{"file", "class", "bbox": [[x0, y0, x1, y1], …]}`, with coordinates as
+/// fractions of the picture.
 ///
-/// Coordinates are clipped to [0, 1], multiplied by 224 and truncated; the ground truth is the union of the boxes. Some
-/// published boxes are degenerate (corners near −2.9e16, or an end before its start): they come out empty, and with
-/// them the ground truth of a few samples. A file named twice keeps its last entry.
+/// Coordinates are clipped to [0, 1], multiplied by 224 and truncated. The ground truth is the union of the boxes. Some
+/// published boxes are degenerate (corners near −2.9e16, or an end before the start); these are empty, and so is the
+/// ground truth of a few samples. If a file is listed several times, the last entry counts.
 ///
-/// Beyond the published form, an entry may name its picture (`"image"`); entries with the same one are the sources of
-/// one scene, and are also scored together.
+/// As an extension of the published format, an entry may name its picture with `"image"`. Entries with the same picture
+/// are the sources of one scene, and are scored together as well.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not such a list or the list is empty.

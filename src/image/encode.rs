@@ -24,14 +24,19 @@ impl Picture {
     /// # Errors
     /// [`Error::Image`] when the encoder fails.
     pub fn to_png(&self) -> Result<Vec<u8>> {
-        let mut png = Vec::new();
-        encode_png(&mut png, &self.pixels, self.size(), ExtendedColorType::Rgb8).map_err(|error| Error::Image {
-            origin: "pixels".to_owned(),
-            expected: "a picture that PNG can hold".to_owned(),
-            found: error.to_string(),
-        })?;
-        Ok(png)
+        png_bytes(&self.pixels, self.size(), ExtendedColorType::Rgb8)
     }
+}
+
+/// `samples`, in the layout of `color`, as the bytes of a PNG file of `size` (width, height).
+pub(crate) fn png_bytes(samples: &[u8], size: (usize, usize), color: ExtendedColorType) -> Result<Vec<u8>> {
+    let mut png = Vec::new();
+    encode_png(&mut png, samples, size, color).map_err(|error| Error::Image {
+        origin: "pixels".to_owned(),
+        expected: "a picture that PNG can hold".to_owned(),
+        found: error.to_string(),
+    })?;
+    Ok(png)
 }
 
 /// Writes `samples`, in the layout of `color` (16-bit ones in the machine's byte order), as a PNG of `size`

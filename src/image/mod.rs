@@ -25,6 +25,8 @@ mod picture;
 mod plausible;
 mod resize;
 
+#[cfg(feature = "eval")]
+pub(crate) use encode::png_bytes;
 pub(crate) use encode::write_png;
 #[cfg(feature = "train")]
 pub(crate) use formats::is_picture_extension;

@@ -32,6 +32,12 @@ impl Heatmap {
         Ok(Self { logits, scores, confidence, size, offset })
     }
 
+    /// The same heatmap with other logits (as many) and another confidence.
+    pub(crate) fn with_logits(&self, logits: Vec<f32>, confidence: f32) -> Result<Self> {
+        let scores = logits.iter().map(|logit| 1.0 / (1.0 + (-(logit + self.offset)).exp())).collect();
+        Self::new(logits, scores, self.size, confidence, self.offset)
+    }
+
     /// The heatmap at `side` × `side`, as benchmarks evaluate it: the sigmoid of bicubically resized logits (a =
     /// −0.75).
     ///

@@ -1,4 +1,4 @@
-//! Training of ACL as the [`Trainer`](super::Trainer) sees it.
+//! The training [`Objective`] of ACL.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,10 +21,10 @@ use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, Pa
 use crate::error::{Error, Result};
 use crate::weights::{ModelFiles, save_safetensors};
 
-/// How near the masks' noise comes to 0 and 1, where its logarithm would be infinite.
+/// The distance that the masks' noise keeps from 0 and 1, where its logarithm would be infinite.
 const NOISE_MARGIN: f32 = 1e-4;
 
-/// The metrics of ACL's validation by which epochs can be compared, and which way they are better.
+/// The validation metrics that can select the best epoch, each with the direction in which it improves.
 pub const BEST_METRICS: [(&str, Goal); 6] = [
     ("loss", Goal::Minimize),
     ("acl_i", Goal::Minimize),
@@ -34,20 +34,21 @@ pub const BEST_METRICS: [(&str, Goal); 6] = [
     ("retrieval_f", Goal::Maximize),
 ];
 
-/// ACL's losses over batches of pairs, with the AudioTokenizer and the masker trainable and all else frozen.
+/// ACL's losses over batches of pairs. The AudioTokenizer and the masker are trained; everything else is frozen.
 ///
-/// Validation measures the same losses on held-out pairs, without dropout and always with the same noise, and what the
-/// losses do not tell:
+/// Validation computes the same losses on held-out pairs, without dropout and always with the same noise. It also
+/// reports:
 ///
-/// - `retrieval_i`: the share of sounds whose own picture is, in its batch, the one that ACL_I finds closest; pictures
-///   are masked by their own sounds.
-/// - `retrieval_f`: the share of sounds for which, of the batch's pictures, what the sound masks in its own fits it
-///   best: the confidence of inference.
-/// - `retrieval_chance`: what guessing would reach.
-/// - `mask_area`: the mean share of its picture that a pair's mask covers, as inference draws it (heatmap ≥ ½).
-/// - `masks_full`, `masks_empty`: the shares of pairs whose mask covers more than 99 % or less than 0.1 %.
+/// - `retrieval_i`: the fraction of sounds for which ACL_I ranks their own picture first among the pictures of the
+///   batch, each masked by its own sound.
+/// - `retrieval_f`: the fraction of sounds for which the confidence of inference ranks their own picture first among
+///   the pictures of the batch, each masked by the sound in question.
+/// - `retrieval_chance`: the fraction expected from guessing.
+/// - `mask_area`: the mean fraction of the picture that a pair's mask covers, computed as in inference (heatmap ≥ ½).
+/// - `masks_full`, `masks_empty`: the fractions of pairs whose mask covers more than 99 % or less than 0.1 % of the
+///   picture.
 /// - `masks_alike`: the mean overlap (intersection over union) of a picture's masks under its own and under another
-///   sound; 1 when the sound does not matter.
+///   sound; 1 when the sound has no effect.
 #[derive(Debug)]
 pub struct AclObjective<'a, R = MediaReader> {
     files: &'a ModelFiles,
@@ -62,11 +63,11 @@ pub struct AclObjective<'a, R = MediaReader> {
 }
 
 impl<'a, R: PairReader> AclObjective<'a, R> {
-    /// Training of `trainable` between the frozen parts of `acl`, which was loaded from `files` onto `device` as
-    /// `dtype` (the trainable parts compute in f32 whatever the others do).
+    /// Creates the objective that trains `trainable` within `acl`, whose other parts stay frozen. `acl` was loaded from
+    /// `files` onto `device` as `dtype`; the trainable parts always compute in f32.
     ///
     /// # Errors
-    /// [`Error::Config`] as [`LossWeights::validate`].
+    /// [`Error::Config`] when `weights` is invalid (see [`LossWeights::validate`]).
     pub fn new(
         files: &'a ModelFiles,
         acl: &Acl,
@@ -82,33 +83,33 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(Self { files, acl, vars, weights, activations, device, dtype, cache: None, validation: None })
     }
 
-    /// Keeps the activations of training steps, as by default, or computes them again; a run may change its mind.
+    /// Sets whether activations are stored for the backward pass (the default) or recomputed. A resumed run may change
+    /// this.
     #[must_use]
     pub fn with_activations(mut self, activations: Activations) -> Self {
         self.activations = activations;
         self
     }
 
-    /// Keeps audio features in `cache`: the one that the readers of the data look into.
+    /// Stores audio features in `cache`, which must be the cache that the readers of the data use.
     #[must_use]
     pub fn with_cache(mut self, cache: FeatureCache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// Validates on the pairs of `source`, in the batches that it makes (of at least two pairs each).
+    /// Validates on the batches of `source`, which must contain at least two pairs each.
     #[must_use]
     pub fn with_validation(mut self, source: Loader<PairDataset<R>>) -> Self {
         self.validation = Some(source);
         self
     }
 
-    /// What decides the course of the training beside the trainer's own configuration, for
-    /// [`Trainer::start`](super::Trainer::start): the model by the digests of its files, precision, losses, cache, the
-    /// held-out pairs.
+    /// This objective's part of the run's configuration, for [`Trainer::start`](super::Trainer::start): the digests of
+    /// the model's files, the precision, the loss weights, whether features are cached, and the validation data.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file of weights cannot be read.
+    /// [`Error::Io`] when a weight file cannot be read.
     pub fn settings(&self) -> Result<Value> {
         Ok(json!({
             "model": {
@@ -127,7 +128,7 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
     /// Features `[B, N, 3D]` in f32, and pixels `[B, 3, S, S]` in the towers' precision.
     fn inputs(&self, batch: &PairBatch) -> Result<(Tensor, Tensor)> {
         let features = match &self.cache {
-            // One by one, whatever is missing in the cache: what is stored must not depend on the batch.
+            // Encode missing sounds one at a time: stored features must not depend on the rest of the batch.
             Some(cache) => {
                 let features = batch.audio.iter().map(|audio| match audio {
                     AudioInput::Features(features) => Ok(features.to_device(&self.device)?),
@@ -145,7 +146,7 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
                 let fbanks = batch.audio.iter().map(|audio| match audio {
                     AudioInput::Fbank(fbank, _) => Ok(fbank.clone()),
                     AudioInput::Features(_) => {
-                        Err(Error::config("feature cache", "the cache that the data comes from", "none"))
+                        Err(Error::config("feature cache", "the cache that the data reader uses", "none"))
                     }
                 });
                 self.encode(&fbanks.collect::<Result<Vec<_>>>()?)?
@@ -173,7 +174,7 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(StepNoise { all_pairs, positive, dropout })
     }
 
-    /// The model with the present values of its trained head, as constants: nothing that it computes keeps a graph.
+    /// The model with the current values of its trained head as constants, so that no gradient graph is built.
     fn frozen(&self) -> Result<Acl> {
         let values = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
         let values = VarBuilder::from_tensors(values, DType::F32, &self.device);
@@ -209,8 +210,8 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
         tally.finish()
     }
 
-    /// Makes `folder` a whole model directory: `acl.safetensors` with the present weights, and the frozen ones as links
-    /// ([`ModelFiles::link_frozen`]).
+    /// Makes `folder` a complete model directory: the trained weights in `acl.safetensors`, and links to the frozen
+    /// weights ([`ModelFiles::link_frozen`]).
     fn export(&self, folder: &Path) -> Result<()> {
         self.files.link_frozen(folder)?;
         let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
@@ -219,10 +220,10 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
 }
 
 impl StepTerms {
-    /// The terms as numbers: the losses that are switched on, and the areas.
+    /// The enabled losses and the areas, as numbers.
     ///
     /// # Errors
-    /// [`Error::Candle`] when a number cannot be read from its device.
+    /// [`Error::Candle`] when a scalar cannot be read from its device.
     pub fn metrics(&self) -> Result<Metrics> {
         let terms = [
             ("acl_i", self.acl_i.as_ref()),
@@ -238,8 +239,8 @@ impl StepTerms {
     }
 }
 
-/// What audio features depend on, as the identity of a [`FeatureCache`]: the encoder's weights, the blocks that are
-/// read, the front end, the precision.
+/// The identity of a [`FeatureCache`], which covers everything that audio features depend on: the encoder's weights and
+/// configuration, the blocks whose outputs are used, the front end and the precision.
 ///
 /// # Errors
 /// [`Error::Io`] when the weights cannot be read.

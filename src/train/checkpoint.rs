@@ -1,5 +1,4 @@
-//! The checkpoints of a training run: files of tensors, with all that the run needs to go on as if it had never
-//! stopped.
+//! The checkpoints of a training run, which contain everything that is needed to resume it exactly.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -13,19 +12,19 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::weights::{Checkpoint, save_safetensors};
 
-/// The entry of a checkpoint's metadata that holds its [`State`].
+/// The metadata key of a checkpoint's [`State`].
 const STATE_KEY: &str = "soundsight_training_state";
-/// The layout of [`State`]; raised when an older program could not read it any more.
+/// The version of the layout of [`State`], incremented whenever older programs can no longer read it.
 const STATE_VERSION: u32 = 1;
 /// The file that names the newest complete checkpoint.
 const LATEST: &str = "latest";
 
-/// The best epoch so far, by the validation metric that the configuration names.
+/// The best epoch so far, according to the configured validation metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// The epoch, from 0.
     pub epoch: usize,
-    /// Optimizer steps made by then.
+    /// The number of optimizer steps completed by then.
     pub step: usize,
     /// The metric's name.
     pub metric: String,
@@ -33,12 +32,12 @@ pub struct Best {
     pub value: f64,
 }
 
-/// Where a run stands, apart from its tensors.
+/// The state of a run, except for its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     version: u32,
-    /// Optimizer steps made.
+    /// The number of optimizer steps completed.
     pub step: usize,
     /// The current epoch, from 0.
     pub epoch: usize,
@@ -46,18 +45,18 @@ pub struct State {
     pub batch: usize,
     /// The best epoch so far.
     pub best: Option<Best>,
-    /// How often the optimizer has updated each tensor.
+    /// The number of updates that each tensor has received from the optimizer.
     pub updates: Vec<u32>,
-    /// The state of the training noise.
+    /// The random number generator of the training noise.
     pub rng: ChaCha8Rng,
-    /// How long `metrics.jsonl` and the event file were, in bytes.
+    /// The lengths of `metrics.jsonl` and of the event file, in bytes.
     pub log_lengths: [u64; 2],
-    /// The run's whole configuration.
+    /// The complete configuration of the run.
     pub config: serde_json::Value,
 }
 
 impl State {
-    /// The state of a run at its very beginning.
+    /// Creates the initial state of a run.
     pub fn new(rng: ChaCha8Rng, config: serde_json::Value) -> Self {
         let updates = Vec::new();
         Self {
@@ -74,11 +73,11 @@ impl State {
     }
 }
 
-/// The checkpoints of a run: safetensors files of its tensors with its [`State`] in their metadata, of which the newest
-/// `keep` are kept.
+/// The checkpoints of a run: safetensors files with its tensors, and its [`State`] as metadata. Only the newest ones
+/// are kept.
 ///
-/// A checkpoint appears under its name only when it is complete and on the disk, and only then does the file `latest`
-/// name it. Whenever the process dies, `latest` names a complete one.
+/// A checkpoint is renamed into place once it is complete and on disk, and only then does the file `latest` name it.
+/// `latest` therefore always names a complete checkpoint, even if the process is killed.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -86,17 +85,18 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `folder`, which exists when the first is saved; at least one is kept.
+    /// Manages the checkpoints in `folder`, keeping the newest `keep` (at least one). `folder` must exist before the
+    /// first save.
     pub fn new(folder: &Path, keep: usize) -> Self {
         Self { folder: folder.to_path_buf(), keep: keep.max(1) }
     }
 
-    /// Whether there is something to resume.
+    /// Whether there is a checkpoint to resume from.
     pub fn any(&self) -> bool {
         self.folder.join(LATEST).exists()
     }
 
-    /// The newest complete checkpoint.
+    /// The path of the newest complete checkpoint.
     ///
     /// # Errors
     /// [`Error::Io`] when there is none.
@@ -106,14 +106,14 @@ impl Checkpoints {
         Ok(self.folder.join(name.trim()))
     }
 
-    /// Writes a checkpoint, points `latest` to it, and removes the oldest ones beyond those to keep.
+    /// Writes a checkpoint, points `latest` to it, and removes checkpoints that are no longer to be kept.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk is full or the folder cannot be written; earlier checkpoints are untouched then.
+    /// [`Error::Io`] when the disk is full or the folder cannot be written; earlier checkpoints are then unaffected.
     pub fn save(&self, state: &State, tensors: &[(String, Tensor)]) -> Result<PathBuf> {
         let path = self.folder.join(file_name(state.step));
         let json = serde_json::to_string(state)
-            .map_err(|e| Error::format(&path, "checkpoint", "a state that JSON can hold", e))?;
+            .map_err(|e| Error::format(&path, "checkpoint", "a state that can be written as JSON", e))?;
         let metadata = BTreeMap::from([(STATE_KEY.to_owned(), json)]);
         save_safetensors(&path, &tensors.iter().cloned().collect(), &metadata)?;
         let pointer = self.folder.join(LATEST);
@@ -124,7 +124,7 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Removes all but the newest checkpoints up to `step`.
+    /// Of the checkpoints up to `step`, removes all but the newest `keep`.
     fn prune(&self, step: usize) -> Result<()> {
         let entries = std::fs::read_dir(&self.folder).map_err(Error::io(&self.folder, "read"))?;
         let mut steps: Vec<usize> = entries
@@ -139,15 +139,15 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Reads a checkpoint: its state, and its tensors on the CPU.
+    /// Reads the state and the tensors of a checkpoint. The tensors are on the CPU.
     ///
     /// # Errors
     /// - [`Error::Io`] when the file cannot be read.
-    /// - [`Error::Format`] when it is truncated, no checkpoint, or from an incompatible version.
+    /// - [`Error::Format`] when it is truncated, is not a checkpoint, or has an incompatible version.
     pub fn load(path: &Path) -> Result<(State, HashMap<String, Tensor>)> {
         let broken = |found: &dyn std::fmt::Display| {
             let expected =
-                format!("a complete checkpoint (to go on from an older one, write its name into `{LATEST}` beside it)");
+                format!("a complete checkpoint (to resume from an older one, write its name into the file `{LATEST}`)");
             Error::format(path, "checkpoint", expected, found)
         };
         let file = Checkpoint::open_safetensors(path).map_err(|error| match error {
@@ -171,7 +171,7 @@ fn file_name(step: usize) -> String {
     format!("step-{step:08}.safetensors")
 }
 
-/// The step in a checkpoint's name; `None` for other files.
+/// The step in the name of a checkpoint; `None` for other files.
 fn step_of(name: &str) -> Option<usize> {
     name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }

@@ -7,17 +7,17 @@ use super::optimizer::OptimizerConfig;
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 
-/// How long a run lasts.
+/// The length of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Length {
-    /// So many times through the data.
+    /// This many passes over the data.
     Epochs(usize),
-    /// So many optimizer steps, wherever in an epoch that is.
+    /// This many optimizer steps, even if the last one falls in the middle of an epoch.
     Steps(usize),
 }
 
-/// Which way a metric is better.
+/// The direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
@@ -27,18 +27,18 @@ pub enum Goal {
     Minimize,
 }
 
-/// The validation metric by which the best epoch is chosen.
+/// The validation metric that selects the best epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BestMetric {
-    /// Its name among those of the validation.
+    /// The name of the metric, as reported by the validation.
     pub name: String,
-    /// Which way it is better.
+    /// Whether higher or lower is better.
     pub goal: Goal,
 }
 
 impl BestMetric {
-    /// Whether `value` is better than `best`, if there is one. What is infinite or not a number never is.
+    /// Whether `value` is better than `best`, or the first value. NaN and infinity are never better.
     pub fn improves(&self, value: f64, best: Option<f64>) -> bool {
         value.is_finite()
             && best.is_none_or(|best| match self.goal {
@@ -52,26 +52,28 @@ impl BestMetric {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// The seed of the training noise (the data has its own).
+    /// The seed of the training noise. The data has its own seed.
     pub seed: u64,
-    /// When to end. May change when a run is resumed (with a decaying schedule, the rates change with it).
+    /// When the run ends. May be changed when a run is resumed; a decaying schedule changes with it.
     pub length: Length,
-    /// Micro-batches in an optimizer step, at least 1: see [`Gradients::mean`](super::Gradients::mean) for what their
-    /// gradients add up to. The last step of an epoch takes what is left.
+    /// The number of micro-batches per optimizer step, at least 1. [`Gradients::mean`](super::Gradients::mean) explains
+    /// how their gradients are combined. The last step of an epoch uses the remaining micro-batches.
     pub accumulation: usize,
-    /// The largest norm that all gradients together may have; longer ones are scaled down to it.
+    /// The largest norm of all gradients taken together; larger gradients are scaled down to it. `None` disables
+    /// clipping.
     pub max_grad_norm: Option<f64>,
     /// The peak learning rate, > 0.
     pub learning_rate: f64,
-    /// The learning rate over the steps.
+    /// How the learning rate changes over the steps.
     pub schedule: Schedule,
-    /// Adam or AdamW and its settings.
+    /// The optimizer, Adam or AdamW, and its settings.
     pub optimizer: OptimizerConfig,
-    /// Optimizer steps between checkpoints, which are also written after each epoch. May change when resumed.
+    /// The number of optimizer steps between checkpoints, in addition to the checkpoint after each epoch. May be
+    /// changed when a run is resumed.
     pub checkpoint_every: Option<usize>,
-    /// How many checkpoints to keep, at least 1. May change when resumed.
+    /// The number of checkpoints to keep, at least 1. May be changed when a run is resumed.
     pub keep_checkpoints: usize,
-    /// How to choose the best epoch; without it none is chosen.
+    /// The metric that selects the best epoch; with `None`, no epoch is selected.
     pub best: Option<BestMetric>,
 }
 
@@ -93,16 +95,16 @@ impl Default for TrainConfig {
     }
 }
 
-/// Settings that a resumed run may change. A model is known by its digests, whatever it is called; a different number
-/// of threads is reported by the trainer.
+/// Settings that a resumed run may change. The model's name is one of them because the digests of its files identify
+/// it; the trainer reports a changed number of threads.
 const FREE_ON_RESUME: [&str; 5] =
     ["threads", "trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
 
 impl TrainConfig {
-    /// Checks the ranges.
+    /// Checks that every setting is in range.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting.
+    /// [`Error::Config`] naming the first setting that is not.
     pub fn validate(&self) -> Result<()> {
         let (Length::Epochs(length) | Length::Steps(length)) = self.length;
         let counts = [
@@ -123,7 +125,7 @@ impl TrainConfig {
     }
 }
 
-/// Refuses to resume a run under another configuration than that of its checkpoint.
+/// Checks that the configuration of a resumed run equals that of its checkpoint, except for [`FREE_ON_RESUME`].
 ///
 /// # Errors
 /// [`Error::Config`] naming the first setting that differs.
@@ -134,7 +136,7 @@ pub(super) fn require_same(saved: &Value, current: &Value) -> Result<()> {
     }
 }
 
-/// The first place where two configurations differ, apart from what may: its path and both values.
+/// The first setting in which two configurations differ, except for [`FREE_ON_RESUME`]: its path and both values.
 fn first_difference(path: &str, saved: &Value, current: &Value) -> Option<(String, String, String)> {
     if saved == current || FREE_ON_RESUME.contains(&path) {
         return None;

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, DType, InplaceOp3, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// Elements that one task updates: 16 KiB of each operand, well within a core's first cache level.
+/// The number of elements that one task updates: 16 KiB of each operand, well within a core's cache.
 const CHUNK: usize = 4096;
 
 /// a ← f(a, b, c) for each element.
@@ -43,12 +43,12 @@ impl<F: Fn(f32, f32, f32) -> f32 + Sync> InplaceOp3 for Elementwise<F> {
     }
 }
 
-/// Whether [`update`] can work on these tensors.
+/// Whether [`update`] supports these tensors.
 pub(super) fn supports(tensors: [&Tensor; 4]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous())
 }
 
-/// a ← f(a, b, c) for each element of three tensors that [`supports`] accepts.
+/// Computes a ← f(a, b, c) for each element of three tensors that [`supports`] accepts.
 pub(super) fn update(a: &Tensor, b: &Tensor, c: &Tensor, f: impl Fn(f32, f32, f32) -> f32 + Sync) -> Result<()> {
     if a.dims() != b.dims() || a.dims() != c.dims() {
         bail!("elementwise: shapes {:?}, {:?}, {:?}", a.dims(), b.dims(), c.dims());

@@ -17,45 +17,45 @@ pub enum TrainEvent<'a> {
         /// The number of threads from now on.
         now: u64,
     },
-    /// An optimizer step was made.
+    /// An optimizer step was completed.
     Step(&'a StepReport),
     /// The objective was validated: before the first step, after each epoch, and at the end.
     Validated {
-        /// Optimizer steps made by then.
+        /// The number of optimizer steps completed by then.
         step: usize,
         /// The epoch, from 0.
         epoch: usize,
-        /// The validation's metrics.
+        /// The metrics of the validation.
         metrics: &'a Metrics,
         /// Whether this is the best epoch so far.
         is_best: bool,
     },
     /// A checkpoint was written.
     Saved {
-        /// Its file.
+        /// The path of the checkpoint.
         path: &'a Path,
-        /// Optimizer steps made by then.
+        /// The number of optimizer steps completed by then.
         step: usize,
     },
 }
 
-/// One optimizer step.
+/// A report on one optimizer step.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Optimizer steps made so far, this one included.
+    /// The number of optimizer steps completed, including this one.
     pub step: usize,
-    /// Steps of the whole run (an upper bound when some batches turn out to be unreadable).
+    /// The number of steps of the whole run (an upper bound if some batches turn out to be unreadable).
     pub total_steps: usize,
     /// The epoch, from 0.
     pub epoch: usize,
     /// `loss`, the objective's metrics, `learning_rate` and `grad_norm` (before clipping), averaged over micro-batches.
     pub metrics: Metrics,
-    /// Samples in this step.
+    /// The number of samples in this step.
     pub num_samples: usize,
-    /// Samples per second in this step, the wait for data included.
+    /// Samples per second in this step, including the time spent waiting for data.
     pub samples_per_second: f64,
-    /// The time that the remaining steps will take at the mean pace of this process.
+    /// The estimated time for the remaining steps, at the mean pace of this process.
     pub remaining: Duration,
 }
 
@@ -64,6 +64,6 @@ pub struct StepReport {
 pub enum Outcome {
     /// All epochs or steps are done.
     Finished,
-    /// The stop flag was raised: the step under way was finished and a checkpoint written.
+    /// The stop flag was set: the current step was finished and a checkpoint written.
     Stopped,
 }

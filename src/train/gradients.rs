@@ -1,14 +1,14 @@
-//! The gradients of one optimizer step, gathered in one place.
+//! The gradients of one optimizer step.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
 
-/// The gradient of each trainable tensor, in their fixed order; `None` where the loss does not depend on it.
+/// The gradient of each trainable tensor, in a fixed order; `None` where the loss does not depend on the tensor.
 ///
-/// All of a step's gradients pass through here: micro-batches are added up, [`Gradients::mean`] divides, a parallel
-/// run averages over its processes, then they are checked and clipped. None of them carries a graph.
+/// All gradients of a step pass through here: they are summed and averaged over micro-batches ([`Gradients::mean`]), in
+/// a parallel run averaged over its processes, then checked and clipped. They are detached from the graph.
 #[derive(Debug, Clone)]
 pub struct Gradients {
     names: Vec<String>,
@@ -17,16 +17,16 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// No gradients yet, for tensors with these `names`.
+    /// Creates an empty sum of gradients for the tensors with these `names`.
     pub fn new(names: Vec<String>) -> Self {
         let values = vec![None; names.len()];
         Self { names, values, num_added: 0 }
     }
 
-    /// Adds one micro-batch's gradients of `vars`, which are in the order of the names.
+    /// Adds the gradients of one micro-batch. `vars` must be in the order of the names.
     ///
     /// # Errors
-    /// [`Error::Candle`] when a gradient's shape has changed between micro-batches.
+    /// [`Error::Candle`] when the shape of a gradient differs between micro-batches.
     pub fn add(&mut self, vars: &[Var], mut store: GradStore) -> Result<()> {
         for (value, var) in self.values.iter_mut().zip(vars) {
             if let Some(gradient) = store.remove(var) {
@@ -41,17 +41,17 @@ impl Gradients {
         Ok(())
     }
 
-    /// How many micro-batches have been added.
+    /// The number of micro-batches added so far.
     pub fn num_added(&self) -> usize {
         self.num_added
     }
 
     /// Divides the sums by the number of micro-batches.
     ///
-    /// Accumulation and data parallelism average gradients of *separate* contrastive losses: a pair is compared with
-    /// the others of its own micro-batch only. Four micro-batches of 8 thus estimate the gradient of the loss at batch
-    /// size 8 with less noise; they are not one batch of 32, whose loss has more negatives. The published run (batch 8
-    /// on each of two GPUs) averages in the same way.
+    /// Accumulation and data parallelism average the gradients of *separate* contrastive losses: a pair is compared
+    /// only with the other pairs of its own micro-batch. Four micro-batches of 8 thus estimate the gradient of the loss
+    /// at batch size 8 with less noise; they are not equivalent to one batch of 32, whose loss has more negatives. The
+    /// published run (batch size 8 on each of two GPUs) averages in the same way.
     ///
     /// # Errors
     /// [`Error::Candle`] when the device fails.
@@ -69,7 +69,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradients in order, to read or, in an all-reduce over processes, to replace.
+    /// The gradients in order, for an all-reduce over processes to replace.
     pub fn values_mut(&mut self) -> &mut [Option<Tensor>] {
         &mut self.values
     }
@@ -82,7 +82,7 @@ impl Gradients {
     /// The Euclidean norm of all gradients together: √Σ‖g‖².
     ///
     /// # Errors
-    /// [`Error::NonFinite`] naming the first tensor whose gradient is infinite or not a number.
+    /// [`Error::NonFinite`] naming the first tensor whose gradient is NaN or infinite.
     pub fn norm(&self) -> Result<f64> {
         let mut sum = 0.0;
         for (name, gradient) in self.names.iter().zip(&self.values) {
@@ -96,8 +96,8 @@ impl Gradients {
         Ok(sum.sqrt())
     }
 
-    /// Scales all gradients by min(1, `max_norm` / (`norm` + 1e-6)), `norm` being [`Gradients::norm`]: what
-    /// `torch.nn.utils.clip_grad_norm_` does.
+    /// Scales all gradients by min(1, `max_norm` / (`norm` + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does. `norm`
+    /// is the result of [`Gradients::norm`].
     ///
     /// # Errors
     /// [`Error::Candle`] when the device fails.

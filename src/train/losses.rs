@@ -1,7 +1,7 @@
 //! ACL's three losses (arXiv 2311.04066, section 3.3).
 //!
-//! Symbols: B batch, P width of CLIP's common space, β = 1/0.07. Row b of a similarity matrix belongs to picture b or
-//! sound b, the diagonal to the pairs that were recorded together.
+//! Symbols: B batch size, P dimension of CLIP's joint embedding space, β = 1/0.07. Row b of a similarity matrix belongs
+//! to picture b or sound b, and its diagonal contains the pairs that were recorded together.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -10,7 +10,7 @@
 //! # fn main() -> soundsight::Result<()> {
 //! let audio = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
 //! let (right, swapped) = (audio.clone(), audio.flip(&[0])?);
-//! // Low where each sound is most similar to what its own mask shows.
+//! // The loss is low when each sound is most similar to its own masked picture.
 //! assert!(acl_i(&audio, &right)?.to_scalar::<f32>()? < acl_i(&audio, &swapped)?.to_scalar::<f32>()?);
 //! # Ok(())
 //! # }
@@ -22,37 +22,38 @@ use serde::{Deserialize, Serialize};
 use crate::acl::l2_normalize;
 use crate::error::{Error, Result};
 
-/// β, the factor on cosine similarities in both contrastive losses.
+/// β, the factor by which both contrastive losses multiply cosine similarities.
 pub const INVERSE_TEMPERATURE: f64 = 1.0 / 0.07;
 
-/// Weights of the losses and the areas that the last one aims at.
+/// The weights of the losses, and the target areas of the area loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LossWeights {
-    /// Weight of [`acl_i`]; 0 switches it off, and the masked pictures are not encoded at all.
+    /// The weight of [`acl_i`]; 0 disables it, and the masked pictures are then not encoded.
     pub acl_i: f64,
-    /// Weight of [`acl_f`]; 0 switches it off.
+    /// The weight of [`acl_f`]; 0 disables it.
     pub acl_f: f64,
-    /// Weight of [`area`]; 0 switches it off.
+    /// The weight of [`area`]; 0 disables it.
     pub area: f64,
-    /// The share of the picture that a mask under its own sound should cover, in [0, 1].
+    /// The fraction of the picture that the mask of its own sound should cover, in [0, 1].
     pub positive_area: f64,
-    /// The share of the picture that a mask under another sound should cover, in [0, 1].
+    /// The fraction of the picture that the mask of another sound should cover, in [0, 1].
     pub negative_area: f64,
 }
 
 impl Default for LossWeights {
-    /// As published: all three with weight 1, areas 0.4 and 0.
+    /// The published values: all weights 1, areas 0.4 and 0.
     fn default() -> Self {
         Self { acl_i: 1.0, acl_f: 1.0, area: 1.0, positive_area: 0.4, negative_area: 0.0 }
     }
 }
 
 impl LossWeights {
-    /// Checks that the weights are finite and not negative, the areas in [0, 1], and that something is left to learn.
+    /// Checks that the weights are finite and not negative, that at least one of them is not 0, and that the areas are
+    /// in [0, 1].
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first setting that cannot be.
+    /// [`Error::Config`] naming the first setting that is out of range.
     pub fn validate(&self) -> Result<()> {
         for (name, weight) in [("acl_i", self.acl_i), ("acl_f", self.acl_f), ("area", self.area)] {
             if !(weight >= 0.0 && weight.is_finite()) {
@@ -64,15 +65,15 @@ impl LossWeights {
         }
         for (name, area) in [("positive_area", self.positive_area), ("negative_area", self.negative_area)] {
             if !(0.0..=1.0).contains(&area) {
-                return Err(Error::config(name, "a share of the picture in [0, 1]", area));
+                return Err(Error::config(name, "a fraction of the picture in [0, 1]", area));
             }
         }
         Ok(())
     }
 }
 
-/// Cross entropy of similarities `[B, B]` (times β) with the diagonal as target, the mean of both directions:
-/// `½(CE(βS) + CE(βSᵀ))`. It is ln B for similarities that say nothing.
+/// Cross entropy of similarities `[B, B]` (times β) with the diagonal as target, averaged over both directions:
+/// `½(CE(βS) + CE(βSᵀ))`. It is ln B if all similarities are equal.
 ///
 /// # Errors
 /// [`Error::Shape`] when the matrix is not square.
@@ -89,33 +90,34 @@ pub fn symmetric_cross_entropy(similarities: &Tensor) -> Result<Tensor> {
     Ok(((direction(&logits)? + direction(&logits.t()?.contiguous()?)?)? * 0.5)?)
 }
 
-/// ACL_I: sounds and pictures of what their masks show are close, all others far:
-/// `½(CE(β cos(a_i, v_j)) + CE(transpose))`. Audio-driven embeddings a `[B, P]`, image embeddings v `[B, P]` of the
-/// pictures times their own image-level masks.
+/// ACL_I: pulls each sound towards its own masked picture and away from the others:
+/// `½(CE(β cos(a_i, v_j)) + CE(transpose))`, with audio-driven embeddings a `[B, P]`, and image embeddings v `[B, P]`
+/// of the pictures multiplied by their own image-level masks.
 ///
 /// # Errors
-/// [`Error::Candle`] when the shapes do not fit.
+/// [`Error::Shape`] when the batch sizes differ, [`Error::Candle`] when the other dimensions do.
 pub fn acl_i(audio: &Tensor, masked_images: &Tensor) -> Result<Tensor> {
     let similarities = l2_normalize(audio)?.matmul(&l2_normalize(masked_images)?.t()?)?;
     symmetric_cross_entropy(&similarities)
 }
 
-/// ACL_F: what sound n masks in the features of picture b fits sound **b** only for n = b:
-/// `L[b, n] = cos(v[b, n], a_b)`, `½(CE(βL) + CE(βLᵀ))`. Masked features v `[B, B, P]`, embeddings a `[B, P]`.
+/// ACL_F: the features of picture b under the mask of sound n should match sound **b** only if n = b:
+/// `L[b, n] = cos(v[b, n], a_b)`, `½(CE(βL) + CE(βLᵀ))`, with masked features v `[B, B, P]` and audio-driven embeddings
+/// a `[B, P]`.
 ///
 /// # Errors
-/// [`Error::Candle`] when the shapes do not fit.
+/// [`Error::Candle`] when the shapes do not match.
 pub fn acl_f(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
     let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
     let similarities = l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?;
     symmetric_cross_entropy(&similarities)
 }
 
-/// Mean areas of masks `[B, B, S, S]` (picture b under sound n): of the pairs, `p = mean_b A[b, b]`, and of the others
-/// as published, `n = mean_{b,n} A[b, n] − p/B`.
+/// Mean areas of masks `[B, B, S, S]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,
+/// `n = mean_{b,n} A[b, n] − p/B` for all other combinations.
 ///
 /// # Errors
-/// [`Error::Candle`] when the shapes do not fit.
+/// [`Error::Candle`] when `masks` does not have four dimensions.
 pub fn areas(masks: &Tensor) -> Result<(Tensor, Tensor)> {
     let (batch, _, _, _) = masks.dims4()?;
     let area = masks.flatten_from(2)?.mean(D::Minus1)?; // [B, B]
@@ -125,10 +127,10 @@ pub fn areas(masks: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((positive, negative))
 }
 
-/// The area loss `|p − p̂| + |n − n̂|` of [`areas`] p and n with the expected p̂ and n̂.
+/// The area loss `|p − p̂| + |n − n̂|` of the [`areas`] p and n, with the target areas p̂ and n̂ of `weights`.
 ///
 /// # Errors
-/// [`Error::Candle`] for areas that are not scalars.
+/// [`Error::Candle`] when the shapes of p and n differ.
 pub fn area(positive: &Tensor, negative: &Tensor, weights: &LossWeights) -> Result<Tensor> {
     let positive = (positive - weights.positive_area)?.abs()?;
     Ok((positive + (negative - weights.negative_area)?.abs()?)?)

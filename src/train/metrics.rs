@@ -13,8 +13,8 @@ pub type Metrics = Vec<(String, f64)>;
 
 /// An open `metrics.jsonl`.
 ///
-/// A line holds `step`, `epoch` and the metrics, and nothing that depends on the clock: the file of a run that was
-/// killed and resumed equals, byte for byte, that of an uninterrupted run.
+/// A line contains the step, the epoch and the metrics, and nothing that depends on the clock: a run that was killed
+/// and resumed produces the same file, byte for byte, as an uninterrupted one.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
     path: PathBuf,
@@ -31,7 +31,7 @@ impl MetricsFile {
         Ok(Self { path: path.to_path_buf(), file: open_at(path, keep)? })
     }
 
-    /// The bytes written so far, all of them on the disk when this returns.
+    /// Flushes the file to disk and returns its length in bytes.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk fails.
@@ -52,7 +52,7 @@ impl MetricsFile {
             // JSON has no NaN; a metric that is not finite becomes null.
             line.insert(name.clone(), serde_json::Number::from_f64(*value).map_or(Value::Null, Value::Number));
         }
-        // One write call a line: a killed process leaves whole lines only.
+        // One write call per line, so that a killed process leaves only complete lines.
         let line = format!("{}\n", Value::Object(line));
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path, "write"))
     }

@@ -1,13 +1,14 @@
-//! Training: a loop that knows nothing of the model ([`Trainer`]), and what it needs.
+//! Training: a model-independent loop, the [`Trainer`], and the objective of ACL.
 //!
-//! An [`Objective`] says what is trained and how its loss is computed, a
-//! [`BatchSource`](crate::data::BatchSource) brings the batches. The rest is here: gradients gathered in one place
-//! ([`Gradients`]), [`Optimizer`], [`Schedule`], logs, and checkpoints ([`Checkpoints`]) from which a run goes on as if
-//! it had never stopped: bit for bit on a CPU, with the same number of threads.
-//! [`AclObjective`] is the one that trains ACL: [`losses`] over one [`step`](mod@step), its variables in [`Trainable`].
+//! An [`Objective`] defines what is trained and computes the loss; a [`BatchSource`](crate::data::BatchSource) supplies
+//! the batches. The trainer takes care of [`Gradients`], [`Optimizer`], [`Schedule`], logs and [`Checkpoints`]. A run
+//! that resumes from a checkpoint continues as if it had never stopped: bit for bit on a CPU, with the same number of
+//! threads. [`AclObjective`] trains ACL: it computes the [`losses`] of a [`step`](mod@step) and optimizes the variables
+//! of [`Trainable`].
 //!
 //! # Example
-//! The [`Trainer`] does this for any [`Objective`], with batches, checkpoints and logs around it:
+//! One variable, trained by hand. The [`Trainer`] does the same for any [`Objective`], and adds batches, checkpoints
+//! and logs:
 //! ```
 //! use candle_core::{Device, Var};
 //! use soundsight::train::{Gradients, Optimizer, OptimizerConfig};

@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum OptimizerKind {
-    /// Into the gradient, g ← g + λθ, as `torch.optim.Adam`: the published recipe.
+    /// To the gradient, g ← g + λθ, as in `torch.optim.Adam` and in the published recipe.
     Adam,
-    /// Into the weights, θ ← θ − ηλθ, as `torch.optim.AdamW`.
+    /// To the weights, θ ← θ − ηλθ, as in `torch.optim.AdamW`.
     AdamW,
 }
 
@@ -30,9 +30,9 @@ pub enum OptimizerKind {
 pub struct OptimizerConfig {
     /// Adam or AdamW.
     pub kind: OptimizerKind,
-    /// β₁: decay of the mean of the gradients, 0 ≤ β₁ < 1.
+    /// β₁: the decay rate of the running mean of the gradients, 0 ≤ β₁ < 1.
     pub beta1: f64,
-    /// β₂: decay of the mean of their squares, 0 ≤ β₂ < 1.
+    /// β₂: the decay rate of the running mean of the squared gradients, 0 ≤ β₂ < 1.
     pub beta2: f64,
     /// ε: added to the root of the mean square, > 0.
     pub eps: f64,
@@ -47,9 +47,9 @@ pub struct OptimizerConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// How the names of the group's tensors begin.
+    /// The common prefix of the names of the group's tensors.
     pub prefix: String,
-    /// A factor on the learning rate, ≥ 0.
+    /// A factor applied to the learning rate, ≥ 0.
     pub lr_multiplier: f64,
     /// λ for this group, ≥ 0.
     pub weight_decay: f64,
@@ -63,10 +63,10 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// Checks the ranges.
+    /// Checks that every setting is in range.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting.
+    /// [`Error::Config`] naming the first setting that is not.
     pub fn validate(&self) -> Result<()> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
@@ -95,7 +95,8 @@ struct Slot {
     var: Var,
     lr_multiplier: f64,
     weight_decay: f64,
-    /// Updates so far: each tensor counts its own, since one without a gradient is left alone, moments and all.
+    /// The number of updates so far. It differs between tensors, because a step skips tensors without a gradient,
+    /// moments included.
     steps: u32,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
@@ -103,8 +104,8 @@ struct Slot {
 
 /// Adam or AdamW over named tensors in a fixed order.
 ///
-/// With g the gradient (plus λθ for Adam), t the tensor's count of updates and η the learning rate times its
-/// multiplier:
+/// With g the gradient (plus λθ for Adam), t the number of updates of the tensor and η the learning rate times the
+/// multiplier of its group:
 ///
 /// m ← m + (1 − β₁)(g − m), v ← β₂v + (1 − β₂)g², θ ← θ − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 #[derive(Debug)]
@@ -114,11 +115,11 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer of `parameters`, moments at zero.
+    /// Creates an optimizer for `parameters`, with zero moments.
     ///
     /// # Errors
-    /// [`Error::Config`] when a setting is out of range or a group's prefix matches no name, [`Error::Argument`] when
-    /// there is nothing to train or a name occurs twice.
+    /// [`Error::Config`] when a setting is out of range or the prefix of a group matches no name; [`Error::Argument`]
+    /// when `parameters` is empty or a name occurs twice.
     pub fn new(config: OptimizerConfig, parameters: Vec<(String, Var)>) -> Result<Self> {
         config.validate()?;
         if parameters.is_empty() {
@@ -136,7 +137,7 @@ impl Optimizer {
         let mut slots: Vec<Slot> = Vec::with_capacity(parameters.len());
         for (name, var) in parameters {
             if slots.iter().any(|slot| slot.name == name) {
-                return Err(Error::argument("trainable tensors", "different names", format!("`{name}` twice")));
+                return Err(Error::argument("trainable tensors", "unique names", format!("`{name}` twice")));
             }
             let group = config.groups.iter().find(|group| name.starts_with(&group.prefix));
             let (lr_multiplier, weight_decay) =
@@ -159,10 +160,10 @@ impl Optimizer {
         self.slots.iter().map(|slot| slot.var.clone()).collect()
     }
 
-    /// Updates every tensor that has a gradient; `gradients` are in the order of [`Optimizer::vars`].
+    /// Updates every tensor that has a gradient. `gradients` must be in the order of [`Optimizer::vars`].
     ///
     /// # Errors
-    /// [`Error::Candle`] when a gradient has another shape than its tensor.
+    /// [`Error::Candle`] when the shapes of a gradient and its tensor differ.
     pub fn step(&mut self, gradients: &Gradients, learning_rate: f64) -> Result<()> {
         for (slot, gradient) in self.slots.iter_mut().zip(gradients.values()) {
             if let Some(gradient) = gradient {
@@ -172,19 +173,20 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Everything that the next step depends on: the tensors under `parameters.<name>`, their moments under
-    /// `exp_avg.<name>` and `exp_avg_sq.<name>`; and the counts of updates, in order. The tensors are the live
-    /// ones: write or copy them before the next step.
+    /// The complete state: the tensors as `parameters.<name>`, their moments as `exp_avg.<name>` and
+    /// `exp_avg_sq.<name>`, and the number of updates of each tensor, in order. The tensors share their storage with
+    /// the optimizer: write or copy them before the next step.
     pub fn state(&self) -> (Vec<(String, Tensor)>, Vec<u32>) {
         let tensors = self.slots.iter().flat_map(Slot::tensors).collect();
         (tensors, self.slots.iter().map(|slot| slot.steps).collect())
     }
 
-    /// Restores the state returned by [`Optimizer::state`]; on an error nothing is changed. `origin` is the file that
-    /// it was read from, for messages.
+    /// Restores a state returned by [`Optimizer::state`]. `origin` is the file that it was read from, for error
+    /// messages.
     ///
     /// # Errors
-    /// [`Error::Weights`] listing each tensor that is missing, unexpected, or of another shape or type.
+    /// [`Error::Weights`] listing each tensor that is missing, unexpected, or has the wrong shape or type; nothing is
+    /// then changed.
     pub fn restore(&mut self, origin: &Path, mut tensors: HashMap<String, Tensor>, steps: &[u32]) -> Result<()> {
         let (mut problems, mut restored) = (Vec::new(), Vec::new());
         for (name, own) in self.slots.iter().flat_map(Slot::tensors) {
@@ -225,9 +227,9 @@ impl Optimizer {
 
 /// The scalar factors of one tensor's update at one step.
 struct Coefficients {
-    /// λ where it is part of the gradient.
+    /// λ if the decay is part of the gradient, otherwise 0.
     l2: f64,
-    /// 1 − ηλ where the decay is decoupled.
+    /// 1 − ηλ if the decay is decoupled, otherwise 1.
     shrink: f64,
     mean_rate: f64,
     square_keep: f64,
@@ -284,7 +286,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The same on any device.
+    /// The same update for any device.
     fn update_composed(&mut self, gradient: &Tensor, coefficients: &Coefficients) -> Result<()> {
         let c = coefficients;
         let value = self.var.as_detached_tensor();

@@ -1,4 +1,4 @@
-//! The logs of one run, written together.
+//! The logs of a run.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(super) struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the logs in `folder`, cut back to the lengths that [`RunLog::sync`] gave.
+    /// Opens the logs in `folder` and truncates them to the lengths that [`RunLog::sync`] returned.
     pub(super) fn open(folder: &Path, [metrics, events]: [u64; 2]) -> Result<Self> {
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -27,19 +27,19 @@ impl RunLog {
         })
     }
 
-    /// Brings the logs to the disk and returns their lengths in bytes.
+    /// Flushes the logs to disk and returns their lengths in bytes.
     pub(super) fn sync(&self) -> Result<[u64; 2]> {
         Ok([self.metrics.sync()?, self.events.sync()?])
     }
 
-    /// Logs a training step. `pace` depends on the clock and therefore goes to TensorBoard alone.
+    /// Logs a training step. `pace` depends on the clock and is therefore logged only for TensorBoard.
     pub(super) fn step(&mut self, step: usize, epoch: usize, metrics: &Metrics, pace: f64) -> Result<()> {
         self.metrics.append("train", step, epoch, metrics)?;
         self.events.scalars("train", step, metrics)?;
         self.events.scalars("train", step, &[("samples_per_second".to_string(), pace)])
     }
 
-    /// Logs a validation: its metrics, and its pictures also as files in `samples/<subfolder>`.
+    /// Logs a validation: its metrics and pictures. The pictures are also written to `samples/<subfolder>`.
     pub(super) fn validation(
         &mut self,
         step: usize,
@@ -67,7 +67,7 @@ impl RunLog {
     }
 }
 
-/// A sample's name as a file name: ids may hold slashes.
+/// Turns a sample's name into a file name: ids may contain slashes.
 fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
 }

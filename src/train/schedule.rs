@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What the learning rate does after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Decay {
-    /// Nothing: the published recipe.
+    /// Not at all, as in the published recipe.
     Constant,
-    /// Half a cosine wave from 1 down to `floor` at the last step.
+    /// Along half a cosine wave, from the peak rate down to `floor` at the end of the run.
     Cosine {
-        /// The final fraction of the peak rate, 0 … 1.
+        /// The final rate as a fraction of the peak rate, 0 to 1.
         floor: f64,
     },
 }
@@ -24,9 +24,9 @@ pub enum Decay {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Steps until the full rate is reached; 0 starts with it.
+    /// The number of steps until the peak rate is reached; with 0, training starts at the peak rate.
     pub warmup_steps: usize,
-    /// What follows.
+    /// How the learning rate changes afterwards.
     pub decay: Decay,
 }
 
@@ -36,7 +36,7 @@ impl Schedule {
 
     /// The fraction of the peak rate at `step` (from 0) of `total_steps`.
     ///
-    /// - step < w (warm-up): (step + 1) / w, so that no step is wasted at rate 0 and step w − 1 has the full rate;
+    /// - step < w (warm-up): (step + 1) / w, so that no step is wasted at rate 0 and step w − 1 has the peak rate;
     /// - cosine: floor + (1 − floor) · ½ (1 + cos(π · (step − w) / (total − w))).
     ///
     /// Steps beyond `total_steps` keep the final rate.
@@ -54,10 +54,10 @@ impl Schedule {
         }
     }
 
-    /// Checks the ranges.
+    /// Checks that the settings are in range.
     ///
     /// # Errors
-    /// [`Error::Config`] when the floor is not a fraction.
+    /// [`Error::Config`] when the floor is not between 0 and 1.
     pub fn validate(&self) -> Result<()> {
         match self.decay {
             Decay::Cosine { floor } if !(0.0..=1.0).contains(&floor) => {

@@ -1,8 +1,35 @@
-//! What a training step of ACL computes: from a batch of sounds and pictures to the loss.
+//! One training step of ACL: from a batch of sounds and pictures to the loss.
 //!
-//! The published loop runs the image encoder B + 2 times per batch: once for every sound, once for the dense features,
-//! once for the masked pictures. Activations do not depend on the sound, so here it runs once for the batch (decoder
-//! and dense features read the same pass) and once for the masked pictures. The result is the same.
+//! The published loop runs the image encoder B + 2 times per batch: once for each sound, once for the dense features
+//! and once for the masked pictures. The activations do not depend on the sound, so here it runs only twice: once for
+//! the batch (the decoder and the dense features share this pass) and once for the masked pictures. The result is the
+//! same.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use soundsight::train::Trainable;
+//! use soundsight::train::losses::LossWeights;
+//! use soundsight::train::step::{Activations, StepNoise, step};
+//! use soundsight::{Localizer, Picture, Waveform};
+//!
+//! let localizer = Localizer::load("tests/fixtures/alt")?; // a model of random weights
+//! let (head, variables) = Trainable::from_scratch(localizer.acl().config(), 7, &Device::Cpu)?.into_parts();
+//! let acl = localizer.acl().with_trained_head(head);
+//!
+//! // A batch of two pairs.
+//! let sounds = [Waveform::open("tests/fixtures/alt/clip.wav")?, Waveform::open("tests/fixtures/mini/clip.wav")?];
+//! let pictures = [Picture::open("tests/fixtures/alt/frame.png")?, Picture::open("tests/fixtures/mini/frame.png")?];
+//! let features = acl.audio_features(&localizer.fbank(&sounds)?)?;
+//! let pixels = localizer.pixels(&pictures)?;
+//!
+//! let side = acl.config().acl.image_size;
+//! let noise = |masks: usize| Tensor::full(0.5f32, (2, masks, side, side), &Device::Cpu);
+//! let noise = StepNoise { all_pairs: noise(2)?, positive: noise(1)?, dropout: None };
+//! let terms = step(&acl, &features, &pixels, &noise, &LossWeights::default(), Activations::Store)?;
+//! let gradients = terms.loss.backward()?;
+//! assert!(variables.iter().any(|(_, variable)| gradients.get(variable).is_some()));
+//! # Ok::<(), soundsight::Error>(())
+//! ```
 
 use candle_core::{DType, Tensor};
 
@@ -12,64 +39,64 @@ use crate::clip::VisionTower;
 use crate::error::{Error, Result};
 use crate::nn::recompute;
 
-/// The uniform noise of one step, all in (0, 1). Injected, so that a step can be repeated exactly.
+/// The uniform noise of one step, in (0, 1). It is passed in, so that a step can be repeated exactly.
 #[derive(Clone, Debug)]
 pub struct StepNoise {
-    /// Of the masks whose areas are measured: picture b under sound n, `[B, B, S, S]`.
+    /// The noise of the masks whose areas are measured: picture b under sound n, `[B, B, S, S]`.
     pub all_pairs: Tensor,
-    /// Of the masks that pictures are multiplied with, `[B, 1, S, S]`.
+    /// The noise of the masks by which the pictures are multiplied, `[B, 1, S, S]`.
     pub positive: Tensor,
-    /// Which hidden units of the unary potential are dropped, those below
-    /// [`AudioTokenizer::DROPOUT`], `[B, N, H]`; `None` for no dropout.
+    /// The noise of the dropout in the unary potential, `[B, N, H]`: hidden units with noise below
+    /// [`AudioTokenizer::DROPOUT`] are dropped. `None` disables dropout.
     pub dropout: Option<Tensor>,
 }
 
-/// What to do with the activations of the vision tower for the masked pictures, which are most of the memory of a step.
+/// How to keep the vision tower's activations for the masked pictures, which take most of the memory of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activations {
     /// Store them until the backward pass.
     #[default]
     Store,
-    /// Store only the input of each block and run the block again in the backward pass: the same gradients from less
-    /// memory, for one more pass of the vision tower.
+    /// Store only the input of each block and run the block again in the backward pass: the same gradients with less
+    /// memory, at the cost of another pass through the vision tower.
     Recompute,
 }
 
-/// A step's loss, its terms and the tensors that they were computed from.
+/// The loss of a step, its terms, and the tensors that they were computed from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StepTerms {
-    /// The weighted sum.
+    /// The weighted sum of the terms.
     pub loss: Tensor,
-    /// [`losses::acl_i`]; `None` where switched off.
+    /// [`losses::acl_i`]; `None` when disabled.
     pub acl_i: Option<Tensor>,
-    /// [`losses::acl_f`]; `None` where switched off.
+    /// [`losses::acl_f`]; `None` when disabled.
     pub acl_f: Option<Tensor>,
-    /// [`losses::area`]; `None` where switched off.
+    /// [`losses::area`]; `None` when disabled.
     pub area: Option<Tensor>,
-    /// Mean area of the masks under their own sound, in [0, 1].
+    /// The mean area of the masks under their own sounds, in [0, 1] (see [`losses::areas`]).
     pub positive_area: Tensor,
-    /// Mean area of the masks under other sounds as published, in [0, 1].
+    /// The mean area of the masks under other sounds, in [0, 1] (see [`losses::areas`]).
     pub negative_area: Tensor,
-    /// Embeddings of the masked pictures, `[B, P]`; `None` where ACL_I is switched off.
+    /// The embeddings of the masked pictures, `[B, P]`; `None` when ACL_I is disabled.
     pub masked_images: Option<Tensor>,
-    /// Features under the masks, picture b under sound n, `[B, B, P]`; `None` where ACL_F is switched off.
+    /// The masked features of picture b under sound n, `[B, B, P]`; `None` when ACL_F is disabled.
     pub masked_features: Option<Tensor>,
-    /// Audio-driven embeddings `[B, P]`.
+    /// The audio-driven embeddings, `[B, P]`.
     pub audio: Tensor,
-    /// Raw logits of picture b under sound n, `[B, B, S, S]`, without their graph.
+    /// The raw logits of picture b under sound n, `[B, B, S, S]`, detached from the graph.
     pub logits: Tensor,
 }
 
 /// Computes the training loss of `acl` for B sounds, given as BEATs features `[B, N, 3D]` in the precision of the
 /// tokenizer's weights, and their pictures `[B, 3, S, S]` in the precision of the frozen towers.
 ///
-/// Gradients reach the AudioTokenizer and the masker where those are trainable; everything else is frozen, and no graph
-/// is kept for it. The B × B masks are decoded one sound at a time and recomputed in the backward pass.
+/// Gradients reach the AudioTokenizer and the masker if those are trainable; everything else is frozen, and no graph is
+/// kept for it. The B × B masks are decoded one sound at a time and recomputed in the backward pass.
 ///
 /// # Errors
-/// [`Error::Shape`] when batch sizes differ or are zero, [`Error::Config`] for invalid weights.
+/// [`Error::Shape`] when the batch sizes differ or are zero, [`Error::Config`] when `weights` is invalid.
 pub fn step(
     acl: &Acl,
     features: &Tensor,
@@ -150,18 +177,18 @@ fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: A
     let kept = if activations == Activations::Store { count } else { 0 };
     let mut x = tower.forward_blocks(pixels, kept)?.hidden_states.swap_remove(kept);
     for block in kept..count {
-        let tower = tower.clone(); // a handle
+        let tower = tower.clone(); // shares the weights
         x = recompute(&x, move |x| Ok(tower.run_blocks(x, block..block + 1)?.swap_remove(0)))?;
     }
     Ok(x)
 }
 
-/// Logits of every picture under every sound, `[B, B, S, S]`, sound by sound.
+/// The logits of every picture under every sound, `[B, B, S, S]`, decoded one sound at a time.
 fn all_pairs(acl: &Acl, image: &ImageFeatures, audio: &Tensor) -> Result<Tensor> {
     let batch = audio.dim(0)?;
     let columns = (0..batch).map(|n| {
         let embedding = audio.narrow(0, n, 1)?;
-        // Clones are handles: the weights are shared, not copied.
+        // These clones share the weights.
         let (decoder, reduced) = (acl.clipseg.decoder.clone(), image.reduced.clone());
         let logits = recompute(&embedding, move |embedding| {
             let condition = embedding.broadcast_as((batch, embedding.dim(1)?))?.contiguous()?;

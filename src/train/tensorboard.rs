@@ -6,8 +6,8 @@
 //! u64 length | u32 masked CRC32C of the length | the record | u32 masked CRC32C of the record      (little-endian)
 //! ```
 //!
-//! and each record is a protocol buffer of type `tensorflow.Event`. Of that type this module writes the few fields
-//! that TensorBoard's scalar and image dashboards read.
+//! and each record is a protocol buffer of type `tensorflow.Event`. This module writes only the few fields that
+//! TensorBoard's scalar and image dashboards read.
 
 use std::fs::File;
 use std::io::Write;
@@ -31,7 +31,8 @@ pub(super) struct EventFile {
 
 impl EventFile {
     /// Opens the event file of `folder` for appending after its first `keep` bytes, as
-    /// [`MetricsFile::open`](super::MetricsFile::open) does. If there is none, creates one named after the time.
+    /// [`MetricsFile::open`](super::metrics::MetricsFile::open) does. If there is none, creates one named after the
+    /// current time.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read or written.
@@ -56,7 +57,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds the value of each of `scalars` at `step`, the tags beginning with `prefix/`.
+    /// Adds `scalars` at `step`, with the tags `<prefix>/<name>`.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.
@@ -95,7 +96,7 @@ impl EventFile {
         self.append_summary(step, &summary)
     }
 
-    /// The bytes written so far, all of them on the disk when this returns.
+    /// Flushes the file to disk and returns its length in bytes.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk fails.
@@ -126,7 +127,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A CRC32C as TFRecord stores it: rotated and shifted, so that a checksum of data with checksums in it stays sound.
+/// A CRC32C as TFRecord stores it: rotated and offset, because the CRC of data that contains its own CRC is degenerate.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

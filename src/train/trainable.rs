@@ -1,4 +1,4 @@
-//! The parts that ACL learns, as variables.
+//! The trained parts of ACL, as variables.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::data::random::{Purpose, stream};
 use crate::error::Result;
 use crate::weights::Checkpoint;
 
-/// Where the masker's scalars w and b start from, as published.
+/// The published initial values of the masker's scalars w and b.
 const MASKER_START: [(&str, f32); 2] = [("masker_i.w", 10.0), ("masker_i.b", 14.0)];
 
-/// The trained head of ACL over f32 variables named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`,
+/// The trained head of ACL over f32 variables that are named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`,
 /// `masker_i.b`.
 #[derive(Debug)]
 pub struct Trainable {
@@ -23,31 +23,32 @@ pub struct Trainable {
 }
 
 impl Trainable {
-    /// Variables with the values of `checkpoint`, to go on training from there.
+    /// Creates variables with the values of `checkpoint`, to continue training from there.
     ///
     /// # Errors
-    /// [`Error::Weights`](crate::Error::Weights) when the checkpoint does not fit `config`;
-    /// [`Error::NonFinite`](crate::Error::NonFinite) for a masker that no heatmap can be made with;
-    /// [`Error::Candle`](crate::Error::Candle) when the device has no room.
+    /// - [`Error::Weights`](crate::Error::Weights) when the checkpoint does not match `config`.
+    /// - [`Error::NonFinite`](crate::Error::NonFinite) when the masker cannot produce a heatmap (see
+    ///   [`ImageMasker::offset`](crate::acl::ImageMasker::offset)).
+    /// - [`Error::Candle`](crate::Error::Candle) when the device is out of memory.
     pub fn from_checkpoint(config: &ModelConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        // Strictly, as for inference: an extra tensor is as wrong as a missing one.
+        // Load strictly, as for inference: an extra tensor is as wrong as a missing one.
         checkpoint.load(&Device::Cpu, DType::F32, &[], |vb| TrainedHead::new(config, vb))?.masker.offset()?;
         let parts = Self::zeros(config, device)?;
         for (name, var) in &parts.vars {
-            // One number may be stored as [] or as [1].
+            // A scalar may be stored with the shape [] or [1].
             var.set(&checkpoint.tensor(name, device, DType::F32)?.reshape(var.shape())?)?;
         }
         Ok(parts)
     }
 
-    /// Fresh variables, a function of `seed`: the masker as published (w = 10, b = 14), all else as PyTorch initialises
-    /// `Linear` and `Conv1d`, weights and biases uniform in ±1/√(inputs of a unit).
+    /// Creates fresh variables from `seed`: the masker as published (w = 10, b = 14), and everything else as PyTorch
+    /// initialises `Linear` and `Conv1d`, with weights and biases uniform in ±1/√(inputs of a unit).
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the device has no room.
+    /// [`Error::Candle`](crate::Error::Candle) when the device is out of memory.
     pub fn from_scratch(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self> {
         let parts = Self::zeros(config, device)?;
-        // A weight is [out, in] or [out, in, 1]; the bias of a layer goes by its weight.
+        // A weight is [out, in] or [out, in, 1]; a bias uses the number of inputs of its layer's weight.
         let inputs: HashMap<&str, usize> = parts
             .vars
             .iter()
@@ -68,16 +69,16 @@ impl Trainable {
         Ok(parts)
     }
 
-    /// The head, which reads the variables, and the variables in the order of their names.
+    /// Returns the head, which reads the variables, and the variables sorted by name.
     pub fn into_parts(self) -> (TrainedHead, Vec<(String, Var)>) {
         (self.head, self.vars)
     }
 
-    /// All variables at zero.
+    /// Creates all variables with the value zero.
     fn zeros(config: &ModelConfig, device: &Device) -> Result<Self> {
         let variables = VarMap::new();
         let head = TrainedHead::new(config, VarBuilder::from_varmap(&variables, DType::F32, device))?;
-        // A panic while the lock was held leaves the map as good as any.
+        // A panic while the lock was held cannot have damaged the map.
         let map = variables.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut vars: Vec<(String, Var)> = map.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
         vars.sort_by(|(a, _), (b, _)| a.cmp(b));

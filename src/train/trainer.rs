@@ -25,28 +25,29 @@ use crate::image::Picture;
 /// The place of the number of threads in a run's configuration.
 const THREADS: &str = "threads";
 
-/// What is trained: a loss over batches, as a function of some trainable tensors.
+/// A training objective: a loss over batches, as a function of trainable tensors.
 pub trait Objective {
-    /// What the loss is computed from.
+    /// The batch that the loss is computed from.
     type Batch;
 
     /// The trainable tensors by name, always in the same order.
     fn trainable(&self) -> Vec<(String, Var)>;
 
-    /// The loss of one batch. All randomness comes from `rng`.
+    /// Computes the loss of one batch. All randomness must come from `rng`.
     ///
     /// # Errors
-    /// Any; the run ends, its last checkpoint intact.
+    /// Any error ends the run; its last checkpoint remains intact.
     fn loss(&self, batch: &Self::Batch, rng: &mut ChaCha8Rng) -> Result<StepOutput>;
 
-    /// Evaluates the current weights on held-out data. `rng` is the same at every call, so that epochs can be compared.
+    /// Evaluates the current weights on held-out data. `rng` is the same for every call, so that epochs can be
+    /// compared.
     ///
     /// # Errors
-    /// Any; the run ends, its last checkpoint intact.
+    /// Any error ends the run; its last checkpoint remains intact.
     fn validate(&self, rng: &mut ChaCha8Rng) -> Result<Validation>;
 
-    /// Writes the current weights into the existing `folder` in the format that inference reads:
-    /// [`save_safetensors`](crate::weights::save_safetensors) does it atomically.
+    /// Writes the current weights to the existing `folder`, in the format that inference reads. Use
+    /// [`save_safetensors`](crate::weights::save_safetensors) to write atomically.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk is full.
@@ -58,7 +59,7 @@ pub trait Objective {
 pub struct StepOutput {
     /// The scalar to minimise, with its graph.
     pub loss: Tensor,
-    /// What to report in addition: loss terms, areas; the same names in each step.
+    /// Additional metrics to report, such as loss terms and areas. Their names must be the same in each step.
     pub metrics: Metrics,
 }
 
@@ -71,24 +72,25 @@ pub struct Validation {
     pub pictures: Vec<(String, Picture)>,
 }
 
-/// Replaces this process's mean gradients (in the order of the trainable tensors) by the mean over all processes.
+/// Replaces the mean gradients of this process (in the order of the trainable tensors) with the mean over all
+/// processes.
 pub type AllReduce<'a> = Box<dyn FnMut(&mut [Option<Tensor>]) -> Result<()> + 'a>;
 
-/// Trains an [`Objective`] with the batches of a [`BatchSource`] in a folder of its own:
+/// Trains an [`Objective`] with the batches of a [`BatchSource`]. Each run has its own folder:
 ///
 /// ```text
-/// config.json          the whole configuration
-/// metrics.jsonl        every step and validation
-/// events.out.tfevents… the same, and sample pictures, for TensorBoard
-/// checkpoints/         the last ones, and `latest`, which names the newest
-/// last/, best/         the weights as the objective exports them: newest, and of the best epoch (with best.json)
+/// config.json          the complete configuration
+/// metrics.jsonl        the metrics of every step and validation
+/// events.out.tfevents… the same, with sample pictures, for TensorBoard
+/// checkpoints/         the newest checkpoints, and `latest`, which names the newest one
+/// last/, best/         the exported weights: the latest, and those of the best epoch (with best.json)
 /// samples/epoch-N/     the sample pictures of each validation
 /// ```
 ///
-/// A run is a function of its configuration and data: killed at any moment and resumed, it continues at its last
-/// checkpoint and arrives at the same metrics and weights; on a CPU bit for bit, for the same number of threads (sums
-/// are split among them, and rounded accordingly). A run may be resumed with another number of threads:
-/// [`TrainEvent::ThreadsChanged`] reports it. Only one process may write a folder.
+/// A run is a function of its configuration and data. It can be killed at any moment: when resumed, it continues from
+/// its last checkpoint and arrives at the same metrics and weights. On a CPU they are identical bit for bit if the
+/// number of threads is the same (sums are split among threads and rounded accordingly); [`TrainEvent::ThreadsChanged`]
+/// reports a different number. Only one process may write to a folder.
 pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
     config: TrainConfig,
     objective: &'a O,
@@ -104,19 +106,21 @@ pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
 }
 
 impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
-    /// Begins a run in `folder` (made if need be) with a checkpoint of the initial state.
+    /// Starts a run in `folder` (created if missing) and saves a checkpoint of the initial state.
     ///
-    /// `settings` is the caller's part of the configuration: whatever else decides the course of the run (the model,
-    /// the loss weights). It is saved and compared on resumption like the trainer's own.
+    /// `settings` is the caller's part of the configuration: everything else that affects the run, such as the model
+    /// and the loss weights. It is saved, and compared on resumption, like the trainer's own part.
     ///
     /// # Errors
-    /// - [`Error::Config`] when a setting is out of range, [`Error::Argument`] when `folder` already holds a run.
+    /// - [`Error::Config`] when a setting is out of range.
+    /// - [`Error::Argument`] when `folder` already contains a run, or the objective has no trainable tensors or two of
+    ///   the same name.
     /// - [`Error::Io`] when `folder` cannot be written.
     pub fn start(config: TrainConfig, settings: Value, objective: &'a O, source: &'a S, folder: &Path) -> Result<Self> {
         let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
         if checkpoints.any() {
             let found = format!("the checkpoints of a run in {}", folder.display());
-            return Err(Error::argument("run folder", "a new folder, or to resume the run in it", found));
+            return Err(Error::argument("run folder", "a new folder, or a request to resume the run", found));
         }
         let rng = stream(config.seed, Purpose::Training, 0, 0);
         let state = State::new(rng, whole_config(&config, settings, source));
@@ -179,10 +183,10 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         Ok(Self { config, objective, source, folder, checkpoints, optimizer, all_reduce, log, state, other_threads })
     }
 
-    /// Makes this process one of several that train together: each step, `all_reduce` averages the gradients over
-    /// them. Each process then reads its own [`Shard`](crate::data::Shard) of the data, all begin with the same
-    /// weights and make the same steps; the batch of a step is that of all processes together, while a pair is
-    /// compared only with those of its own micro-batch ([`Gradients::mean`]).
+    /// Makes this process one of several that train together: in each step, `all_reduce` averages the gradients over
+    /// the processes. They must start from the same weights and each read its own [`Shard`](crate::data::Shard) of the
+    /// data. The batch of a step is that of all processes together, but a pair is compared only with the other pairs of
+    /// its own micro-batch (see [`Gradients::mean`]).
     #[must_use]
     pub fn with_all_reduce(mut self, all_reduce: AllReduce<'a>) -> Self {
         self.all_reduce = Some(all_reduce);
@@ -194,7 +198,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         &self.state
     }
 
-    /// Steps of the whole run: exact for a number of steps, an upper bound for a number of epochs.
+    /// The number of steps of the whole run: exact if the length is given in steps, an upper bound if in epochs.
     pub fn total_steps(&self) -> usize {
         match self.config.length {
             Length::Epochs(epochs) => epochs * self.source.num_batches().div_ceil(self.config.accumulation),
@@ -209,16 +213,17 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         }
     }
 
-    /// Trains to the end, or until `stop` is raised (by a Ctrl-C handler, say): then the step under way is finished
-    /// and a checkpoint written. `observe` is called with every [`TrainEvent`].
+    /// Trains until the run is complete or `stop` is set, for example by a Ctrl-C handler. In the latter case, the
+    /// current step is finished and a checkpoint written. `observe` is called with every [`TrainEvent`].
     ///
     /// # Errors
-    /// - [`Error::NonFinite`] when the loss or a gradient is not finite: with the step and the samples concerned. The
-    ///   weights are those before that step, and the last checkpoint is untouched.
-    /// - [`Error::TooManyBadPairs`] when too many samples are unreadable, [`Error::Argument`] when a whole epoch had no
-    ///   usable batch, [`Error::Config`] when the validation does not report the metric that the best epoch is chosen
-    ///   by.
-    /// - [`Error::Io`] when the disk is full; whatever the objective and the source return.
+    /// - [`Error::NonFinite`], with the step and the samples concerned, when the loss or a gradient is not finite. The
+    ///   weights are those before that step, and the last checkpoint remains intact.
+    /// - [`Error::TooManyBadPairs`] when too many samples are unreadable.
+    /// - [`Error::Argument`] when a whole epoch has no usable batch.
+    /// - [`Error::Config`] when the validation does not report the metric that selects the best epoch.
+    /// - [`Error::Io`] when the disk is full.
+    /// - Any error of the objective or the source.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<Outcome> {
         let source = self.source;
         let begin = (Instant::now(), self.state.step);
@@ -226,7 +231,7 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
             observe(TrainEvent::ThreadsChanged { before, now });
         }
         if self.state.step == 0 {
-            // Records the starting point, and reveals a broken validation now rather than after the first epoch.
+            // Record the starting point, and detect a failing validation now rather than after the first epoch.
             self.validate("start", false, observe)?;
         }
         while !self.is_finished() {
@@ -370,7 +375,7 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
 }
 
-/// The value of the metric that the best epoch is chosen by.
+/// The value of the metric that selects the best epoch.
 fn named(wanted: &BestMetric, metrics: &Metrics) -> Result<f64> {
     metrics.iter().find(|(name, _)| *name == wanted.name).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Metrics and sample pictures of a validation of ACL.
+//! The metrics and sample pictures of an ACL validation.
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::viz::{MaskStatistics, MaskTally, OverlayOptions, ScoreMap, mask_overlap, overlay};
 
-/// How many pairs are drawn: the first ones.
+/// The number of sample pictures, one for each of the first pairs.
 const NUM_PICTURES: usize = 8;
 
 const MASK_AREA: &str = "mask_area";
@@ -21,7 +21,7 @@ const MASKS_ALIKE: &str = "masks_alike";
 /// The measurements of the batches so far.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Sums over pairs, by name.
+    /// The sums over all pairs, by name.
     sums: Metrics,
     num_pairs: usize,
     num_batches: usize,
@@ -29,7 +29,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds a batch of B pairs: their names, their pictures `[B, 3, S, S]` in f32, and the outputs of `acl`.
+    /// Adds a batch of B pairs: their ids, their pictures `[B, 3, S, S]` in f32, and the outputs of `acl` for them.
     pub(super) fn add(&mut self, ids: &[String], pixels: &Tensor, terms: &StepTerms, acl: &Acl) -> Result<()> {
         let batch = ids.len();
         let mut metrics = vec![("loss".to_string(), f64::from(terms.loss.to_scalar::<f32>()?))];
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-/// The share of sounds that find their own picture in the batch.
+/// The fractions of sounds that find their own picture in the batch.
 fn retrieval(terms: &StepTerms) -> Result<Metrics> {
     let audio = l2_normalize(&terms.audio)?;
     let mut metrics = Metrics::new();
@@ -79,22 +79,22 @@ fn retrieval(terms: &StepTerms) -> Result<Metrics> {
         metrics.push(("retrieval_i".to_string(), top_1(&similarities)?));
     }
     if let Some(features) = &terms.masked_features {
-        // Unlike in the loss, each sound is compared with what it masks itself: [pictures, sounds].
+        // Unlike in the loss, each sound is compared with the features under its own mask: [pictures, sounds].
         let similarities = l2_normalize(features)?.broadcast_mul(&audio.unsqueeze(0)?)?.sum(D::Minus1)?;
         metrics.push(("retrieval_f".to_string(), top_1(&similarities.t()?)?));
     }
     Ok(metrics)
 }
 
-/// The share of rows of `[B, B]` whose largest entry is on the diagonal.
+/// The fraction of rows of `[B, B]` whose largest entry is on the diagonal.
 fn top_1(similarities: &Tensor) -> Result<f64> {
     let found = similarities.contiguous()?.argmax(D::Minus1)?.to_vec1::<u32>()?;
     let right = found.iter().enumerate().filter(|(row, column)| *row == **column as usize).count();
     Ok(right as f64 / found.len().max(1) as f64)
 }
 
-/// Collects the mask statistics that reveal a failed localizer, in the masks of inference (σ(m + `offset`) ≥ ½) of
-/// logits `[B, B, S, S]`.
+/// The statistics that reveal a failed localizer, of the masks of inference (σ(m + `offset`) ≥ ½) for logits
+/// `[B, B, S, S]`.
 fn masks(logits: &Tensor, offset: f32) -> Result<Metrics> {
     let batch = logits.dim(0)?;
     let masks = logits.flatten_from(2)?.ge(-offset)?.to_dtype(DType::F32)?; // [B, B, S·S]
@@ -113,8 +113,8 @@ fn masks(logits: &Tensor, offset: f32) -> Result<Metrics> {
     Ok(metrics.zip([area, full, empty, alike.unwrap_or(0.0)]).collect())
 }
 
-/// The statistics of masks among the metrics of a validation of ACL, which reveal a failure
-/// ([`MaskStatistics::failure`]); `None` for other metrics.
+/// Extracts the mask statistics from the metrics of an ACL validation, for [`MaskStatistics::failure`]. Returns `None`
+/// if the metrics do not contain them.
 pub fn mask_statistics(metrics: &Metrics) -> Option<MaskStatistics> {
     let metric = |wanted: &str| metrics.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
     Some(MaskStatistics {
@@ -125,7 +125,7 @@ pub fn mask_statistics(metrics: &Metrics) -> Option<MaskStatistics> {
     })
 }
 
-/// The picture `[3, S, S]` as the network sees it, with the heatmap of `logits` `[S, S]` over it.
+/// Draws the picture `[3, S, S]` as the network sees it, with the heatmap of `logits` `[S, S]` over it.
 fn draw(pixels: &Tensor, logits: &Tensor, normalize: &NormalizeOptions, offset: f32) -> Result<Picture> {
     let (_, height, width) = pixels.dims3()?;
     let planes = pixels.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;

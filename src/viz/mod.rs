@@ -1,8 +1,27 @@
-//! Visualizes a localization: heatmap over the picture, mask, boxes, galleries.
+//! Visualizes localizations: heatmaps over pictures, masks, bounding boxes, galleries.
 //!
-//! A [`ScoreMap`] spreads the scores of a localization, whatever their resolution, over a picture's own pixels; all
-//! else (peak, area, boxes, the written files, the overlay) is measured and drawn there, so that everything agrees to
-//! the pixel. Work goes in bands of rows: a picture of hundreds of megapixels never needs as many floats.
+//! A [`ScoreMap`] interpolates the scores of a localization to the pixels of a picture. Everything else (peak, area,
+//! boxes, overlays, written files) is computed from these pixels, so all results agree exactly. Pictures are processed
+//! in bands of rows, so even one of hundreds of megapixels needs little memory.
+//!
+//! ```
+//! use soundsight::Picture;
+//! use soundsight::viz::{OverlayOptions, ScoreMap, overlay};
+//!
+//! # fn main() -> soundsight::Result<()> {
+//! let picture = Picture::from_rgb8(64, 48, vec![128; 64 * 48 * 3])?;
+//! // A heatmap of 2 × 2 scores, high at the lower right.
+//! let scores = ScoreMap::from_heatmap(&[0.0, 0.0, 0.0, 1.0], (2, 2), picture.size())?;
+//!
+//! let findings = scores.findings(0.5)?;
+//! assert!(findings.peak.x >= 32 && findings.peak.y >= 24);
+//! assert_eq!(findings.boxes.len(), 1);
+//!
+//! let drawn = overlay(&picture, &scores, &OverlayOptions::default())?;
+//! assert_eq!(drawn.size(), picture.size());
+//! # Ok(())
+//! # }
+//! ```
 
 mod outline;
 mod overlay;
@@ -17,5 +36,5 @@ pub use regions::{BoundingBox, Findings, MIN_BOX_FRACTION, Peak};
 pub use scores::ScoreMap;
 pub use signature::{FailureSignature, MaskStatistics, MaskTally, mask_overlap};
 
-/// Rows that are computed at a time.
+/// The number of rows that are computed at a time.
 const BAND: usize = 128;

@@ -1,11 +1,11 @@
-//! The mask's outline: marching squares, drawn as lines with soft edges.
+//! The outline of a mask, found by marching squares and drawn as lines with soft edges.
 
-/// How far each pixel of a band of rows is from the outline.
+/// Computes the distance of pixels to the outline.
 pub(super) struct Outline {
-    /// The side of the marching squares in pixels: fine enough for the line's width, coarse enough that the work stays
-    /// proportional to the picture's area however wild the mask is.
+    /// The side of the marching squares in pixels: small enough for the line's width, but large enough to keep the cost
+    /// proportional to the picture's area, however irregular the mask is.
     step: usize,
-    /// Distances from here on are not told apart.
+    /// The maximum distance; larger distances are set to it.
     reach: f32,
     threshold: f32,
 }
@@ -19,15 +19,15 @@ impl Outline {
         Self { step: (reach / 2.0).max(1.0) as usize, reach, threshold }
     }
 
-    /// Rows beyond a band whose scores the band's distances depend on.
+    /// The number of rows above and below a band whose scores affect the distances in the band.
     pub fn margin(&self) -> usize {
         self.reach.ceil() as usize + self.step
     }
 
-    /// The distance to the outline in pixels, at most the reach, for `rows` of a picture of `height` rows: row-major.
+    /// The distance to the outline in pixels, at most the reach, for `rows` of a picture with `height` rows; row-major.
     ///
-    /// `scores` are those of the rows `first..`, `width` to a row, and hold [`Outline::margin`] more rows at either end
-    /// (where the picture has them).
+    /// `scores` contains the rows from `first` on, with `width` scores each. It must extend `rows` by
+    /// [`Outline::margin`] rows at either end, or to the edge of the picture.
     pub fn distances(
         &self,
         scores: &[f32],
@@ -54,7 +54,8 @@ impl Outline {
         canvas.squares.into_iter().map(f32::sqrt).collect()
     }
 
-    /// The multiples of the step in `start..end`, and the picture's last pixel if it is there: bands share their nodes.
+    /// The multiples of the step in `start..end`, and the last pixel of the picture if it is in that range. They do not
+    /// depend on the band, so neighbouring bands fit together.
     fn nodes(&self, start: usize, end: usize, side: usize) -> Vec<usize> {
         let mut nodes: Vec<usize> = (start.next_multiple_of(self.step)..end).step_by(self.step).collect();
         if end == side && nodes.last() != Some(&(side - 1)) {
@@ -63,7 +64,7 @@ impl Outline {
         nodes
     }
 
-    /// Draws the outline's pieces in one square, whose corners (clockwise from the top left) are `corners` at `points`.
+    /// Draws the outline within one square with the scores `corners` at `points`, clockwise from the top left.
     fn cross(&self, corners: [f32; 4], points: [Point; 4], canvas: &mut Canvas) {
         let inside = corners.map(|score| score >= self.threshold);
         if inside.iter().all(|corner| *corner == inside[0]) {
@@ -79,7 +80,7 @@ impl Outline {
         let crossed: Vec<usize> = (0..4).filter(|&side| inside[side] != inside[(side + 1) % 4]).collect();
         match crossed[..] {
             [one, two] => canvas.line(crossing(one), crossing(two)),
-            // Two opposite corners inside: the centre says whether they are joined.
+            // Two opposite corners are inside: the centre decides whether they are connected.
             _ => {
                 let centre = corners.iter().sum::<f32>() / 4.0 >= self.threshold;
                 let pairs = if centre == inside[0] { [(0, 1), (2, 3)] } else { [(3, 0), (1, 2)] };
@@ -91,9 +92,9 @@ impl Outline {
     }
 }
 
-/// The distances under construction.
+/// The distances computed so far.
 struct Canvas {
-    /// Squared: one root for each pixel, in the end, instead of one for each line near it.
+    /// Squared distances: this takes one square root per pixel at the end, rather than one per pixel and line.
     squares: Vec<f32>,
     width: usize,
     first: usize,
@@ -101,12 +102,12 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Lowers the distances around the line from `start` to `end`.
+    /// Updates the distances around the line from `start` to `end`.
     fn line(&mut self, start: Point, end: Point) {
         let height = self.squares.len() / self.width;
         let first = self.first as f32;
         let range = |low: f32, high: f32, side: usize| {
-            // Float casts saturate: what lies outside the band gives an empty range.
+            // Casts from floats saturate, so a line outside the band gives an empty range.
             let low = (low - self.reach).ceil().max(0.0) as usize;
             low..((high + self.reach).floor() + 1.0).max(0.0).min(side as f32) as usize
         };
@@ -118,7 +119,7 @@ impl Canvas {
             let y = row as f32 + first - start.1;
             for column in columns.clone() {
                 let x = column as f32 - start.0;
-                // The nearest point of the line.
+                // The nearest point on the line, as a fraction of its length.
                 let part = ((x * along_x + y * along_y) / squared_length).clamp(0.0, 1.0);
                 let (off_x, off_y) = (x - part * along_x, y - part * along_y);
                 let here = &mut self.squares[row * self.width + column];

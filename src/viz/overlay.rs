@@ -1,4 +1,4 @@
-//! The heatmap over the picture.
+//! Overlays of heatmaps on pictures.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::{BAND, ScoreMap};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 
-/// Colours for scores from 0 to 1. All but [`Colormap::Turbo`] are perceptually uniform: equal steps look equal.
+/// Colours for scores from 0 to 1. All but [`Colormap::Turbo`] are perceptually uniform.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -22,9 +22,9 @@ pub enum Colormap {
     Plasma,
     /// Purple, green, yellow.
     Viridis,
-    /// Blue, grey, yellow: alike with and without colour blindness.
+    /// Blue, grey, yellow; looks similar with and without colour blindness.
     Cividis,
-    /// A rainbow.
+    /// Rainbow colours.
     Turbo,
 }
 
@@ -43,15 +43,15 @@ impl Colormap {
     }
 }
 
-/// How an overlay looks.
+/// Options of [`overlay`].
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverlayOptions {
-    /// The score, in 0..1, along which the outline is drawn; 0.5 by default.
+    /// The threshold of the mask that is outlined, in 0..1; 0.5 by default.
     pub threshold: f32,
-    /// How much of the picture the colour hides at a score of 1; in 0..1.
+    /// The opacity of the colour at a score of 1, in 0..1; 0.7 by default. It is proportional to the score.
     pub opacity: f32,
-    /// The colours of the scores.
+    /// The colours of the scores; [`Colormap::Inferno`] by default.
     pub colormap: Colormap,
 }
 
@@ -65,17 +65,17 @@ impl Default for OverlayOptions {
 const SHADES: usize = 1024;
 /// The outline's width as a fraction of the picture's shorter side.
 const LINE_FRACTION: f32 = 1.0 / 160.0;
-/// The narrowest outline that can still be seen, in pixels.
+/// The minimum width of the outline, in pixels.
 const MIN_LINE: f32 = 1.5;
 
-/// The picture with the scores over it: coloured by score, the more opaque the higher, so that the picture shows
-/// through, and a white line with a dark rim (visible on any background) around the mask, scores ≥ `options.threshold`.
+/// Draws the scores over the picture.
 ///
-/// The line is a fixed fraction of the picture's shorter side wide, at least one and a half pixels.
+/// The colour of a pixel depends on its score; its opacity is proportional to the score. The mask, that is, the pixels
+/// with scores ≥ `options.threshold`, is outlined by a white line with a dark rim, which is visible on any background.
+/// The width of the line is 1/160 of the picture's shorter side, but at least 1.5 pixels.
 ///
 /// # Errors
-/// [`Error::Shape`] when `scores` are for a picture of another size; [`Error::Argument`] for an option out of its
-/// range.
+/// [`Error::Shape`] when `scores` is for a picture of another size; [`Error::Argument`] when an option is out of range.
 pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -> Result<Picture> {
     check_threshold(options.threshold)?;
     if !(0.0..=1.0).contains(&options.opacity) {
@@ -90,7 +90,7 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
     let shades = shades(options);
     let line = (width.min(height) as f32 * LINE_FRACTION).max(MIN_LINE) / 2.0;
     let rim = line * 2.0 + 0.5;
-    // Half a pixel more: the soft edge.
+    // The soft edge takes another half pixel.
     let outline = Outline::new(options.threshold, rim + 0.5);
 
     let mut pixels = picture.pixels().to_vec();
@@ -101,9 +101,11 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
         let distances = outline.distances(&around, first, width, height, rows.clone());
         let within = &around[(rows.start - first) * width..];
         for ((pixel, score), distance) in pixels.chunks_exact_mut(3).zip(within).zip(distances) {
-            // In 0..1, as the scores are: the index is in range.
-            let (color, alpha) = shades[(score * (SHADES - 1) as f32) as usize];
-            blend(pixel, color, alpha);
+            // The index is in range, because scores are in 0..1.
+            let shade = &shades[(score * (SHADES - 1) as f32) as usize];
+            for (below, above) in pixel.iter_mut().zip(shade.color) {
+                *below = ((u32::from(*below) * shade.below + above) >> 16) as u8;
+            }
             if distance < rim + 0.5 {
                 blend(pixel, [0, 0, 0], 0.55 * (rim + 0.5 - distance).clamp(0.0, 1.0));
                 blend(pixel, [255, 255, 255], 0.95 * (line + 0.5 - distance).clamp(0.0, 1.0));
@@ -114,17 +116,31 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
     Picture::from_rgb8(width, height, pixels)
 }
 
-/// The colour and the opacity of each of [`SHADES`] scores.
-fn shades(options: &OverlayOptions) -> Vec<([u8; 3], f32)> {
-    let scores = (0..SHADES).map(|shade| shade as f32 / (SHADES - 1) as f32);
-    // An opacity that rises with the score: low scores, most of a picture, would otherwise darken it.
-    scores.map(|score| (options.colormap.color(score), options.opacity * score)).collect()
+/// How a score colours a pixel, in units of 1/65,536: in floats this takes several times as long.
+struct Shade {
+    /// What remains of the pixel.
+    below: u32,
+    /// What is added to each channel, including half a level for rounding.
+    color: [u32; 3],
 }
 
-/// Lays `color` over `pixel`.
+/// The shades of [`SHADES`] evenly spaced scores.
+fn shades(options: &OverlayOptions) -> Vec<Shade> {
+    const ONE: f32 = 65_536.0;
+    let shade = |shade: usize| {
+        let score = shade as f32 / (SHADES - 1) as f32;
+        // The opacity rises with the score; otherwise low scores, which cover most of a picture, would darken it.
+        let opacity = (options.opacity * score * ONE).round();
+        let add = |channel: u8| (f32::from(channel) * opacity) as u32 + (1 << 15);
+        Shade { below: (ONE - opacity) as u32, color: options.colormap.color(score).map(add) }
+    };
+    (0..SHADES).map(shade).collect()
+}
+
+/// Blends `color` into `pixel`.
 fn blend(pixel: &mut [u8], color: [u8; 3], alpha: f32) {
     for (below, above) in pixel.iter_mut().zip(color) {
-        // Rounded by hand: the cast cuts, and `round` is a function call on plain x86-64.
+        // Adding 0.5 rounds, since the cast truncates; `round` is a function call on baseline x86-64.
         *below = (f32::from(*below) + (f32::from(above) - f32::from(*below)) * alpha + 0.5) as u8;
     }
 }

@@ -1,17 +1,18 @@
-//! Pictures side by side.
+//! Galleries of pictures.
 
 use crate::error::{Error, Result};
 use crate::image::{Picture, SIZE_LIMITS, fits_limits};
 
-/// The gap between pictures, as a fraction of a cell's shorter side.
+/// The gap between pictures is a cell's shorter side divided by this.
 const GAP_FRACTION: usize = 32;
 
-/// A gallery: `pictures` in reading order, `columns` to a row, on white.
+/// Arranges `pictures` in reading order on a white grid with the given number of `columns`.
 ///
-/// Each cell is as wide as the widest and as high as the highest picture; smaller pictures are centred.
+/// Each cell is as wide as the widest picture and as high as the highest; smaller pictures are centred.
 ///
 /// # Errors
-/// [`Error::Argument`] without pictures or columns, or when the gallery would exceed the limits of a [`Picture`].
+/// [`Error::Argument`] when there are no pictures or no columns, or when the result would exceed the size limits of a
+/// [`Picture`].
 pub fn panel(pictures: &[Picture], columns: usize) -> Result<Picture> {
     let (Some(cell_width), Some(cell_height)) =
         (pictures.iter().map(Picture::width).max(), pictures.iter().map(Picture::height).max())
@@ -23,7 +24,7 @@ pub fn panel(pictures: &[Picture], columns: usize) -> Result<Picture> {
     }
     let columns = columns.min(pictures.len());
     let gap = (cell_width.min(cell_height) / GAP_FRACTION).max(1);
-    // Gaps lie between the cells only.
+    // There are gaps only between cells, not around them.
     let side = |cell: usize, count: usize| (cell + gap).saturating_mul(count) - gap;
     let (width, height) = (side(cell_width, columns), side(cell_height, pictures.len().div_ceil(columns)));
     if !fits_limits(width, height) {

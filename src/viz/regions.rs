@@ -1,52 +1,52 @@
-//! Where the scores are high: peak, area, boxes.
+//! Peak, area and bounding boxes of the regions with high scores.
 
 use super::ScoreMap;
 use super::scores::check_threshold;
 use crate::error::Result;
 
-/// A part of the mask with fewer pixels than this fraction of the picture (1/1000, at 352² an 11 × 11 speck) has no
-/// box.
+/// Parts of the mask smaller than this fraction of the picture (1/1000; about 11 × 11 pixels at 352 × 352) get no box.
 pub const MIN_BOX_FRACTION: f64 = 1e-3;
 
 /// The pixel with the highest score.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Peak {
-    /// Column, from the left, in pixels of the picture.
+    /// The column, in pixels from the left.
     pub x: usize,
-    /// Row, from the top.
+    /// The row, in pixels from the top.
     pub y: usize,
-    /// The score there, in 0..1.
+    /// The score of the pixel, in 0..1.
     pub score: f32,
 }
 
-/// The smallest upright rectangle around one connected part of the mask.
+/// The smallest axis-aligned rectangle around a connected part of the mask.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct BoundingBox {
-    /// The leftmost column, in pixels of the picture.
+    /// The leftmost column, in pixels from the left.
     pub x: usize,
-    /// The topmost row.
+    /// The topmost row, in pixels from the top.
     pub y: usize,
     /// The number of columns, at least 1.
     pub width: usize,
     /// The number of rows, at least 1.
     pub height: usize,
-    /// The highest score in the part, in 0..1.
+    /// The highest score of the part, in 0..1.
     pub score: f32,
 }
 
-/// What a localization found, in pixels of the picture.
+/// The peak and the mask of a localization, in pixels of the picture.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Findings {
-    /// The pixel with the highest score; the first in reading order if several are equal.
+    /// The pixel with the highest score; the first in reading order if there are several.
     pub peak: Peak,
-    /// The mask's fraction of the picture, in 0..1.
+    /// The fraction of the picture that the mask covers, in 0..1.
     pub area: f64,
-    /// The connected parts of the mask, the highest score first; parts below [`MIN_BOX_FRACTION`] are left out.
+    /// The boxes around the connected parts of the mask, in descending order of score. Parts smaller than
+    /// [`MIN_BOX_FRACTION`] are omitted.
     pub boxes: Vec<BoundingBox>,
 }
 
-/// Neighbouring mask pixels of one row.
+/// A run of adjacent mask pixels in one row.
 #[derive(Clone, Copy)]
 struct Run {
     y: usize,
@@ -57,8 +57,9 @@ struct Run {
 }
 
 impl ScoreMap {
-    /// The peak, the area of the mask (scores ≥ `threshold`) and the boxes around its parts (pixels that touch at a
-    /// side or a corner belong together).
+    /// Finds the peak, the area of the mask (scores ≥ `threshold`) and the boxes around its connected parts.
+    ///
+    /// Pixels that touch at a side or a corner are connected.
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) for a threshold outside 0..1.
@@ -109,23 +110,25 @@ fn row_runs(row: &[f32], y: usize, threshold: f32) -> Vec<Run> {
     runs
 }
 
-/// Joins runs (in reading order) that touch, corners included, and boxes what has at least `min_pixels`.
+/// Joins runs (given in reading order) that touch at a side or a corner, and returns the boxes of the parts with at
+/// least `min_pixels`.
 ///
-/// Linear in the runs: each meets those of the row above once, and a forest of disjoint sets keeps the parts.
+/// Nearly linear in the number of runs: each run is compared with the touching runs in the row above, and a
+/// disjoint-set forest keeps track of the parts.
 fn boxes(runs: &[Run], min_pixels: f64) -> Vec<BoundingBox> {
     let mut parents: Vec<usize> = (0..runs.len()).collect();
     // Two pointers: `above` follows `below` one row behind.
     let mut above = 0;
     for below in 0..runs.len() {
         let run = runs[below];
-        // Runs that end before this one begins, or lie two rows up, meet no later run either.
+        // Runs that end before this one begins, or are more than one row above it, touch no later run either.
         while runs[above].y + 1 < run.y || (runs[above].y + 1 == run.y && runs[above].end < run.start) {
             above += 1;
         }
         let touching = runs[above..below].iter().take_while(|other| other.y < run.y && other.start <= run.end);
         for other in above..above + touching.count() {
             let (left, right) = (root(&mut parents, other), root(&mut parents, below));
-            // The earlier root stays: parts are numbered in reading order.
+            // The earlier root remains, so parts stay in reading order.
             parents[left.max(right)] = left.min(right);
         }
     }
@@ -147,7 +150,7 @@ fn boxes(runs: &[Run], min_pixels: f64) -> Vec<BoundingBox> {
     boxes
 }
 
-/// The set that a run belongs to; halves the path on the way.
+/// The root of the set that contains the run `index`, with path halving.
 fn root(parents: &mut [usize], mut index: usize) -> usize {
     while parents[index] != index {
         parents[index] = parents[parents[index]];

@@ -1,4 +1,4 @@
-//! Scores over a picture's pixels.
+//! Scores for every pixel of a picture.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::BAND;
 use crate::error::{Error, Result};
 use crate::image::{Filter, SIZE_LIMITS, fits_limits, write_png};
 
-/// Scores in 0..1 for every pixel of a picture, interpolated from a localization's smaller (or larger) map.
+/// Scores in 0..1 for every pixel of a picture, interpolated from a map of another size.
 ///
-/// The interpolation is cubic (a = −0.5, pixel centres aligned, antialiased where the picture is the smaller one), in
-/// f32. Nothing of the picture's size is stored: rows are computed on request.
+/// The interpolation is bicubic in f32 (a = −0.5, pixel centres aligned, antialiased when downscaling). Only the
+/// original map is stored; rows are computed on request.
 #[derive(Clone)]
 pub struct ScoreMap {
     values: Vec<f32>,
@@ -23,18 +23,19 @@ pub struct ScoreMap {
     horizontal: Filter<f32>,
     /// From the map's rows to the picture's.
     vertical: Filter<f32>,
-    /// For logits: what is added before the sigmoid.
+    /// For logits: the offset that is added before the sigmoid.
     offset: Option<f32>,
 }
 
 impl ScoreMap {
-    /// Scores from a heatmap: row-major values in 0..1 of size `from` (width, height), for a picture of size `size`.
+    /// Scores from a heatmap of size `from` (row-major values in 0..1), for a picture of size `size`. Sizes are (width,
+    /// height).
     ///
     /// Interpolated values are clamped to 0..1.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `values` does not have as many values as `from` says; [`Error::NonFinite`] or
-    /// [`Error::Argument`] for a value outside 0..1; [`Error::Argument`] for a size of 0, or beyond the limits of a
+    /// [`Error::Shape`] when the number of `values` does not match `from`; [`Error::NonFinite`] for a value that is NaN
+    /// or infinite; [`Error::Argument`] for a value outside 0..1, or a size that is 0 or exceeds the limits of a
     /// [`Picture`](crate::image::Picture).
     pub fn from_heatmap(values: &[f32], from: (usize, usize), size: (usize, usize)) -> Result<Self> {
         let map = Self::new(values, from, size, None)?;
@@ -44,13 +45,14 @@ impl ScoreMap {
         Ok(map)
     }
 
-    /// Scores from logits: σ(m + `offset`) of row-major values m of size `from` (width, height), for a picture of size
-    /// `size`.
+    /// Scores σ(m + `offset`) from logits m of size `from` (row-major), for a picture of size `size`. Sizes are (width,
+    /// height).
     ///
-    /// The logits are interpolated, and the sigmoid taken afterwards: a saturated heatmap keeps a smooth outline.
+    /// The logits are interpolated before the sigmoid is applied, so even a saturated heatmap has a smooth outline.
     ///
     /// # Errors
-    /// As [`ScoreMap::from_heatmap`], without the range.
+    /// [`Error::NonFinite`] for an `offset` that is NaN or infinite; otherwise the same as
+    /// [`ScoreMap::from_heatmap`], but values are not limited to 0..1.
     pub fn from_logits(values: &[f32], from: (usize, usize), size: (usize, usize), offset: f32) -> Result<Self> {
         if !offset.is_finite() {
             return Err(Error::NonFinite { what: "the offset of the logits".into(), details: offset.to_string() });
@@ -86,17 +88,18 @@ impl ScoreMap {
         self.size.1
     }
 
-    /// The scores, in 0..1, of some rows of the picture: row-major, `rows.len() · width` values.
+    /// The scores in 0..1 of the given rows of the picture: `rows.len() · width` values, row-major.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the range is empty or reaches beyond the picture.
+    /// [`Error::Argument`] when the range is empty or extends beyond the picture.
     pub fn rows(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let (width, height) = self.size;
         if rows.is_empty() || rows.end > height {
-            return Err(Error::argument("rows", format!("some of the rows 0 to {height}"), format!("{rows:?}")));
+            return Err(Error::argument("rows", format!("a non-empty range within 0..{height}"), format!("{rows:?}")));
         }
         let taps: Vec<_> = self.vertical.taps().skip(rows.start).take(rows.len()).collect();
-        // Spans move on from row to row: these are the map's rows that matter, at the picture's width.
+        // The taps move down from row to row, so the first and the last row span all required rows of the map. These
+        // are first resized to the picture's width.
         let first = taps.first().map_or(0, |(start, _)| *start);
         let last = taps.last().map_or(first, |(start, weights)| start + weights.len());
         let sources = self.values[first * self.from.0..last * self.from.0].chunks_exact(self.from.0);
@@ -119,7 +122,8 @@ impl ScoreMap {
         Ok(scores)
     }
 
-    /// Calls `work` with the first row and the scores of each band of rows, in parallel; the answers in order.
+    /// Calls `work` with the index of the first row and the scores of each band of rows, in parallel. Returns the
+    /// results in order.
     pub(super) fn map_bands<T: Send>(&self, work: impl Fn(usize, Vec<f32>) -> T + Sync) -> Result<Vec<T>> {
         let height = self.height();
         (0..height.div_ceil(BAND))
@@ -131,20 +135,23 @@ impl ScoreMap {
             .collect()
     }
 
-    /// Writes the scores as a 16-bit grey PNG of the picture's size: 0 is 0, 65,535 is 1.
+    /// Writes the scores as a 16-bit greyscale PNG of the picture's size; 65,535 stands for a score of 1. The file is
+    /// replaced atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be written or the disk is full; an incomplete file is never left behind.
+    /// [`Error::Io`] when the folder cannot be written or the disk is full.
     pub fn write_heatmap(&self, path: impl AsRef<Path>) -> Result<()> {
         let to_bytes = |score: f32| ((score * 65_535.0).round() as u16).to_ne_bytes();
         let bands = self.map_bands(|_, scores| scores.into_iter().flat_map(to_bytes).collect::<Vec<u8>>())?;
         write_png(path.as_ref(), &bands.concat(), self.size, ExtendedColorType::L16)
     }
 
-    /// Writes the mask as an 8-bit grey PNG of the picture's size: 255 where the score reaches `threshold`, else 0.
+    /// Writes the mask as an 8-bit greyscale PNG of the picture's size: 255 where the score is at least `threshold`, 0
+    /// elsewhere. The file is replaced atomically.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a threshold outside 0..1; [`Error::Io`] as [`ScoreMap::write_heatmap`].
+    /// [`Error::Argument`] for a threshold outside 0..1; [`Error::Io`] when the folder cannot be written or the disk is
+    /// full.
     pub fn write_mask(&self, path: impl AsRef<Path>, threshold: f32) -> Result<()> {
         check_threshold(threshold)?;
         let to_byte = |score: f32| if score >= threshold { 255 } else { 0 };
@@ -161,12 +168,12 @@ impl std::fmt::Debug for ScoreMap {
     }
 }
 
-/// The weighted sum of some neighbours in `row`.
+/// The weighted sum of the elements of `row` from `start` on.
 fn weigh(row: &[f32], (start, weights): (usize, &[f32])) -> f32 {
     row[start..].iter().zip(weights).map(|(value, weight)| value * weight).sum()
 }
 
-/// [`Error::Argument`] unless `threshold` is in 0..1.
+/// Returns [`Error::Argument`] if `threshold` is not in 0..1.
 pub(super) fn check_threshold(threshold: f32) -> Result<()> {
     if (0.0..=1.0).contains(&threshold) {
         return Ok(());

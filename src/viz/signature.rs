@@ -4,30 +4,30 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A mask that covers more than this share of its picture counts as full.
+/// A mask that covers more than this fraction of its picture counts as full.
 const FULL: f64 = 0.99;
-/// A mask that covers less than this share of its picture counts as empty.
+/// A mask that covers less than this fraction of its picture counts as empty.
 const EMPTY: f64 = 0.001;
-/// The localizer has failed if more than this share of its masks are full, or more than this share are empty.
+/// The localizer has failed if more than this fraction of its masks are full, or more than this fraction are empty.
 const MOST: f64 = 0.5;
-/// A picture's masks under different sounds count as the same mask if they overlap by more than this.
+/// The localizer ignores the sound if the mean overlap of a picture's masks for different sounds exceeds this.
 const SAME: f64 = 0.9;
 
-/// How the masks of many pictures behave.
+/// Statistics of the masks of many pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MaskStatistics {
-    /// The mean share of its picture that a mask covers.
+    /// The mean fraction of its picture that a mask covers.
     pub area: f64,
-    /// The share of masks that cover more than 99 % of their picture.
+    /// The fraction of masks that cover more than 99 % of their picture.
     pub full: f64,
-    /// The share of masks that cover less than 0.1 % of their picture.
+    /// The fraction of masks that cover less than 0.1 % of their picture.
     pub empty: f64,
-    /// The mean overlap (intersection over union) of a picture's masks under its own and under another sound, 1 when
-    /// the sound does not matter; `None` if no picture was tested with another sound.
+    /// The mean overlap (intersection over union) of a picture's masks for its own sound and for another sound; 1 if
+    /// the sound has no effect. `None` if no picture was tested with another sound.
     pub alike: Option<f64>,
 }
 
-/// A typical failure of a localizer; [`Display`](fmt::Display) says what it means and what to try.
+/// A typical failure of a localizer. Its [`Display`](fmt::Display) output explains the failure and suggests remedies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -54,7 +54,8 @@ impl MaskStatistics {
         }
     }
 
-    /// The failure in one line, with its figure, what it means and what to try; `None` if nothing has failed.
+    /// One line that describes the failure, with the figure that reveals it, its meaning and possible remedies; `None`
+    /// if there is no failure.
     pub fn warning(&self) -> Option<String> {
         let failure = self.failure()?;
         let figure = match failure {
@@ -70,16 +71,16 @@ impl fmt::Display for FailureSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CoversEverything => {
-                "the mask covers everything: it says nothing of where; try a smaller positive area, a larger weight of \
-                 the area loss, or a smaller b of the masker"
+                "the mask covers everything: it does not localize anything; try a smaller positive area, a larger \
+                 weight of the area loss, or a smaller b of the masker"
             }
             Self::CoversNothing => {
-                "the mask is empty: masked pictures are black and nothing can be learned from them; try a larger \
+                "the mask is empty: masked pictures are black, so nothing can be learned from them; try a larger \
                  positive area, or a larger b of the masker"
             }
             Self::IgnoresTheSound => {
-                "the mask is the same for any sound: it shows what stands out, not what sounds; try larger batches, \
-                 longer training, larger weights of ACL_I and ACL_F, and check that sounds and pictures belong together"
+                "the mask is the same for any sound: it shows what is salient, not what sounds; try larger batches, \
+                 longer training, larger weights of ACL_I and ACL_F, and check that sounds and pictures match"
             }
         })
     }
@@ -97,8 +98,8 @@ pub struct MaskTally {
 }
 
 impl MaskTally {
-    /// Adds a picture: the share that the mask under its own sound covers, and this mask's overlaps ([`mask_overlap`])
-    /// with those under other sounds.
+    /// Adds a picture: `area` is the fraction of it that the mask for its own sound covers, `overlaps` are the overlaps
+    /// ([`mask_overlap`]) of this mask with those for other sounds.
     pub fn add(&mut self, area: f64, overlaps: impl IntoIterator<Item = f64>) {
         self.num_masks += 1;
         self.area += area;
@@ -110,7 +111,7 @@ impl MaskTally {
         }
     }
 
-    /// The statistics of all pictures; `None` if there was none.
+    /// The statistics of all pictures added; `None` if there are none.
     pub fn finish(&self) -> Option<MaskStatistics> {
         let share = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
         Some(MaskStatistics {
@@ -122,8 +123,7 @@ impl MaskTally {
     }
 }
 
-/// Intersection over union of two masks, from their areas and the area that they have in common; two empty masks are
-/// the same mask.
+/// The intersection over union of two masks, from their areas and the area of their intersection; 1 if both are empty.
 pub fn mask_overlap(area: f64, other: f64, common: f64) -> f64 {
     let union = area + other - common;
     if union > 0.0 { common / union } else { 1.0 }
@@ -145,12 +145,12 @@ mod tests {
     fn each_failure_has_its_name() {
         let healthy: (f64, &[f64]) = (0.2, &[0.1, 0.3]);
         assert_eq!(failure(&[healthy; 3]), None);
-        // A few such pictures are no failure; most are. Full or empty masks are alike too: that is not the reason.
+        // A failure affects most pictures, not just a few. Full or empty masks are alike as well, but take precedence.
         assert_eq!(failure(&[healthy, healthy, (1.0, &[1.0])]), None);
         assert_eq!(failure(&[healthy, (1.0, &[1.0]), (0.995, &[1.0])]), Some(FailureSignature::CoversEverything));
         assert_eq!(failure(&[healthy, (0.0, &[1.0]), (0.0005, &[1.0])]), Some(FailureSignature::CoversNothing));
         assert_eq!(failure(&[(0.2, &[0.95, 1.0]), (0.3, &[0.9])]), Some(FailureSignature::IgnoresTheSound));
-        assert_eq!(failure(&[(0.2, &[])]), None, "asked with one sound only");
+        assert_eq!(failure(&[(0.2, &[])]), None, "tested with one sound only");
         assert_eq!(MaskTally::default().finish(), None);
     }
 

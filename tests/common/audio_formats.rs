@@ -1,4 +1,4 @@
-//! Which of the sound fixtures this build reads.
+//! The sound fixtures that this build can read.
 
 /// WAV files of PCM or 32-bit float samples.
 const PLAIN: [&str; 10] = [
@@ -14,7 +14,7 @@ const PLAIN: [&str; 10] = [
     "u8.wav",
 ];
 
-/// Whether this build reads the fixture `name`: plain WAV always, the rest with the feature `audio-formats`.
+/// Whether this build can read the fixture `name`: plain WAV always, others with the feature `audio-formats`.
 pub fn is_readable(name: &str) -> bool {
     cfg!(feature = "audio-formats") || PLAIN.contains(&name)
 }

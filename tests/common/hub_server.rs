@@ -1,7 +1,7 @@
-//! A Hub of one's own on the loopback interface: answers as the Hugging Face Hub does, and fails when told to.
+//! A local server that answers like the Hugging Face Hub, and fails on request.
 //!
-//! Small files come straight from the Hub with `ETag` and `X-Repo-Commit`; large ones by a redirect, whose headers name
-//! the contents, to a storage server of another origin. Both honour `Range`.
+//! Small files come directly from the Hub with `ETag` and `X-Repo-Commit`; large ones by a redirect, whose headers
+//! identify the contents, to a storage server with a different origin. Both support `Range`.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
@@ -10,23 +10,23 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-/// The commit that every repository is at.
+/// The current commit of every repository.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What may go wrong with one answer.
+/// A fault of one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// Nothing but this status.
+    /// Only this status is sent.
     Status(u16),
-    /// The line is cut after so many bytes of the body.
+    /// The connection is closed after this many bytes of the body.
     CutAfter(usize),
-    /// A `Range` is ignored: the whole file with status 200.
+    /// `Range` is ignored: the whole file is sent with status 200.
     NoRange,
-    /// Every byte of the body inverted.
+    /// Every byte of the body is inverted.
     Garbage,
 }
 
-/// A request that arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -79,17 +79,18 @@ impl HubServer {
         self.state.lock().unwrap().moved.insert(resolve(path), resolve(to));
     }
 
-    /// Lets the next answers for `path` that send a body go wrong, one fault each; for large files, at the storage.
+    /// Injects one fault into each of the next answers for `path` that send a body; for large files, at the storage
+    /// server.
     pub fn fault(&self, path: &str, faults: &[Fault]) {
         self.state.lock().unwrap().faults.insert(format!("GET {}", resolve(path)), faults.iter().copied().collect());
     }
 
-    /// Lets the next answers of the Hub to questions about `path` go wrong.
+    /// Injects faults into the Hub's next answers to queries about `path`.
     pub fn head_fault(&self, path: &str, faults: &[Fault]) {
         self.state.lock().unwrap().faults.insert(format!("HEAD {}", resolve(path)), faults.iter().copied().collect());
     }
 
-    /// From now on every repository is closed to all but the bearer of `token`.
+    /// From now on, every repository requires `token`.
     pub fn require(&self, token: &str) {
         self.state.lock().unwrap().token = Some(token.to_owned());
     }
@@ -103,7 +104,7 @@ impl HubServer {
     pub fn ranges(&self, path: &str) -> Vec<Option<String>> {
         let state = self.state.lock().unwrap();
         let path = resolve(path);
-        // Where a large file is asked for at the Hub first, the storage's answer is the one that counts.
+        // For a large file, which is requested from the Hub first, only the answer of the storage server counts.
         let path = if state.large.contains(&path) { format!("/storage{path}") } else { path };
         let wanted = |request: &&Request| request.method == "GET" && request.path == path;
         state.log.iter().filter(wanted).map(|request| request.range.clone()).collect()
@@ -142,7 +143,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let range = headers.get("range").cloned();
     let authorization = headers.get("authorization").cloned();
     let (head, body) = respond(&mut state.lock().unwrap(), Request { method, path, range, authorization });
-    // The other side may have hung up, which is its right.
+    // The client may have closed the connection, which is allowed.
     let _ = stream.write_all(format!("HTTP/1.1 {head}Connection: close\r\n\r\n").as_bytes());
     let _ = stream.write_all(&body);
 }
@@ -167,7 +168,7 @@ fn respond(state: &mut State, request: Request) -> (String, Vec<u8>) {
     };
     let (etag, len) = (etag(file, state.large.contains(&path)), file.len());
     let large = state.large.contains(&path) && stored.is_none();
-    // A fault of a large file's contents is the storage's, not that of the redirect to it.
+    // A fault in the contents of a large file belongs to the storage server, not to the redirect.
     let redirected = if large { "GET" } else { "HEAD" };
     let mut fault = None;
     if (!large && stored.is_none()) || request.method != redirected {
@@ -193,7 +194,7 @@ fn respond(state: &mut State, request: Request) -> (String, Vec<u8>) {
         Some(start) => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{len}", len - 1),
         None => "200 OK".to_owned(),
     };
-    // The storage knows nothing of repositories.
+    // The storage server has no concept of repositories.
     let repo = if stored.is_none() { format!("X-Repo-Commit: {COMMIT}\r\n") } else { String::new() };
     let head = format!("{status}\r\nContent-Length: {}\r\nETag: \"{etag}\"\r\n{repo}", body.len());
     match fault {
@@ -207,7 +208,7 @@ fn respond(state: &mut State, request: Request) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// The name of a file's contents: SHA-256 for large files; git's for small ones, for which any 40 digits will do here.
+/// The identifier of a file's contents: SHA-256 for large files, git's hash for small ones (here, any 40 digits).
 pub fn etag(bytes: &[u8], large: bool) -> String {
     let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if large { hash } else { hash[..40].to_owned() }

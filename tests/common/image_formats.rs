@@ -1,6 +1,6 @@
-//! Which picture formats this build reads.
+//! The picture formats that this build can read.
 
-/// The feature that reads files named as `name`, and whether it is on; `None` when none is needed.
+/// The feature needed to read files with the extension of `name`, and whether it is enabled; `None` if none is needed.
 fn feature(name: &str) -> Option<(&'static str, bool)> {
     match name.rsplit('.').next() {
         Some("png" | "jpg") => None,
@@ -11,7 +11,7 @@ fn feature(name: &str) -> Option<(&'static str, bool)> {
     }
 }
 
-/// The feature that is missing to read files named as `name`; `None` when this build reads them.
+/// The missing feature needed to read files with the extension of `name`; `None` if this build can read them.
 pub fn missing_feature(name: &str) -> Option<&'static str> {
     feature(name).and_then(|(feature, on)| (!on).then_some(feature))
 }

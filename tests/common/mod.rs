@@ -1,5 +1,5 @@
-//! What several test programs share.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses its part
+//! Helpers shared by several test programs.
+#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses only a part
 
 pub mod program;
 
@@ -23,7 +23,7 @@ pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// Where the parity tests compute: on the CPU, or on the device that `SOUNDSIGHT_TEST_DEVICE` names (`cuda`, `metal`).
+/// The device of the parity tests: the CPU, or the device in `SOUNDSIGHT_TEST_DEVICE` (`cuda`, `metal`).
 pub fn device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| match std::env::var("SOUNDSIGHT_TEST_DEVICE") {
@@ -32,8 +32,8 @@ pub fn device() -> &'static Device {
     })
 }
 
-/// What is allowed where the CPU is allowed `tolerance`: the same on the CPU, ten times that on other devices, which add
-/// up in another order and have less exact functions.
+/// The tolerance on the current device: `tolerance` on the CPU, and ten times that on other devices, which sum
+/// in a different order and have less accurate functions.
 pub fn allowed(tolerance: f32) -> f32 {
     if device().is_cpu() { tolerance } else { 10.0 * tolerance }
 }
@@ -54,7 +54,7 @@ pub fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
-/// Asserts that two tensors agree to `tolerance`, see [`allowed`], and that the expected one says something at all.
+/// Asserts that two tensors agree to `tolerance` (see [`allowed`]), and that the expected one is not trivial.
 pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
     let tolerance = allowed(tolerance);
     let difference = max_difference(found, expected);

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// The program at `path`, undisturbed by what the machine has cached or set.
+/// The program at `path`, isolated from the machine's caches and settings.
 pub fn command(path: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(path);
     command.env_remove("HF_ENDPOINT").env_remove("HF_TOKEN").env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent");
     command
 }
 
-/// The example that `cargo test` built beside this test.
+/// The example that `cargo test` built along with this test.
 pub fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -20,8 +20,8 @@ pub fn example(name: &str) -> Command {
     command(path)
 }
 
-/// The command under a limit on the size of the files that it writes, as if the disk were full: blocks of 512 bytes or
-/// 1 KiB, as the shell counts. The signal that comes with it is ignored, as a process at a full disk gets none.
+/// Limits the size of the files that the command may write, as if the disk were full, in blocks of 512 bytes or
+/// 1 KiB, depending on the shell. The signal for exceeding it is ignored, because a full disk does not send one.
 pub fn with_full_disk(command: &Command, blocks: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
@@ -35,7 +35,7 @@ pub fn with_full_disk(command: &Command, blocks: u32) -> Command {
     shell
 }
 
-/// Runs a command that must succeed; what it printed.
+/// Runs a command that must succeed, and returns its output.
 #[track_caller]
 pub fn stdout(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -57,14 +57,14 @@ pub fn failed(command: &mut Command, parts: &[&str]) -> Output {
     output
 }
 
-/// Runs a command that must fail before it does anything: as [`failed`], and nothing on standard output.
+/// Runs a command that must fail before it does anything: like [`failed`], without any standard output.
 #[track_caller]
 pub fn refused(command: &mut Command, parts: &[&str]) {
     let output = failed(command, parts);
     assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// The names in a folder, sorted; none where there is no folder.
+/// The names in a folder, sorted; none if the folder does not exist.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! What the tests of weights and of model directories share.
+//! Helpers for the tests of weights and of model directories.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn open(name: &str) -> Checkpoint {
     Checkpoint::open(fixture(name)).unwrap()
 }
 
-/// The tensor `name` with the type of numbers that it has in the file.
+/// The tensor `name`, with the number type that it has in the file.
 pub fn read(checkpoint: &Checkpoint, name: &str) -> Tensor {
     let dtype = checkpoint.entries()[name].dtype();
     checkpoint.tensor(name, &Device::Cpu, dtype).unwrap()

@@ -1,6 +1,6 @@
-//! What the evaluation's tests share: heatmaps from recipes, predictions files, the fixtures.
+//! Helpers for the tests of the evaluation: heatmaps from recipes, predictions files, the fixtures.
 
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code)] // Every test program uses only a part.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/eval").join(name)
 }
 
-/// `cases.json`, which `benches/peers/fixtures_eval.py` wrote.
+/// `cases.json`, written by `benches/peers/fixtures_eval.py`.
 pub fn fixtures() -> Value {
     serde_json::from_slice(&std::fs::read(fixture("cases.json")).unwrap()).unwrap()
 }
@@ -84,7 +84,7 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) 
     serialize_to_file(views.collect::<Vec<_>>(), None, path).unwrap();
 }
 
-/// Asserts that `found` holds everything of `expected`, numbers to 1e-9 relative.
+/// Asserts that `found` contains everything in `expected`, with numbers to a relative tolerance of 1e-9.
 pub fn assert_agrees(found: &Value, expected: &Value, place: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {

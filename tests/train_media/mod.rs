@@ -1,10 +1,11 @@
-//! Small pairs of sounds and pictures on the disk.
-#![allow(dead_code, clippy::unwrap_used)] // each test program uses its part
+//! Small pairs of sounds and pictures on disk.
+#![allow(dead_code, clippy::unwrap_used)] // each test program uses only a part
 
 use std::path::Path;
 
 /// Writes `num_pairs` pairs in the published layout, `audio/p<k>.wav` and `frames/p<k>.png`, with the split `train.csv`
-/// and the list `pairs.csv` of them all. Sounds are tones of different pitch, rate and length, pictures coloured squares on grey.
+/// and the list `pairs.csv` of them all. Sounds are tones of different pitch, rate and length, pictures coloured
+/// squares on grey.
 pub fn write_pairs(folder: &Path, num_pairs: usize) {
     for subfolder in ["audio", "frames"] {
         std::fs::create_dir_all(folder.join(subfolder)).unwrap();

@@ -1,6 +1,6 @@
-//! A small problem with everything random that training has: order, augmentation, noise, unreadable samples.
+//! A small problem with all sources of randomness in training: order, augmentation, noise, unreadable samples.
 
-#![allow(dead_code)] // each test program uses its part
+#![allow(dead_code)] // each test program uses only a part
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use soundsight::{Error, Picture, Result};
 
 pub const NUM_SAMPLES: usize = 61;
 pub const BATCH_SIZE: usize = 4;
-/// A sample that cannot be read, noticed only in the middle of an epoch.
+/// An unreadable sample, which is only detected in the middle of an epoch.
 pub const BROKEN: usize = 17;
 
 /// Points x on a line with y = 2x − 1 plus noise.
@@ -60,7 +60,7 @@ impl Dataset for Points {
     }
 }
 
-/// Batches of the points, the broken one recorded in `folder`.
+/// Batches of the points; the unreadable one is recorded in `folder`.
 pub fn loader(folder: &Path, num_threads: usize) -> Loader<Points> {
     std::fs::create_dir_all(folder).unwrap();
     let sampler = EpochSampler::training(NUM_SAMPLES, BATCH_SIZE, 5, Shard::WHOLE).unwrap();
@@ -72,7 +72,7 @@ pub fn loader(folder: &Path, num_threads: usize) -> Loader<Points> {
 pub struct Line {
     pub slope: Var,
     pub offset: Var,
-    /// From this batch on the loss is not a number.
+    /// From this batch on, the loss is NaN.
     fails_from: usize,
     batches: std::cell::Cell<usize>,
 }
@@ -143,7 +143,7 @@ pub fn config() -> TrainConfig {
     }
 }
 
-/// All files of a run by their paths relative to its folder. Event files, which hold times, count by their length.
+/// All files of a run by their paths relative to its folder. Event files contain times, so only their lengths are used.
 pub fn files_of(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut files = std::collections::BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];

@@ -1,5 +1,5 @@
-//! Which loss does what, and what larger batches are worth: stage b again and again, from the same frozen parts.
-#![allow(clippy::print_stdout)] // a program talks
+//! Ablations of the losses and of the batch size: repeated runs of stage b from the same frozen parts.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::Path;
 
@@ -16,22 +16,22 @@ use crate::model::write_json;
 use crate::plots::{self, Axes, Curve, Series};
 use crate::stages::{Recipe, Run, is_finished};
 
-/// The batch of the losses' comparison.
+/// The batch size of the comparison of losses.
 const BATCH: usize = 16;
-/// The batches that are compared with it.
+/// The batch sizes to compare with it.
 const OTHER_BATCHES: [usize; 2] = [8, 32];
-/// Validations of a run, the first quarter of them while scenes hold a single object.
+/// The number of validations of a run; during the first quarter, scenes contain a single object.
 const EPOCHS: usize = 8;
-/// Of the run with nothing left out, and of the tokenizer that has learned nothing.
+/// Names of the run with all losses, and of the untrained tokenizer.
 const ALL: &str = "all";
 const UNTRAINED: &str = "untrained";
 
-/// Of one run.
+/// The results of one run.
 type Named<T> = (String, T);
-/// (pairs seen, %).
+/// (pairs seen, %)
 type Points = Vec<(f64, f64)>;
 
-/// The losses of one run, and its batch.
+/// The losses of one run, and its batch size.
 struct Plan {
     name: String,
     weights: [f64; 3],
@@ -45,7 +45,8 @@ impl Plan {
     }
 }
 
-/// Each loss alone, each pair, all three; then all three with other batches, for the same number of pairs.
+/// Each loss alone, each pair of losses, all three; then all three with other batch sizes, for the same number of
+/// pairs.
 fn plans(steps: usize, learning_rate: f64) -> Vec<Plan> {
     let recipe = |batch: usize| {
         let steps = (steps * BATCH / batch).max(1);
@@ -67,7 +68,7 @@ fn plans(steps: usize, learning_rate: f64) -> Vec<Plan> {
     .collect()
 }
 
-/// Trains and measures what is not there yet in `RUN/ablate/<name>/`, then writes the document's parts.
+/// Trains and measures the runs that are missing in `RUN/ablate/<name>/`, then writes their parts of the document.
 pub fn ablate(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
     let foundation = run.foundation()?;
     let heard: Vec<usize> = foundation.pool.sounding.iter().map(|(class, _)| *class).collect();
@@ -90,13 +91,13 @@ pub fn ablate(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resul
         let which = read_curve(&folder.join(LOG), "validation", "which")?;
         curves.push((plan.name.clone(), which.into_iter().map(pairs).collect()));
         results.push((plan.name, result));
-        // After every run: an ablation that is stopped has shown what it found.
+        // Write after every run, so that an interrupted ablation shows its results.
         write(run, docs, &results, &curves, steps * batch)?;
     }
     Ok(())
 }
 
-/// Writes the parts of the document for which there are results.
+/// Writes the parts of the document that have results.
 fn write(run: &Run, docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], pairs: usize) -> Result<()> {
     let is_batch = |name: &str| name.starts_with("batch ");
     let (batches, losses): (Vec<_>, Vec<_>) = results.iter().cloned().partition(|(name, _)| is_batch(name));
@@ -110,7 +111,7 @@ fn write(run: &Run, docs: &Docs, results: &[Named<Value>], curves: &[Named<Point
     docs.write("batch", &batch_part(docs, &batches, &batch_curves, pairs)?)
 }
 
-/// The other batches with the usual one between them.
+/// The other batch sizes, with the usual one between them.
 fn with_usual<T: Clone>(others: Vec<Named<T>>, usual: Option<&Named<T>>) -> Vec<Named<T>> {
     let mut with = others;
     with.extend(usual.map(|(_, value)| (format!("batch {BATCH}"), value.clone())));
@@ -180,7 +181,7 @@ fn batch_part(docs: &Docs, results: &[Named<Value>], curves: &[Named<Points>], p
     ))
 }
 
-/// "ACL_I + area" → "I+area": a plot has little room.
+/// "ACL_I + area" → "I+area", for the limited space of a plot.
 fn short(name: &str) -> String {
     name.replace("ACL_", "").replace(" + ", "+")
 }

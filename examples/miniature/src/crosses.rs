@@ -1,4 +1,4 @@
-//! Every picture of a group under every sound of the group: retrieval both ways, confidences, what the masks look like.
+//! Every picture of a group with every sound of the group: retrieval in both directions, confidences, mask statistics.
 
 use candle_core::{D, Tensor};
 use serde_json::{Value, json};
@@ -10,33 +10,33 @@ use crate::measure::Scoreboard;
 use crate::naming::unit;
 use crate::statistics::auroc;
 
-/// Pairs in a group: among so many a sound looks for its picture.
+/// The number of pairs in a group, among which a sound must find its picture.
 pub const RETRIEVAL: usize = 16;
 
-/// How often what belongs together is the best of [`RETRIEVAL`], and among the best five.
+/// How often the right match is ranked first of [`RETRIEVAL`], and among the first five.
 #[derive(Clone, Copy, Default)]
 pub struct Found {
     pub first: f64,
     pub five: f64,
 }
 
-/// What the groups of a scoreboard show.
+/// The results of the groups of a scoreboard.
 #[derive(Default)]
 pub struct Crosses {
-    /// Pictures found by their sounds: what the sound masks in it fits it best.
+    /// Pictures retrieved by their sounds, ranked by how well the sound matches the features under its mask.
     pub pictures: Found,
-    /// Sounds found by their pictures.
+    /// Sounds retrieved by their pictures.
     pub sounds: Found,
     /// Confidences of sounds whose object is in the picture.
     pub present: Vec<f32>,
     /// Confidences of sounds of classes that are not in the picture.
     pub absent: Vec<f32>,
-    /// Of the masks under their own sound, and under sounds of what is not in the picture.
+    /// Statistics of the masks under their own sounds and under sounds of absent objects.
     pub masks: Option<MaskStatistics>,
 }
 
 impl Crosses {
-    /// Mean confidence of what is there above that of what is not.
+    /// The difference between the mean confidences of present and absent objects.
     pub fn confidence_gap(&self) -> f64 {
         let mean = |values: &[f32]| values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len().max(1) as f64;
         mean(&self.present) - mean(&self.absent)
@@ -57,7 +57,7 @@ impl Crosses {
 }
 
 impl Scoreboard {
-    /// Asks every picture of each whole group for every sound of it.
+    /// Localizes every sound of each complete group in every picture of the group.
     pub fn crosses(&self, acl: &Acl) -> Result<Crosses> {
         let (embeddings, offset) = (self.embed_sounds(acl)?, acl.masker.offset()?);
         let (mut crosses, mut tally, mut total) = (Crosses::default(), MaskTally::default(), 0);
@@ -95,13 +95,13 @@ impl Scoreboard {
     }
 }
 
-/// What has failed, without what to try.
+/// The detected failure, without advice.
 fn signature(failure: FailureSignature) -> String {
     let text = failure.to_string();
     text.split(':').next().unwrap_or_default().to_string()
 }
 
-/// Counts whether number `own` of `fits` is the best, and among the best five.
+/// Counts whether `fits[own]` is the best, and whether it is among the best five.
 fn add(found: &mut Found, fits: &[f32], own: usize) {
     let better = fits.iter().filter(|fit| **fit > fits[own]).count();
     found.first += f64::from(u8::from(better == 0));

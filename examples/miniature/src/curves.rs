@@ -1,5 +1,5 @@
-//! The course of the three stages, from what they logged.
-#![allow(clippy::print_stdout)] // a program talks
+//! Learning curves of the three stages, from their logs.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::docs::{Docs, percent, table};
 use crate::plots::{self, Axes, Curve};
 
-/// One plot of a stage: of `stage`'s metrics of `split` those that are there, times `scale`.
+/// One plot of a stage: the available metrics of `split`, multiplied by `scale`.
 struct Plot {
     name: &'static str,
     stage: &'static str,
@@ -19,7 +19,7 @@ struct Plot {
     axes: Axes<'static>,
 }
 
-/// In a stage's folder, everything that it measured.
+/// The file in a stage's folder that contains all its metrics.
 pub const LOG: &str = "metrics.jsonl";
 
 const LOSSES: &str = "loss";
@@ -75,7 +75,7 @@ const PLOTS: [Plot; 6] = [
     },
 ];
 
-/// Draws what the stages in `run` have logged so far, and writes the table of a finished run.
+/// Draws the metrics that the stages in `run` have logged so far, and writes the table of a finished run.
 pub fn plot(run: &Path, docs: &Docs) -> Result<()> {
     let mut text =
         "## Learning curves\n\nHeld-out scenes and held-out variations of sounds were never trained on. After a \
@@ -109,7 +109,7 @@ pub fn plot(run: &Path, docs: &Docs) -> Result<()> {
     Ok(())
 }
 
-/// The table of a run's report.
+/// The table of the report of a run.
 fn figures(report: &Value) -> Result<String> {
     let mut text = "## Figures\n".to_string();
     let tables = report["measured"]["scenes"].as_object().context("report.json: expected measured scenes")?;
@@ -150,15 +150,15 @@ fn figures(report: &Value) -> Result<String> {
     Ok(format!("{text}\n{}", table(&["", "%", "chance"], &rows)))
 }
 
-/// A number of a JSON object; NaN where there is none.
+/// A number in a JSON object; NaN if it is missing.
 pub fn figure(object: &Value, key: &str) -> f64 {
     object[key].as_f64().unwrap_or(f64::NAN)
 }
 
-/// `(step, value)` of a metric in a run's log.
+/// The `(step, value)` pairs of a metric in the log of a run.
 pub fn read_curve(log: &Path, split: &str, metric: &str) -> Result<Vec<(f64, f64)>> {
     let text = std::fs::read_to_string(log).with_context(|| format!("{}: cannot read", log.display()))?;
-    // A run under way may be writing the last line.
+    // A run in progress may be writing the last line.
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let lines = lines.filter(|line| line["split"] == split);
     Ok(lines.filter_map(|line| Some((line["step"].as_f64()?, line[metric].as_f64()?))).collect())

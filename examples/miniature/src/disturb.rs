@@ -1,11 +1,11 @@
-//! What may happen to a sound on its way to the ear.
+//! Disturbances of sounds.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::world::SAMPLE_RATE;
 
-/// A sound begins where it first reaches this share of its peak.
+/// A sound begins where it first reaches this fraction of its peak.
 const ONSET: f32 = 0.1;
 
 #[derive(Clone, Copy)]
@@ -13,13 +13,13 @@ pub enum Disturbance {
     Nothing,
     /// White noise, this many decibels below the sound.
     Noise(f32),
-    /// Played faster or slower, by semitones; what is then missing at the end is silent.
+    /// Played faster or slower, by semitones; a missing end is filled with silence.
     Pitch(f32),
     /// Louder or quieter, in decibels.
     Gain(f32),
-    /// Cut off at this share of the peak.
+    /// Clipped at this fraction of the peak.
     Clipped(f32),
-    /// So many seconds from the onset on, then silence.
+    /// This many seconds from the onset, then silence.
     Short(f32),
 }
 
@@ -40,7 +40,7 @@ impl Disturbance {
         Self::Short(0.5),
     ];
 
-    /// In a table, and in a few letters for a plot.
+    /// The name for tables, and a short name for plots.
     pub fn names(self) -> [String; 2] {
         match self {
             Self::Nothing => ["as it is".into(), "clean".into()],
@@ -54,7 +54,7 @@ impl Disturbance {
         }
     }
 
-    /// The sound after it.
+    /// The disturbed sound.
     pub fn apply(self, sound: &[f32], rng: &mut ChaCha8Rng) -> Vec<f32> {
         let peak = sound.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         match self {
@@ -90,13 +90,13 @@ pub fn white(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..length).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// Two sounds at once, the second as loud as the first.
+/// Two sounds mixed at equal loudness.
 pub fn mixed(first: &[f32], second: &[f32]) -> Vec<f32> {
     let gain = effective(first) / effective(second).max(f32::MIN_POSITIVE);
     first.iter().zip(second).map(|(a, b)| (a + gain * b) / 2.0).collect()
 }
 
-/// √(mean of the squares).
+/// The root mean square.
 fn effective(samples: &[f32]) -> f32 {
     (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32).sqrt()
 }

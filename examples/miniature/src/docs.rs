@@ -1,4 +1,4 @@
-//! The document that the measurements are written into: generated parts between markers, the rest by hand.
+//! The document with the measurements: parts between markers are generated, the rest is written by hand.
 
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,16 @@ impl Docs {
         self.folder.join("miniature.md")
     }
 
-    /// Where the plot `name` is, and the line that shows it.
+    /// The path of the plot `name`, and the line of Markdown that shows it.
     pub fn plot(&self, name: &str, says: &str) -> (PathBuf, String) {
         let file = format!("miniature/{name}.svg");
         (self.folder.join(&file), format!("![{says}]({file})\n"))
     }
 
-    /// Replaces what stands between the markers of part `name`, or adds it at the end; all else stays as it is.
+    /// Replaces the text between the markers of part `name`, or appends the part. Everything else is unchanged.
     ///
     /// # Errors
-    /// The document has only one of the two markers; it cannot be read or written.
+    /// When the document has only one of the two markers, or cannot be read or written.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path();
         let old = match std::fs::read_to_string(&path) {
@@ -60,7 +60,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     [line(head), line(&rule)].into_iter().chain(rows).collect()
 }
 
-/// A share as a percentage with one decimal.
+/// A fraction as a percentage with one decimal.
 pub fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }

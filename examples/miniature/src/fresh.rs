@@ -1,4 +1,4 @@
-//! Fresh weights: every variable of a module drawn from a seed, by the pattern of its name.
+//! Fresh weights: every variable of a module is drawn from a seed, with a distribution that depends on its name.
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
@@ -9,8 +9,9 @@ use soundsight::data::random::{Purpose, stream, uniform};
 /// The variables of a module by name, sorted.
 pub type Vars = Vec<(String, Var)>;
 
-/// Builds a module over variables and draws them. `seed` and `number` (of the module) name the stream; `residual` is
-/// the factor on the weights whose outputs are added to a residual stream, so that depth does not blow it up.
+/// Builds a module over variables and initializes them. `seed` and `number` (of the module) identify the stream of
+/// random numbers; `residual` is the factor on the weights whose outputs are added to a residual stream, so that depth
+/// does not blow it up.
 pub fn fresh<M>(
     seed: u64,
     number: u64,
@@ -27,7 +28,7 @@ pub fn fresh<M>(
     for (name, var) in &vars {
         var.set(&first_value(name, var.dims(), residual, &mut rng)?)?;
     }
-    // The length of a weight-normalised kernel is a variable of its own: it starts as that of the direction.
+    // The norm of a weight-normalised kernel is a separate variable: it starts as the norm of the direction.
     for (name, var) in &vars {
         let direction = name.strip_suffix("weight_g").map(|layer| format!("{layer}weight_v"));
         if let Some((_, direction)) = vars.iter().find(|(other, _)| Some(other) == direction.as_ref()) {
@@ -44,12 +45,12 @@ fn first_value(name: &str, dims: &[usize], residual: f64, rng: &mut ChaCha8Rng) 
         |value: f64| -> Result<Tensor> { Ok(Tensor::zeros(dims, DType::F32, &Device::Cpu)?.affine(0.0, value)?) };
     match (layer, part) {
         (_, "weight") if layer.contains("norm") => return constant(1.0),
-        // FiLM begins as the identity.
+        // FiLM starts as the identity.
         ("film_mul", "bias") | (_, "grep_a") => return constant(1.0),
-        // Most pixels belong to nothing.
+        // Most pixels do not belong to any object.
         ("transposed_convolution", "bias") => return constant(-2.0),
         (_, "bias") => return constant(0.0),
-        // The logarithm of CLIP's 1/0.07; kept as it is.
+        // The logarithm of CLIP's 1/0.07; not trained.
         (_, "logit_scale") => return constant((1.0f64 / 0.07).ln()),
         _ => {}
     }

@@ -1,5 +1,5 @@
-//! Stage b: the AudioTokenizer and the masker's scalars learn from pairs of scene and sound alone. No name, no label and
-//! no mask reaches the losses in this file; only the validation knows which object sounds.
+//! Stage b: the AudioTokenizer and the masker's scalars learn only from pairs of scenes and sounds. No names, labels or
+//! masks reach the losses in this file; only the validation uses which object sounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,10 +23,10 @@ use crate::measure::Scoreboard;
 use crate::scenes::pixels;
 use crate::world::{Split, World};
 
-/// How near the masks' noise comes to 0 and 1, where its logarithm would be infinite.
+/// The distance that the masks' noise keeps from 0 and 1, where its logarithm would be infinite.
 const NOISE_MARGIN: f32 = 1e-4;
 
-/// What the frozen encoder heard: for every class that sounds, the features of some variations.
+/// Features of the frozen encoder: for every sounding class, those of several variations of its sound.
 pub struct Pool {
     pub sounding: Vec<(usize, Vec<Tensor>)>,
 }
@@ -36,7 +36,7 @@ pub struct Pairs {
     pub world: Arc<World>,
     pub pool: Arc<Pool>,
     pub ids: Vec<String>,
-    /// How many objects a scene has: each number as often as it is listed.
+    /// The possible numbers of objects in a scene; a number that is listed more often is more likely.
     pub counts: Vec<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Dataset for Pairs {
     }
 }
 
-/// Easy scenes first: the batches of `first` for `first_epochs` epochs, then those of `then`.
+/// Easy scenes first: uses `first` for `first_epochs` epochs, then `then`.
 pub struct Curriculum {
     pub first: Loader<Pairs>,
     pub first_epochs: usize,
@@ -104,7 +104,7 @@ impl BatchSource for Curriculum {
 
 pub struct GroundingObjective<'a> {
     pub files: &'a ModelFiles,
-    /// The frozen parts, with the learned ones over `vars`.
+    /// The frozen parts, with the trained parts over `vars`.
     pub acl: Acl,
     pub vars: Vars,
     pub weights: LossWeights,
@@ -159,7 +159,7 @@ impl Objective for GroundingObjective<'_> {
     }
 }
 
-/// Where the masker starts and what the area loss expects.
+/// The initial values of the masker, and the target area of the area loss.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct MaskerStart {
     pub w: f32,
@@ -168,7 +168,7 @@ pub struct MaskerStart {
 }
 
 impl MaskerStart {
-    /// Puts w and b into the variables of the learned parts.
+    /// Sets w and b in the variables of the trained parts.
     pub fn set(self, vars: &[(String, Var)]) -> Result<()> {
         for (name, value) in [("masker_i.w", self.w), ("masker_i.b", self.b)] {
             if let Some((_, var)) = vars.iter().find(|(known, _)| known == name) {
@@ -179,7 +179,7 @@ impl MaskerStart {
     }
 }
 
-/// Fresh learned parts for the frozen ones of `acl`, as at full size but for w and b.
+/// Fresh trained parts for the frozen parts of `acl`, initialized as at full size except for w and b.
 pub fn fresh_learned(acl: &Acl, seed: u64, start: MaskerStart) -> Result<(Acl, Vars)> {
     let (head, vars) = train::Trainable::from_scratch(acl.config(), seed, &Device::Cpu)?.into_parts();
     start.set(&vars)?;

@@ -1,4 +1,4 @@
-//! Stage a, ears: BEATs learns to name sounds.
+//! Stage a, audio: BEATs learns to name sounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct HearingObjective {
     pub held_out: SoundBatch,
 }
 
-/// The share of sounds whose name scores highest.
+/// The fraction of sounds whose name scores highest.
 pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Result<f64> {
     let guesses = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
     let right = guesses.iter().zip(classes.to_vec1::<u32>()?).filter(|(guess, class)| **guess == *class).count();

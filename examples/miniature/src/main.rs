@@ -1,16 +1,19 @@
 //! The whole method in miniature: trains a small ACL model from scratch on scenes of real photographs and sounds.
 //!
-//! `cargo run --release -p miniature -- --out RUN`; the same command again continues where it stopped. On a finished run,
-//! `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is trained on.
+//! `cargo run --release -p miniature -- --out RUN`; the same command again continues where it stopped. On a finished
+//! run, `--ablate`, `--probe` and `--plot` write their parts of `docs/miniature.md`; `miniature scenes` shows what is
+//! trained on.
 //!
 //! Sizes and settings that differ from the published ones are listed, with the reasons, in `model.rs`.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 mod ablate;
 mod crosses;
 mod curves;
 mod disturb;
 mod docs;
+mod films;
+mod follow;
 mod fresh;
 mod grounding;
 mod hearing;
@@ -62,63 +65,70 @@ struct Options {
 #[derive(Subcommand)]
 enum Command {
     Scenes(show::Options),
+    Films(show::films::Options),
 }
 
-/// A run, or what to do with a finished one.
+/// The options of a run, or of an action on a finished run.
 #[derive(Args)]
 struct RunOptions {
-    /// Folder of the run; what is finished in it is not done again.
+    /// Folder of the run; finished parts are not repeated.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Folder of Tux Paint's stamps: pictures with transparency, and sounds of the same names.
     #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
     stamps: PathBuf,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A short form of a few minutes, which learns something but not much.
+    /// Run a short version of a few minutes, which learns little.
     #[arg(long)]
     quick: bool,
-    /// Only this stage.
+    /// Run only this stage.
     #[arg(long, value_enum, group = "instead")]
     only: Option<Stage>,
-    /// Only measures what is there.
+    /// Only measure the trained model.
     #[arg(long, group = "instead")]
     measure: bool,
-    /// Trains stage b of a finished run with each loss alone, each pair and all three, and with other batches.
+    /// Train stage b of a finished run with each loss alone, each pair and all three, and with other batch sizes.
     #[arg(long, group = "instead")]
     ablate: bool,
-    /// Tries a finished run's model on disturbed sounds, two at once, and sounds of what is not there.
+    /// Test the model of a finished run on disturbed sounds, two sounds at once, and sounds of absent objects.
     #[arg(long, group = "instead")]
     probe: bool,
-    /// Draws the learning curves and the table of figures of a run, finished or not.
+    /// Measures how well a finished run's model, or else the embedded one, follows films.
+    #[arg(long, group = "instead")]
+    films: bool,
+    /// Films to measure on.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    num_films: usize,
+    /// Draw the learning curves and the table of results of a run, finished or not.
     #[arg(long, group = "instead")]
     plot: bool,
-    /// Folder whose miniature.md --ablate, --probe and --plot write their parts of.
+    /// Folder of miniature.md, to which --ablate, --probe and --plot write their parts.
     #[arg(long, value_name = "DIR", default_value = "docs")]
     docs: PathBuf,
-    /// Held-out scenes to measure on [default: 512, quick: 256].
+    /// Number of held-out scenes to measure on [default: 512, quick: 256].
     #[arg(long, value_name = "N")]
     scenes: Option<usize>,
-    /// Steps between checkpoints.
+    /// Number of steps between checkpoints.
     #[arg(long, value_name = "N", default_value_t = 125)]
     save_every: usize,
-    /// Steps of each run of --ablate, in batches of 16.
+    /// Number of steps of each run of --ablate, in batches of 16.
     #[arg(long, value_name = "N", default_value_t = 1200)]
     ablate_steps: usize,
-    /// Classes that never sound in stage b.
+    /// Number of classes that never sound in stage b.
     #[arg(long, value_name = "N", default_value_t = 8)]
     unheard: usize,
-    /// Steps of CLIP and CLIPSeg.
+    /// Number of steps of CLIP and CLIPSeg.
     #[arg(long, value_name = "N")]
     clip_steps: Option<usize>,
-    /// Steps of BEATs.
+    /// Number of steps of BEATs.
     #[arg(long, value_name = "N")]
     beats_steps: Option<usize>,
-    /// Steps of ACL.
+    /// Number of steps of ACL.
     #[arg(long, value_name = "N")]
     acl_steps: Option<usize>,
-    /// Pairs in a batch of ACL.
+    /// Number of pairs in a batch of ACL.
     #[arg(long, value_name = "B")]
     acl_batch: Option<usize>,
     /// Learning rate of ACL.
@@ -132,15 +142,16 @@ enum Stage {
     Clip,
     /// BEATs, with labels.
     Beats,
-    /// The AudioTokenizer and the masker, without.
+    /// The AudioTokenizer and the masker, without labels.
     Acl,
 }
 
 fn main() -> ExitCode {
     program::run(|options: Options| match (options.command, options.run) {
         (Some(Command::Scenes(options)), _) => show::show(options),
+        (Some(Command::Films(options)), _) => show::films::show(&options),
         (None, Some(run)) => miniature(run),
-        (None, None) => bail!("expected --out DIR, or the subcommand scenes (see --help)"),
+        (None, None) => bail!("expected --out DIR, or one of the subcommands scenes and films (see --help)"),
     })
 }
 
@@ -154,9 +165,12 @@ fn miniature(options: RunOptions) -> Result<()> {
         WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
+    if options.films {
+        return follow::follow(&world, &out, options.num_films, options.seed);
+    }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
-    // The statistics are those of the front end that the configuration describes.
+    // Statistics for the front end of the configuration.
     let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0));
     let frontend: AudioFrontendConfig = plain.acl.frontend();
     let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;

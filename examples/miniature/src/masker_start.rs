@@ -1,5 +1,5 @@
-//! Where w, b and the expected area start from: the frozen decoder's own logits and the objects' true sizes.
-#![allow(clippy::print_stdout)] // a program talks
+//! Initial values of w, b and the target area, from the logits of the frozen decoder and the true sizes of the objects.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::sync::Arc;
 
@@ -13,19 +13,20 @@ use crate::grounding::{MaskerStart, Pool};
 use crate::scenes::pixels;
 use crate::world::{Split, World};
 
-/// Training scenes that are looked at.
+/// The number of training scenes used.
 const NUM_SCENES: usize = 96;
 const CHUNK: usize = 32;
-/// The decoder was trained by binary cross entropy, so its logits *are* log-odds: with w = 1 the Gumbel noise draws each
-/// pixel with the decoder's own probability. (Ten times that, as published, and all masks would be all but certain:
+/// The decoder was trained by binary cross entropy, so its logits *are* log-odds: with w = 1 the Gumbel noise draws
+/// each pixel with the decoder's own probability. (With w = 10, as published, nearly all masks would be certain, with
 /// no gradient.)
 const W: f32 = 1.0;
 
 /// Measures with `acl`, whose AudioTokenizer is untrained.
 ///
-/// An untrained sound means nothing to the decoder, which draws nothing for it: with b = 0 every mask would be empty,
-/// every masked picture the same, and nothing learned. So b is such that those first masks cover as much of a picture as
-/// an object does on average, which is also the area to expect.
+/// The embedding of an untrained tokenizer is meaningless to the decoder: with b = 0, every mask would be empty,
+/// every masked picture the same, and nothing would be learned. Therefore b is chosen so that the initial masks cover
+/// as much of a picture as
+/// an object does on average, which is also the target area.
 pub fn measure(world: &Arc<World>, pool: &Pool, acl: &Acl, seed: u64) -> Result<MaskerStart> {
     let mut rng = stream(seed, Purpose::Validation, 4, 0);
     let (mut scenes, mut features, mut areas) = (Vec::new(), Vec::new(), Vec::new());

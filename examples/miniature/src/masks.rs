@@ -1,10 +1,10 @@
-//! Masks as a decoder in training draws them: imperfect.
+//! Imperfect masks, like those of a decoder in training.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// A mask near the given one (`side` × `side`): grown, shrunk, cut into blocks, sprinkled, or as it is. A tower that
-/// has seen only perfect cut-outs cannot tell what an imperfect one shows, and has nothing to teach ACL_I.
+/// A variation of the given mask (`side` × `side`): grown, shrunk, cut into blocks, noisy, or unchanged. A tower that
+/// has seen only perfect cut-outs cannot recognise imperfect ones, and gives ACL_I no useful gradient.
 pub fn imperfect(mask: &[bool], side: usize, rng: &mut ChaCha8Rng) -> Vec<bool> {
     let mut mask = mask.to_vec();
     match rng.random_range(0..6) {
@@ -15,7 +15,7 @@ pub fn imperfect(mask: &[bool], side: usize, rng: &mut ChaCha8Rng) -> Vec<bool> 
         _ => mask = shifted(&mask, side, [rng.random_range(-5..=5), rng.random_range(-5..=5)]),
     }
     if rng.random_bool(0.5) {
-        // Of each kind its own share: what is lost inside, what is found outside.
+        // Separate fractions for pixels lost inside and added outside.
         let (lost, found) = (rng.random_range(0.0..0.4), rng.random_range(0.0..0.15));
         for inside in &mut mask {
             if rng.random_bool(if *inside { lost } else { found }) {
@@ -52,7 +52,7 @@ fn grown(mask: &[bool], side: usize, steps: usize, outward: bool) -> Vec<bool> {
     mask
 }
 
-/// Blocks of the picture that the mask covers by a quarter or more.
+/// The blocks of the picture of which the mask covers at least a quarter.
 fn in_blocks(mask: &[bool], side: usize, block: usize) -> Vec<bool> {
     let blocks = side / block;
     let mut covered = vec![0; blocks * blocks];
@@ -70,7 +70,7 @@ fn shifted(mask: &[bool], side: usize, [dx, dy]: [i32; 2]) -> Vec<bool> {
     (0..mask.len()).map(|i| source(i).is_some_and(|i| mask[i])).collect()
 }
 
-/// The share of each patch that the mask covers, row by row.
+/// The fraction of each patch that the mask covers, row by row.
 pub fn coverage(mask: &[bool], side: usize, patch: usize) -> Vec<f32> {
     let grid = side / patch;
     let mut covered = vec![0.0; grid * grid];

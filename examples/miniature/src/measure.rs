@@ -1,4 +1,4 @@
-//! How well a model of the miniature world does: on held-out scenes of two objects, one of which sounds.
+//! Measures a model of the miniature world on held-out scenes of two objects, one of which sounds.
 
 use std::sync::Arc;
 
@@ -21,20 +21,20 @@ use crate::scenes::{mask_tensor, pixels};
 use crate::sounds::{Ear, features};
 use crate::world::{Split, World};
 
-/// Scenes that go through the network at once.
+/// The number of scenes that the network processes at once.
 const CHUNK: usize = 32;
 
 /// One held-out scene of two or three objects.
 pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
-    /// What sounds, and another one.
+    /// The sounding class, and another one.
     pub class: usize,
     pub other_class: usize,
-    /// Where the one is, `[S·S]`, and where the other.
+    /// The masks of the two objects, `[S·S]`.
     pub own: Vec<bool>,
     pub other: Vec<bool>,
-    /// Where the third is.
+    /// The mask of the third object.
     pub third: Option<Vec<bool>>,
 }
 
@@ -45,7 +45,7 @@ pub struct Scoreboard {
     features: Vec<Tensor>,
 }
 
-/// One scene's outcome.
+/// The outcome of one scene.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     /// The sounding object's mean is above the other's.
@@ -54,7 +54,7 @@ pub struct Answer {
     pub peak: bool,
 }
 
-/// What came out for one kind of heatmap; shares in [0, 1].
+/// The results for one kind of heatmap; fractions in [0, 1].
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
     /// Scene by scene.
@@ -63,7 +63,7 @@ pub struct Scores {
     pub which: f64,
     /// The highest value is inside the sounding object.
     pub peak: f64,
-    /// IoU of at least one half, at the threshold that suits all scenes best.
+    /// The IoU is at least one half, at the best threshold over all scenes.
     pub ciou: f64,
     pub threshold: f32,
 }
@@ -80,13 +80,13 @@ impl Scores {
 }
 
 impl Scoreboard {
-    /// `count` scenes in which one of `sounding` sounds, each [`RETRIEVAL`] in a row with different ones if there are
-    /// as many.
+    /// Creates `count` scenes in which one of `sounding` sounds. Each [`RETRIEVAL`] consecutive ones differ in class if
+    /// there are enough classes.
     pub fn new(world: &Arc<World>, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
         Self::with_classes(2, world, sounding, count, seed)
     }
 
-    /// As [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
+    /// Like [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
     pub fn with_classes(
         num_placed: usize,
         world: &Arc<World>,
@@ -121,18 +121,18 @@ impl Scoreboard {
         Ok(Self { questions, num_classes: world.classes.len(), features: Vec::new() })
     }
 
-    /// Lets the encoder of `acl` hear a held-out sound for each scene.
+    /// Encodes a held-out sound for each scene with the encoder of `acl`.
     pub fn hear(&mut self, acl: &Acl, ear: &Ear, seed: u64) -> Result<()> {
         self.hear_sounds(acl, ear, &ear.sounds(&self.sounding(), Split::HeldOut, seed))
     }
 
-    /// Lets the encoder of `acl` hear these sounds, one for each scene.
+    /// Encodes these sounds, one for each scene, with the encoder of `acl`.
     pub fn hear_sounds(&mut self, acl: &Acl, ear: &Ear, sounds: &[Vec<f32>]) -> Result<()> {
         self.features = features(acl, &ear.listen(sounds)?, |_| ())?;
         Ok(())
     }
 
-    /// What sounds in each scene.
+    /// The sounding class of each scene.
     pub fn sounding(&self) -> Vec<usize> {
         self.questions.iter().map(|question| question.class).collect()
     }
@@ -186,7 +186,7 @@ impl Scoreboard {
         scores
     }
 
-    /// What the decoder draws for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
+    /// The decoder's heatmaps for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
     fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
         let mut heatmaps = Vec::new();
         for (first, count) in self.chunks(CHUNK) {
@@ -200,7 +200,7 @@ impl Scoreboard {
         Ok(heatmaps)
     }
 
-    /// Scores the name of what sounds: the oracle.
+    /// Scores the name of the sounding object as a text prompt: the oracle.
     pub fn score_names(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary, offset: f32) -> Result<Scores> {
         let names = embed_plain_names(clipseg, vocabulary, self.num_classes)?;
         let classes: Vec<u32> = self.questions.iter().map(|question| question.class as u32).collect();
@@ -222,7 +222,7 @@ impl Scoreboard {
         self.draw(&acl.clipseg, &self.embed_sounds(acl)?, acl.masker.offset()?)
     }
 
-    /// Scores the sound.
+    /// Scores the heatmaps of the sounds.
     pub fn score_sounds(&self, acl: &Acl) -> Result<Scores> {
         Ok(self.score(&self.heatmaps(acl)?))
     }
@@ -235,16 +235,9 @@ impl Scoreboard {
         self.score(&heatmaps)
     }
 
-    /// Scores a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.
+    /// Scores a blob in the middle.
     pub fn score_centre(&self) -> Scores {
-        let from_centre = |i: usize| i as f32 - (SIDE as f32 - 1.0) / 2.0;
-        let sigma = SIDE as f32 / 4.0;
-        let value = |i: usize| {
-            let squared = from_centre(i / SIDE).powi(2) + from_centre(i % SIDE).powi(2);
-            (-squared / (2.0 * sigma * sigma)).exp()
-        };
-        let heatmap: Vec<f32> = (0..SIDE * SIDE).map(value).collect();
-        self.score(&vec![heatmap; self.questions.len()])
+        self.score(&vec![centre(SIDE); self.questions.len()])
     }
 
     /// The fraction of the sounding objects that CLIP names correctly when the picture is masked by their true mask.
@@ -263,21 +256,21 @@ impl Scoreboard {
         Ok(right as f64 / self.questions.len().max(1) as f64)
     }
 
-    /// What the validation of stage a reports of the eyes.
+    /// The validation metrics of stage a for vision.
     pub fn naming(&self, clipseg: &ClipSeg, vocabulary: &Vocabulary) -> Result<Metrics> {
         let mut metrics = self.score_names(clipseg, vocabulary, 0.0)?.metrics();
         metrics.push(("cut_outs_named".to_string(), self.name_cut_outs(clipseg, vocabulary)?));
         Ok(metrics)
     }
 
-    /// What the validation of stage b reports.
+    /// The validation metrics of stage b.
     pub fn grounding(&self, acl: &Acl) -> Result<Metrics> {
         let mut metrics = self.score_sounds(acl)?.metrics();
         let crosses = self.crosses(acl)?;
         metrics.push(("retrieval".to_string(), crosses.pictures.first));
         if let Some(MaskStatistics { area, full, empty, alike }) = crosses.masks {
             let alike = alike.unwrap_or(f64::NAN);
-            // As the library's own validation calls them: the progress on the screen knows what they mean.
+            // Use the names of the library's own validation, which the progress display understands.
             let named = [("mask_area", area), ("masks_full", full), ("masks_empty", empty), ("masks_alike", alike)];
             metrics.extend(named.map(|(name, value)| (name.to_string(), value)));
         }
@@ -289,6 +282,17 @@ impl Scoreboard {
 pub fn mean_inside(heatmap: &[f32], mask: &[bool]) -> f64 {
     let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
     inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
+}
+
+/// A heatmap `[side · side]` with a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.
+pub fn centre(side: usize) -> Vec<f32> {
+    let from_centre = |i: usize| i as f32 - (side as f32 - 1.0) / 2.0;
+    let sigma = side as f32 / 4.0;
+    let value = |i: usize| {
+        let squared = from_centre(i / side).powi(2) + from_centre(i % side).powi(2);
+        (-squared / (2.0 * sigma * sigma)).exp()
+    };
+    (0..side * side).map(value).collect()
 }
 
 /// Where a heatmap is highest.

@@ -1,4 +1,4 @@
-//! Two objects sounding at once: does one heatmap find both?
+//! Tests whether one heatmap finds both of two objects that sound at once.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
     Ok((json!({ "columns": &HEAD[1..], "rows": figures }), text))
 }
 
-/// The shares of scenes of which the columns of [`HEAD`] hold.
+/// The fractions of scenes for which the columns of [`HEAD`] are true.
 fn found(questions: &[Question], heatmaps: &[Vec<f32>]) -> [f64; 5] {
     let mut counts = [0usize; 5];
     for (question, heatmap) in questions.iter().zip(heatmaps) {

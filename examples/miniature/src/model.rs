@@ -1,6 +1,6 @@
 //! The small model: its sizes, its vocabulary, its directory.
 //!
-//! # What differs from the published model, and why
+//! # Differences from the published model
 //!
 //! | | published | here | because |
 //! |---|---|---|---|
@@ -11,12 +11,12 @@
 //! | vocabulary | 49,408 pieces of words | a token for each name | the audio token stands in for one token, so a name is one |
 //! | prompt | "A photo of {}" in CLIP's tokens | "a photo of {}" in its own | as above |
 //! | fbank mean, deviation | AudioSet's | measured on training sounds | another front end, other sounds |
-//! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they belong to the frozen decoder's logits |
-//! | expected area | 0.4 | measured, about 0.07 | it belongs to the objects' true sizes |
+//! | masker w, b | 10, 14 | 1, measured: [`crate::masker_start`] | they depend on the frozen decoder's logits |
+//! | expected area | 0.4 | measured, about 0.07 | it depends on the objects' true sizes |
 //! | learning rate | 1e-4, constant | 5e-4, warm-up, cosine | a few thousand steps in place of 20 epochs of VGG-Sound |
-//! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | one for all stages, and towers trained from scratch want it |
-//! | batch | 8, gradients of two averaged | 16 | as many pairs a step, and more of them to be told apart |
-//! | pairs | recorded together | scenes of one object for a quarter of the steps, then of one to three | one object teaches what sounds, several teach where |
+//! | optimizer | Adam, L2 1e-4 | AdamW, β₂ 0.98, decay 0.01, norms clipped to 1 | the same for all stages; towers trained from scratch need it |
+//! | batch | 8, gradients of two averaged | 16 | as many pairs per step, with more negatives |
+//! | pairs | recorded together | scenes of one object for a quarter of the steps, then of one to three | one object teaches what sounds; several teach where |
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,12 +43,12 @@ const WIDTH: usize = 128;
 /// Tokens of the longest prompt.
 const MAX_TOKENS: usize = 8;
 
-/// The words that stand around names.
+/// The words that surround names.
 const WORDS: [&str; 5] = ["a", "an", "the", "photo", "of"];
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
 
-/// Every word's id. A name is one token even if it has several words: the audio token will stand in for one.
+/// The id of every word. A name is one token even if it has several words, because the audio token replaces one token.
 pub struct Vocabulary {
     entries: Vec<String>,
     names: Vec<u32>,
@@ -86,7 +86,7 @@ impl Vocabulary {
         self.id(EOS)
     }
 
-    /// The prompt "before {} after" around a hole for one token.
+    /// The prompt "before {} after" with a placeholder for one token.
     pub fn prompt(&self, before: &[&str]) -> PromptIds {
         let before = std::iter::once(BOS).chain(before.iter().copied()).map(|word| self.id(word)).collect();
         PromptIds { before, after: vec![self.end()] }
@@ -123,7 +123,7 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         text_config,
         vision_config,
         projection_dim: WIDTH,
-        // The last block is left out: dense features pass it without mixing.
+        // The last block is left out, because dense features bypass its attention.
         extract_layers: vec![1, 3, 4],
         reduce_dim: 64,
         decoder_num_attention_heads: 4,
@@ -138,7 +138,7 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         encoder_ffn_embed_dim: 4 * WIDTH,
         encoder_attention_heads: 4,
         conv_pos: 32,
-        // 4 s have no distances beyond.
+        // Distances in 4 s do not exceed this.
         num_buckets: 64,
         max_distance: 128,
         predictor_class: num_classes,
@@ -173,7 +173,7 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     Ok(sorted.into_iter().collect())
 }
 
-/// Makes `folder` a model directory with these weights in f16; it says which classes the model knows.
+/// Makes `folder` a model directory with these weights in f16 and the list of the model's classes.
 pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
     for (name, tensors) in [("beats", &weights.beats), ("clipseg", &weights.clipseg), ("acl", &weights.acl)] {

@@ -1,4 +1,4 @@
-//! Stage a, eyes and language: CLIP's two towers and CLIPSeg's decoder learn together from named masks.
+//! Stage a, vision and language: CLIP's two towers and CLIPSeg's decoder learn together from named masks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::measure::Scoreboard;
 use crate::model::Vocabulary;
 use crate::scenes::{NAMES_PER_SCENE, SceneBatch};
 
-/// How names are put into words while training: `None` is the name's place. The first is the prompt of ACL.
+/// The prompt templates for training; `None` is the place of the name. The first is the prompt of ACL.
 const TEMPLATES: [(&[&str], u32); 5] = [
     (&["a", "photo", "of"], 6),
     (&["a", "photo", "of", "a"], 2),
@@ -26,14 +26,14 @@ const TEMPLATES: [(&[&str], u32); 5] = [
     (&[], 1),
 ];
 
-/// The losses' weights.
+/// The weights of the losses.
 const MASK: f64 = 4.0;
 const DICE: f64 = 1.0;
 const CUT_OUT: f64 = 1.0;
 const PATCHES: f64 = 0.5;
 const NOTHING: f64 = 0.1;
 const WHOLE: f64 = 0.2;
-/// Standard deviation of the noise on the decoder's conditions, as a share of their own length.
+/// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm.
 const CONDITION_NOISE: f64 = 0.1;
 
 pub struct NamingObjective<'a> {
@@ -44,7 +44,7 @@ pub struct NamingObjective<'a> {
     pub scoreboard: &'a Scoreboard,
 }
 
-/// Text embeddings `[K, P]` of the names of all classes in the words "{before} {name}", one `before` for each.
+/// Text embeddings `[K, P]` of the names of all classes in prompts "{before} {name}", with one `before` for each.
 pub fn embed_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, before: &[&[&str]]) -> Result<Tensor> {
     let prompts: Vec<Vec<u32>> = before
         .iter()
@@ -56,7 +56,7 @@ pub fn embed_names(clipseg: &ClipSeg, vocabulary: &Vocabulary, before: &[&[&str]
         .collect();
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let ends: Vec<usize> = prompts.iter().map(|prompt| prompt.len() - 1).collect();
-    // The tower is causal: what stands behind the end changes nothing.
+    // The tower is causal, so tokens after the end have no effect.
     let padded = prompts
         .iter()
         .flat_map(|prompt| prompt.iter().copied().chain(std::iter::repeat_n(vocabulary.end(), longest - prompt.len())));
@@ -163,7 +163,7 @@ impl Objective for NamingObjective<'_> {
             0 => zero.clone(),
             _ => cross_entropy(&of(places)?, owners)?,
         };
-        // The distance from the uniform distribution: a patch that shows nothing names nothing.
+        // The distance from the uniform distribution: a patch without an object should match no name.
         let nothing = match batch.nothing_patches.elem_count() {
             0 => zero.clone(),
             _ => of(&batch.nothing_patches)?.mean_all()?.affine(-1.0, -(self.num_classes as f64).ln())?,

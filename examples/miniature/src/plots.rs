@@ -10,13 +10,13 @@ use plotters::prelude::*;
 const SIZE: (u32, u32) = (720, 420);
 const FONT: &str = "sans-serif";
 
-/// The height of the line that names the colours, in pixels.
+/// The height of the legend, in pixels.
 const LEGEND: i32 = 24;
 
-/// What the dashed line is called.
+/// The label of the dashed line.
 const CHANCE: &str = "chance";
 
-/// Told apart by people who confuse red and green, too.
+/// Distinguishable with red-green colour blindness.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -27,15 +27,15 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 
-/// More points than this are averaged in groups: a curve of thousands of steps is read for its course.
+/// If there are more points than this, they are averaged in groups: the trend of a long curve is what matters.
 const MAX_POINTS: usize = 150;
 
-/// What a plot shows.
+/// The title and the labels of a plot.
 pub struct Axes<'a> {
     pub title: &'a str,
-    /// Below.
+    /// The label of the horizontal axis.
     pub across: &'a str,
-    /// To the left.
+    /// The label of the vertical axis.
     pub up: &'a str,
 }
 
@@ -55,7 +55,7 @@ pub struct Series<'a> {
 /// Draws `curves` over one axis of steps into the SVG file `path`. Values that are not finite are left out.
 ///
 /// # Errors
-/// There is nothing to draw; the file cannot be written.
+/// When there is nothing to draw, or the file cannot be written.
 pub fn lines(path: &Path, axes: &Axes, curves: &[Curve]) -> Result<()> {
     let curves: Vec<(&str, Vec<(f64, f64)>)> =
         curves.iter().map(|curve| (curve.name, thinned(&curve.points))).collect();
@@ -64,7 +64,7 @@ pub fn lines(path: &Path, axes: &Axes, curves: &[Curve]) -> Result<()> {
     let (Some(across), Some(up)) = (across, up) else {
         return Err(anyhow!("{}: expected a curve with at least one finite value, found none", path.display()));
     };
-    // A little air, and zero where it is near.
+    // Add a margin, and include zero if it is near.
     let margin = 0.05 * (up.end - up.start);
     let floor = if up.start >= 0.0 && up.start < 0.3 * up.end { 0.0 } else { up.start - margin };
     let names: Vec<&str> = curves.iter().map(|(name, _)| *name).collect();
@@ -95,7 +95,7 @@ pub fn lines(path: &Path, axes: &Axes, curves: &[Curve]) -> Result<()> {
 /// where chance lies.
 ///
 /// # Errors
-/// There is nothing to draw, a series has not one finite value for each group, or the file cannot be written.
+/// When there is nothing to draw, a series does not have a finite value for each group, or the file cannot be written.
 pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance: Option<f64>) -> Result<()> {
     ensure!(!groups.is_empty() && !series.is_empty(), "{}: expected groups of bars, found none", path.display());
     for Series { name, values } in series {
@@ -116,7 +116,7 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(-0.5..groups.len() as f64 - 0.5, start..end + 0.12 * (end - start))?;
-        // A label lies under the middle of its group: at whole numbers.
+        // A label is centred under its group, at a whole number.
         let label = |at: &f64| groups.get(at.round().max(0.0) as usize).map_or(String::new(), ToString::to_string);
         chart
             .configure_mesh()
@@ -154,7 +154,7 @@ pub fn bars(path: &Path, axes: &Axes, groups: &[&str], series: &[Series], chance
     })
 }
 
-/// A value as it stands above its bar.
+/// The label of a value above its bar.
 fn short(value: f64) -> String {
     if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
@@ -162,7 +162,7 @@ fn short(value: f64) -> String {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// A title, a line with the colours' `names`, and below them what `fill` draws.
+/// Draws a title, a legend with `names`, and the plot area with `fill`.
 fn draw(
     path: &Path,
     title: &str,
@@ -194,7 +194,7 @@ fn draw(
     std::fs::write(path, svg).with_context(|| format!("{}: cannot write", path.display()))
 }
 
-/// From the least to the greatest; wider than nothing.
+/// The range from the smallest to the largest value, never empty.
 fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let (least, greatest) = values
         .filter(|value| value.is_finite())

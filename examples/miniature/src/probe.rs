@@ -1,5 +1,5 @@
-//! What a finished model can take: disturbed sounds, two objects at once, sounds from outside the scene, silence.
-#![allow(clippy::print_stdout)] // a program talks
+//! Tests the robustness of a finished model: disturbed sounds, two objects at once, sounds of absent objects, silence.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use crate::stages::Run;
 use crate::statistics::{auroc, quantile, roc};
 use crate::world::{Split, World};
 
-/// What all probes share.
+/// The data shared by all probes.
 pub struct Probe {
     /// Scenes of two objects.
     board: Scoreboard,
     pub world: Arc<World>,
-    /// The classes that may sound.
+    /// The classes that can sound.
     pub heard: Vec<usize>,
     pub ear: Ear,
     pub seed: u64,
@@ -38,7 +38,7 @@ pub struct Probe {
     sounds: Vec<Vec<f32>>,
 }
 
-/// Probes `RUN/model`; figures into `RUN/probe.json`, tables and plots into the document.
+/// Probes `RUN/model`, and writes the figures to `RUN/probe.json` and tables and plots to the document.
 pub fn probe(run: &Run, docs: &Docs) -> Result<()> {
     let (trained, files) = run.load(&run.out.join("model"))?;
     let (found, expected) = (files.classes.unwrap_or_default(), run.world.names());
@@ -81,7 +81,7 @@ impl Probe {
         Ok(self.board.hear_sounds(&self.trained, &self.ear, sounds)?)
     }
 
-    /// The scenes' sounds after `disturbance`.
+    /// The sounds of the scenes after `disturbance`.
     fn disturbed(&self, disturbance: Disturbance) -> Vec<Vec<f32>> {
         let of = |(place, sound): (usize, &Vec<f32>)| {
             disturbance.apply(sound, &mut stream(self.seed, Purpose::Validation, 5, place as u64))

@@ -1,5 +1,5 @@
 //! The figures of a finished run: a table and `report.json`.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -25,7 +25,7 @@ pub fn held_out_sounds(ear: &Ear, num_classes: usize, variations: usize, seed: u
     Ok(SoundBatch { fbanks, classes: Tensor::new(classes, &Device::Cpu)? })
 }
 
-/// Measures `trained` and, beside it, the same model with a fresh AudioTokenizer.
+/// Measures `trained` and, for comparison, the same model with a fresh AudioTokenizer.
 pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
     let Run { world, vocabulary, seed, .. } = run;
     let (ear, seed) = (run.ear()?, *seed);
@@ -79,8 +79,8 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
     Ok(json!({ "scenes": tables, "figures": figures }))
 }
 
-/// Of `which` and of `peak`: the scenes that only the first got right, those that only the second did, and how likely
-/// chance gives the first such a lead ([`sign_test`]).
+/// For `which` and `peak`: the scenes that only the first model got right, those that only the second did, and the
+/// probability that chance gives the first such a lead ([`sign_test`]).
 fn lead(first: &Scores, second: &Scores) -> [(usize, usize, f64); 2] {
     let outcomes: [fn(&Answer) -> bool; 2] = [|answer| answer.which, |answer| answer.peak];
     outcomes.map(|outcome| {

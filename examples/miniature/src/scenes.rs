@@ -13,7 +13,7 @@ use crate::masks::{coverage, imperfect};
 use crate::model::{NUM_PATCHES, PATCH, SIDE};
 use crate::world::{Scene, Split, World};
 
-/// How many names each scene is asked for: those of its objects first, then others.
+/// The number of names queried in each scene: those of its objects first, then others.
 pub const NAMES_PER_SCENE: usize = 4;
 /// A patch belongs to the object that covers more than this fraction of it,
 const MINE: f32 = 0.5;
@@ -33,10 +33,10 @@ pub fn mask_tensor(mask: &[bool]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (1, SIDE, SIDE), &Device::Cpu)?)
 }
 
-/// What is asked of one scene.
+/// The queries and answers for one scene.
 pub struct SceneSample {
     pixels: Tensor,
-    /// Which classes are in the scene.
+    /// The classes in the scene.
     classes: Vec<usize>,
     asked: Vec<u32>,
     /// The answers `[names, S, S]`.
@@ -44,7 +44,7 @@ pub struct SceneSample {
     /// The picture times an imperfect mask of one of its objects.
     cut_out: Tensor,
     cut_out_object: u32,
-    /// For each patch what it belongs to; `None` at borders.
+    /// The owner of each patch; `None` at borders.
     patches: Vec<Option<Owner>>,
 }
 
@@ -55,29 +55,29 @@ enum Owner {
     Nothing,
 }
 
-/// A batch of B scenes, N names asked of each.
+/// A batch of B scenes, with N queried names each.
 pub struct SceneBatch {
     /// `[B, 3, S, S]`.
     pub pixels: Tensor,
-    /// The names asked, scene by scene: classes `[B·N]`.
+    /// The queried names, scene by scene: classes `[B·N]`.
     pub asked: Tensor,
     /// The answers `[B·N, S, S]`.
     pub masks: Tensor,
-    /// Which of the names are in their scene, 1 or 0: `[B·N]`.
+    /// Whether each name is in its scene, 1 or 0: `[B·N]`.
     pub present: Tensor,
-    /// Pictures times imperfect masks `[B, 3, S, S]`.
+    /// Pictures multiplied by imperfect masks, `[B, 3, S, S]`.
     pub cut_outs: Tensor,
-    /// The classes that those show, `[B]`.
+    /// The classes shown by the cut-outs, `[B]`.
     pub cut_out_objects: Tensor,
-    /// Each scene's classes with equal shares of 1, `[B, K]`.
+    /// The distribution over classes in each scene, uniform over those present, `[B, K]`.
     pub shares: Tensor,
-    /// Patches (numbers in `[0, B·G·G)`) that show an object, and its class.
+    /// The patches (indices in `[0, B·G·G)`) that show an object, and its class.
     pub class_patches: (Tensor, Tensor),
-    /// Patches that show nothing.
+    /// The patches that show no object.
     pub nothing_patches: Tensor,
 }
 
-/// Scenes composed on the fly: sample `index` of an epoch is another one in each epoch.
+/// Scenes composed on the fly: sample `index` differs in each epoch.
 pub struct Scenes {
     world: Arc<World>,
     ids: Vec<String>,

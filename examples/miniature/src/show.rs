@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! cargo run --release -p miniature -- scenes --out scenes
-//! cargo run --release -p miniature -- scenes --what questions --out questions    # a benchmark for `soundsight evaluate`
-//! cargo run --release -p miniature -- scenes --what media --out examples/media   # the files of that folder
+//! cargo run --release -p miniature -- scenes --what questions --out questions # a benchmark for `soundsight evaluate`
+//! cargo run --release -p miniature -- scenes --what media --out examples/media # pictures and sounds of that folder
+//! cargo run --release -p miniature -- scenes --what film --out film # frames and sound of its film
 //! ```
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
+pub mod films;
+mod landscape;
 mod media;
+mod savanna;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,7 +24,7 @@ use soundsight::data::random::{Purpose, stream};
 
 use crate::world::{self, Scene, Split, World, WorldConfig};
 
-/// Scenes in a row of a sheet, and rows.
+/// The numbers of scenes per row and of rows on a sheet.
 const COLUMNS: usize = 8;
 const ROWS: usize = 8;
 
@@ -48,40 +52,48 @@ pub struct Options {
     /// Seed of the world.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// How many questions.
+    /// Number of questions.
     #[arg(long, value_name = "N", default_value_t = 512)]
     count: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// A sheet of scenes (each beside its masks) and a variation of every sound, for both splits.
+    /// A sheet of scenes, each next to its masks, and a variation of every sound, for both splits.
     Sheets,
     /// Held-out scenes of two objects, one of which sounds, as a benchmark for `soundsight evaluate`.
     Questions,
     /// A few larger scenes, and the sounds of their objects.
     Media,
+    /// The frames and the sound of a film in which animals sound in turn.
+    Film,
 }
 
 /// Runs the subcommand.
 pub fn show(options: Options) -> Result<()> {
     let out = &options.out;
-    if let What::Media = options.what {
-        media::write(&options.stamps, out)?;
-    } else {
-        let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
-        let world = World::open(&options.stamps, &config)?;
-        if let What::Questions = options.what {
+    match options.what {
+        What::Media => media::write(&options.stamps, out)?,
+        What::Film => savanna::write(&options.stamps, out)?,
+        What::Questions => {
+            let world = open(&options)?;
             let heard = (0..world.classes.len()).filter(|&class| !world.classes[class].unheard);
             let questions = heard.cycle().take(options.count).enumerate();
             world.export(out, questions.map(|(number, class)| world.question(class, number, options.seed)))?;
-        } else {
+        }
+        What::Sheets => {
+            let world = open(&options)?;
             list(&world);
             sheets(&world, out, options.seed)?;
         }
     }
     println!("wrote {}", out.display());
     Ok(())
+}
+
+fn open(options: &Options) -> Result<World> {
+    let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
+    World::open(&options.stamps, &config)
 }
 
 fn list(world: &World) {
@@ -97,7 +109,7 @@ fn list(world: &World) {
 }
 
 fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (split, name) in [(Split::Train, "train"), (Split::HeldOut, "held_out")] {
         let mut rng = stream(seed, Purpose::Validation, split as u64, 0);
         let started = Instant::now();
@@ -120,7 +132,7 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Every scene, and to its right the masks: black, and a colour for each object.
+/// Every scene, with its masks to the right: one colour for each object, on black.
 fn sheet(scenes: &[Scene], side: usize) -> Result<Picture> {
     const COLOURS: [[u8; 3]; 3] = [[255, 80, 80], [80, 255, 80], [80, 120, 255]];
     let step = side + GAP;

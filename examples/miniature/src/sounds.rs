@@ -1,4 +1,4 @@
-//! Sounds: as training samples of the audio encoder, and as what the frozen encoder makes of them.
+//! Sounds as training samples of the audio encoder, and as features of the frozen encoder.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use soundsight::{Result, Waveform};
 
 use crate::world::{SAMPLE_RATE, Split, World};
 
-/// Sounds encoded at once.
+/// The number of sounds encoded at once.
 const CHUNK: usize = 16;
 
-/// Makes sounds of the world and their fbanks.
+/// Generates sounds of the world and their fbanks.
 pub struct Ear {
     world: Arc<World>,
     frontend: AudioFrontend,
@@ -43,7 +43,7 @@ impl Ear {
         sounds.par_iter().map(|sound| self.listen_to(sound)).collect()
     }
 
-    /// Sounds whose random numbers are named by `seed` and their place in the list.
+    /// Sounds whose random numbers depend on `seed` and on their position in the list.
     pub fn sounds(&self, classes: &[usize], split: Split, seed: u64) -> Vec<Vec<f32>> {
         let of = |(place, class): (usize, &usize)| {
             self.world.sound(*class, split, &mut stream(seed, Purpose::Validation, 1, place as u64))
@@ -67,7 +67,7 @@ pub fn fbank_statistics(world: &Arc<World>, config: AudioFrontendConfig, seed: u
     Ok((mean as f32, variance.sqrt() as f32))
 }
 
-/// What the frozen encoder hears in sounds given as fbanks: features `[N, 3D]` each, in half precision.
+/// The frozen encoder's features of sounds given as fbanks, `[N, 3D]` each, in half precision.
 pub fn features(acl: &Acl, fbanks: &[Tensor], mut progress: impl FnMut(usize)) -> Result<Vec<Tensor>> {
     let mut features = Vec::with_capacity(fbanks.len());
     for chunk in fbanks.chunks(CHUNK) {
@@ -80,7 +80,7 @@ pub fn features(acl: &Acl, fbanks: &[Tensor], mut progress: impl FnMut(usize)) -
     Ok(features)
 }
 
-/// Sounds to be named, made on the fly.
+/// Labelled sounds, generated on the fly.
 pub struct NamedSounds {
     ear: Ear,
     ids: Vec<String>,
@@ -96,7 +96,7 @@ impl NamedSounds {
 pub struct SoundBatch {
     /// `[B, T, M]`.
     pub fbanks: Tensor,
-    /// What they are sounds of, `[B]`.
+    /// The classes of the sounds, `[B]`.
     pub classes: Tensor,
 }
 

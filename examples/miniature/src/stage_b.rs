@@ -1,5 +1,5 @@
-//! Stage b, and what comes out of all stages: the model.
-#![allow(clippy::print_stdout)] // a program talks
+//! Stage b, and the model that results from all stages.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::stages::{Recipe, Run, is_finished, read_minutes};
 use crate::world::Split;
 use crate::{masker_start, report};
 
-/// What stage b starts from: the frozen parts and what they hear.
+/// The starting point of stage b: the frozen parts and their audio features.
 pub struct Foundation {
     pub files: ModelFiles,
     /// With an untrained AudioTokenizer.
@@ -33,7 +33,7 @@ pub struct Foundation {
 }
 
 impl Run {
-    /// Stage b: from the frozen parts of stage a, and nothing but pairs.
+    /// Stage b: trains with the frozen parts of stage a, on nothing but pairs.
     pub fn grounding(&self, recipe: Recipe) -> Result<()> {
         let folder = self.out.join("acl");
         if is_finished(&folder, recipe)? {
@@ -43,7 +43,7 @@ impl Run {
         self.ground(&foundation, "ACL: from pairs of scene and sound alone", &folder, recipe, LossWeights::default())
     }
 
-    /// The frozen parts of stage a, and where the masker starts: measured once.
+    /// The frozen parts of stage a, and the initial values of the masker, measured once.
     pub fn foundation(&self) -> Result<Foundation> {
         let frozen = self.out.join("frozen");
         let (acl, _) = self.freeze(&frozen, MaskerStart { w: 1.0, b: 0.0, area: 0.0 })?;
@@ -62,7 +62,7 @@ impl Run {
         Ok(Foundation { files, acl, pool, start })
     }
 
-    /// Trains a fresh AudioTokenizer and masker in `folder`; of `weights`, the expected area is set here.
+    /// Trains a fresh AudioTokenizer and masker in `folder`. The target area in `weights` is set here.
     pub fn ground(
         &self,
         foundation: &Foundation,
@@ -94,14 +94,14 @@ impl Run {
         self.train(title, folder, recipe, settings, &objective, &source)
     }
 
-    /// `acl` with what stage b learned in `folder`.
+    /// `acl` with the parts trained by stage b in `folder`.
     pub fn learned(&self, acl: &Acl, folder: &Path) -> Result<Acl> {
         let tensors = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter().collect();
         let values = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         Ok(acl.with_trained_head(TrainedHead::new(acl.config(), values)?))
     }
 
-    /// Puts the frozen parts of stage a together with a fresh AudioTokenizer, in half precision as they will be kept.
+    /// Combines the frozen parts of stage a with a fresh AudioTokenizer, in half precision as they will be stored.
     fn freeze(&self, folder: &Path, start: MaskerStart) -> Result<(Acl, ModelFiles)> {
         let learned = Trainable::from_scratch(&self.config, self.seed ^ 1, &Device::Cpu)?;
         let (_, vars) = learned.into_parts();
@@ -122,7 +122,7 @@ impl Run {
         Ok((localizer.acl().clone(), files))
     }
 
-    /// Lets the frozen encoder hear some variations of every sound that stage b may hear.
+    /// Encodes several variations of every sound of stage b with the frozen encoder.
     fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
         let heard: Vec<usize> =
@@ -139,7 +139,7 @@ impl Run {
         Ok(Pool { sounding })
     }
 
-    /// The finished model in `RUN/model`, and its figures.
+    /// Writes the finished model to `RUN/model`, and its figures.
     pub fn finish(&self) -> Result<()> {
         let folder = self.out.join("model");
         let weights = Weights {

@@ -1,5 +1,5 @@
-//! The stages in their order, each a run of the library's trainer in a folder of its own.
-#![allow(clippy::print_stdout)] // a program talks
+//! The stages in order. Each is a run of the library's trainer in its own folder.
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use crate::scenes::Scenes;
 use crate::sounds::{Ear, NamedSounds};
 use crate::world::World;
 
-/// Held-out scenes, at most, and sound variations that validations measure.
+/// The largest number of held-out scenes, and of sound variations, in a validation.
 const VALIDATION_SCENES: usize = 128;
 const VALIDATION_VARIATIONS: usize = 3;
 
-/// In a stage's folder, how long it has trained.
+/// The file in a stage's folder that records its training time.
 const MINUTES: &str = "minutes.json";
 
-/// How long and how fast a stage learns.
+/// The length and the learning rate of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     pub steps: usize,
@@ -44,20 +44,20 @@ pub struct Recipe {
     pub epoch: usize,
 }
 
-/// What all stages share.
+/// The data shared by all stages.
 pub struct Run {
     pub out: PathBuf,
     pub seed: u64,
     pub world: Arc<World>,
     pub vocabulary: Vocabulary,
     pub config: ModelConfig,
-    /// Of the world: what must be the same when a stage is resumed.
+    /// The settings of the world, which must be the same when a stage is resumed.
     pub settings: Value,
-    /// Sound variations of each class in stage b.
+    /// The number of sound variations of each class in stage b.
     pub variations: usize,
-    /// Held-out scenes that a finished model is measured on.
+    /// The number of held-out scenes for measuring a finished model.
     pub scenes: usize,
-    /// Steps between checkpoints.
+    /// The number of steps between checkpoints.
     pub save_every: usize,
     /// Set by Ctrl-C: stop after the current step.
     pub stop: &'static AtomicBool,
@@ -68,7 +68,7 @@ impl Run {
         Ok(Ear::new(self.world.clone(), self.config.acl.frontend())?)
     }
 
-    /// The scenes of a stage's validations, in which one of `sounding` sounds.
+    /// The scenes for the validations of a stage, in which one of `sounding` sounds.
     pub fn scoreboard(&self, sounding: &[usize]) -> Result<Scoreboard> {
         Ok(Scoreboard::new(&self.world, sounding, VALIDATION_SCENES.min(self.scenes), self.seed)?)
     }
@@ -80,7 +80,7 @@ impl Run {
         Ok(Loader::new(Arc::new(dataset), sampler, self.seed, batch, bad, 1)?)
     }
 
-    /// Stage a, eyes and language.
+    /// Stage a, vision and language.
     pub fn naming(&self, recipe: Recipe) -> Result<()> {
         let folder = self.out.join("clip");
         if is_finished(&folder, recipe)? {
@@ -110,7 +110,7 @@ impl Run {
         )
     }
 
-    /// Stage a, ears.
+    /// Stage a, audio.
     pub fn hearing(&self, recipe: Recipe) -> Result<()> {
         let folder = self.out.join("beats");
         if is_finished(&folder, recipe)? {
@@ -167,19 +167,19 @@ impl Run {
         let minutes = read_minutes(folder) + started.elapsed().as_secs_f64() / 60.0;
         write_json(&folder.join(MINUTES), &json!(minutes))?;
         if outcome? == Outcome::Stopped {
-            bail!("stopped after {} steps; the same command goes on", trainer.state().step);
+            bail!("stopped after {} steps; run the same command to continue", trainer.state().step);
         }
         Ok(())
     }
 }
 
-/// The minutes that the stage in `folder` has trained so far; those of a killed process are lost.
+/// The minutes for which the stage in `folder` has trained so far, without those of killed processes.
 pub fn read_minutes(folder: &Path) -> f64 {
     let text = std::fs::read_to_string(folder.join(MINUTES)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or(0.0)
 }
 
-/// Whether the stage in `folder` has made all its steps.
+/// Whether the stage in `folder` has completed all its steps.
 pub fn is_finished(folder: &Path, recipe: Recipe) -> Result<bool> {
     let checkpoints = Checkpoints::new(&folder.join("checkpoints"), 1);
     Ok(checkpoints.any() && Checkpoints::load(&checkpoints.latest()?)?.0.step >= recipe.steps)

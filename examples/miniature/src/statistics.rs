@@ -1,11 +1,12 @@
-//! Whether a difference is more than chance, and how well a number tells two kinds apart.
+//! Statistical tests: whether a difference is significant, and how well a number separates two classes.
 
-/// The exact one-sided sign test: how likely at least `better` of `better + worse` fair coins show heads. For two
-/// localizers asked the same questions, with those counted that only the first or only the second answered right, this
-/// is McNemar's exact test; the smaller, the less the first one's lead can be chance.
+/// The exact one-sided sign test: the probability that at least `better` of `better + worse` fair coins show heads. For
+/// two localizers on the same questions, with the numbers of questions that only the first or only the second answered
+/// correctly, this is McNemar's exact test: the smaller the value, the less likely it is that the lead of the first is
+/// due to chance.
 pub fn sign_test(better: usize, worse: usize) -> f64 {
     let total = better + worse;
-    // ln of (total choose k) / 2^total, from k = total downwards: no factorial overflows.
+    // ln of (total choose k) / 2^total, from k = total downwards, so that no factorial overflows.
     let mut log_probability = -(total as f64) * std::f64::consts::LN_2;
     let mut sum = 0.0;
     for k in (better..=total).rev() {
@@ -15,7 +16,7 @@ pub fn sign_test(better: usize, worse: usize) -> f64 {
     sum.min(1.0)
 }
 
-/// Of the questions that only one of two answered right: how many the first did, how many the second.
+/// The number of questions that only the first, and that only the second, answered correctly.
 pub fn discordant(first: impl IntoIterator<Item = bool>, second: impl IntoIterator<Item = bool>) -> (usize, usize) {
     first.into_iter().zip(second).fold((0, 0), |(better, worse), pair| match pair {
         (true, false) => (better + 1, worse),
@@ -24,7 +25,8 @@ pub fn discordant(first: impl IntoIterator<Item = bool>, second: impl IntoIterat
     })
 }
 
-/// The area under the ROC curve: how likely a value of `present` is above one of `absent`, ties counting half.
+/// The area under the ROC curve: the probability that a value of `present` is above one of `absent`, with ties counted
+/// half.
 pub fn auroc(present: &[f32], absent: &[f32]) -> f64 {
     let absent = sorted(absent);
     let below = |value: &f32| {
@@ -35,7 +37,7 @@ pub fn auroc(present: &[f32], absent: &[f32]) -> f64 {
     present.iter().map(below).sum::<f64>() / (present.len() * absent.len()) as f64
 }
 
-/// The ROC curve: for every threshold the shares of `absent` and of `present` that reach it.
+/// The ROC curve: for every threshold, the fractions of `absent` and `present` that reach it.
 pub fn roc(present: &[f32], absent: &[f32]) -> Vec<(f64, f64)> {
     let (present, absent) = (sorted(present), sorted(absent));
     let reach = |values: &[f32], threshold: f32| {
@@ -48,7 +50,7 @@ pub fn roc(present: &[f32], absent: &[f32]) -> Vec<(f64, f64)> {
     std::iter::once((0.0, 0.0)).chain(points).collect()
 }
 
-/// The value below which `share` of the values lie; NaN without values.
+/// The quantile of the values at `share`; NaN without values.
 pub fn quantile(values: &[f32], share: f64) -> f32 {
     let place = (values.len().saturating_sub(1) as f64 * share).round() as usize;
     sorted(values).get(place).copied().unwrap_or(f32::NAN)

@@ -6,7 +6,7 @@ mod disturb;
 #[path = "../src/statistics.rs"]
 mod statistics;
 #[path = "../src/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
+#[allow(dead_code, unused_imports)] // each program uses only a part
 mod world;
 
 use disturb::{Disturbance, mixed, white};
@@ -24,7 +24,7 @@ fn the_sign_test_counts_coins() {
     close(sign_test(0, 5), 1.0);
     // scipy.stats.binomtest(60, 100, alternative="greater").pvalue
     close(sign_test(60, 40), 0.02844396682049039);
-    // Either at least k heads, or more than n - k tails.
+    // Either there are at least k heads, or more than n - k tails.
     for (better, worse) in [(3, 9), (250, 262), (700, 300)] {
         close(sign_test(better, worse) + sign_test(worse + 1, better - 1), 1.0);
     }
@@ -83,7 +83,7 @@ fn disturbances_do_what_their_names_say() {
     let clipped = after(Disturbance::Clipped(0.25));
     assert!(clipped.iter().all(|sample| sample.abs() <= 0.126) && power(&clipped) > 0.01);
     for steps in [2.0, -2.0] {
-        // In the second half of the first second the tone plays either way.
+        // The tone plays in the second half of the first second in both cases.
         let shifted = after(Disturbance::Pitch(steps));
         let expected = 440.0 * 2f64.powf(f64::from(steps) / 12.0) * 0.4;
         assert!((crossings(&shifted[9600..16_000]) as f64 - expected).abs() < 3.0, "{steps}");

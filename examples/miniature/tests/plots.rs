@@ -30,7 +30,7 @@ fn lines_show_every_curve_by_name() {
         .filter(|line| line.contains("stroke-width=\"2\""))
         .map(|line| line.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split_whitespace().count())
         .collect();
-    // 4000 points in 150 groups, and three of the four, for one is not a number.
+    // 4000 points in 150 groups, and three of four points, because one is NaN.
     assert_eq!(drawn, [150, 3]);
 }
 
@@ -47,7 +47,7 @@ fn bars_have_the_height_of_their_values() {
     let attribute = |tag: &str, name: &str| -> f64 {
         tag.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
     };
-    // Wider than the legend's and none of the frame's.
+    // Bars are wider than the legend's marks, and not part of the frame.
     let heights: Vec<f64> = svg
         .split("<rect")
         .skip(1)

@@ -1,8 +1,8 @@
 //! The program `miniature` as a user runs it, on some of the real stamps: what it refuses, that it learns, that it
 //! repeats itself bit for bit.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // each test program uses its part
+#[allow(dead_code)] // each test program uses only a part
 #[path = "../../../tests/common/program.rs"]
 mod program;
 
@@ -16,19 +16,16 @@ use soundsight::{Localizer, Picture};
 use tempfile::TempDir;
 
 const STAMPS: &str = "/usr/share/tuxpaint/stamps";
-/// One in so many classes takes part (nine in all): the fewer, the sooner they are learned.
+/// One in this many classes takes part (nine in total): fewer classes are learned sooner.
 const ONE_IN: usize = 10;
 
-/// A folder for runs, and in `stamps/` a part of the stamps.
+/// A folder for runs, with some of the stamps in `stamps/`.
 struct Set(TempDir);
 
 impl Set {
-    /// `None`, with a line that says so, where the stamps are not installed.
-    fn new() -> Option<Self> {
-        if !Path::new(STAMPS).is_dir() {
-            eprintln!("skipped: no stamps in {STAMPS} (Debian's package tuxpaint-stamps-default)");
-            return None;
-        }
+    fn new() -> Self {
+        let (found, advice) = (Path::new(STAMPS).is_dir(), "install Debian's package tuxpaint-stamps-default");
+        assert!(found, "no stamps in {STAMPS}: {advice}");
         let set = Self(tempfile::tempdir().unwrap());
         let mut pictures = Vec::new();
         list(Path::new(STAMPS), &mut pictures);
@@ -41,9 +38,9 @@ impl Set {
             set.take(picture);
             set.take(&recording(picture).unwrap());
         }
-        // Flowers and the like, for backgrounds.
+        // Flowers and similar pictures, for backgrounds.
         silent.iter().filter(|path| path.starts_with(format!("{STAMPS}/plants"))).for_each(|path| set.take(path));
-        Some(set)
+        set
     }
 
     fn take(&self, file: &Path) {
@@ -58,7 +55,7 @@ impl Set {
 
     fn miniature(&self, run: &str, more: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_miniature"));
-        // The matrix library's own threads wait for each other busily.
+        // The threads of the matrix library wait for each other in busy loops.
         command.env("CANDLE_NUM_THREADS", "1");
         command.arg("--stamps").arg(self.path("stamps")).arg("--out").arg(self.path(run));
         command.args(["--quick", "--unheard", "0"]).args(more);
@@ -70,7 +67,7 @@ impl Set {
         serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
     }
 
-    /// The values of a metric in the order of the steps.
+    /// The values of a metric, in order of the steps.
     fn curve(&self, log: &str, metric: &str) -> Vec<f64> {
         let text = std::fs::read_to_string(self.path(log)).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -131,7 +128,7 @@ fn ends(curve: &[f64]) -> (f64, f64) {
 
 #[test]
 fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
-    let Some(set) = Set::new() else { return };
+    let set = Set::new();
     stdout(&mut set.miniature("run", &["--scenes", "512"]));
     for (stage, loss) in [("clip", "loss"), ("beats", "loss"), ("acl", "loss"), ("acl", "acl_i"), ("acl", "acl_f")] {
         let (first, last) = ends(&set.curve(&format!("run/{stage}/metrics.jsonl"), loss));
@@ -146,7 +143,7 @@ fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
     assert!(lead["peak"]["better"].as_u64() > lead["peak"]["worse"].as_u64(), "{lead}");
 }
 
-/// The stages in their order, each with the weights that it leaves.
+/// The stages in order, each with the weights that it writes.
 const WEIGHTS: [&str; 6] = [
     "clip/last/clipseg.safetensors",
     "beats/last/beats.safetensors",
@@ -155,12 +152,12 @@ const WEIGHTS: [&str; 6] = [
     "model/beats.safetensors",
     "model/acl.safetensors",
 ];
-/// A few steps of each stage; how often it saves comes last.
+/// A few steps of each stage; the last option is the checkpoint interval.
 const BRIEF: &str = "--clip-steps 4 --beats-steps 4 --acl-steps 4 --scenes 32 --save-every";
 
 #[test]
 fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questions() {
-    let Some(set) = Set::new() else { return };
+    let set = Set::new();
     let brief =
         |run: &str, save_every: &str| set.miniature(run, &BRIEF.split(' ').chain([save_every]).collect::<Vec<_>>());
     stdout(&mut brief("whole", "100"));
@@ -188,7 +185,7 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
     documents(&set);
 }
 
-/// The model knows its classes by name, and says so of any other.
+/// The model supports its classes as text prompts, and lists them for any other.
 fn names_and_nothing_else(set: &Set) {
     let config = set.json("whole/model/config.json");
     let classes: Vec<&str> = config["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
@@ -203,7 +200,7 @@ fn names_and_nothing_else(set: &Set) {
     assert!(refused.contains("unicorn") && refused.contains(classes[0]), "{refused}");
 }
 
-/// The document's parts are written from a finished run, each time the same, and leave the rest of it alone.
+/// The parts of the document are written from a finished run, identically each time, without changing the rest.
 fn documents(set: &Set) {
     let (docs, path) = (set.path("docs"), set.path("docs/miniature.md"));
     let write = || {

@@ -1,8 +1,10 @@
-//! The world of the scenes: what it promises about splits, masks and sounds, on stamps made here.
+//! The world of the scenes: its guarantees about splits, masks and sounds, tested on generated stamps.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/stamps.rs"]
+mod stamps;
 #[path = "../src/world/mod.rs"]
-#[allow(dead_code, unused_imports)] // each program uses its part
+#[allow(dead_code, unused_imports)] // each program uses only a part
 mod world;
 
 use std::collections::BTreeSet;
@@ -15,59 +17,12 @@ use rand_chacha::ChaCha8Rng;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{Benchmark, GroundTruth, locate_media, read_samples};
 use soundsight::{Picture, Waveform};
+use stamps::{colour, ellipse, stamps, tone, wav};
 use world::{BackgroundPlan, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig};
 
 const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
 const SIDE: usize = 64;
 const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 3 };
-
-/// The colour of the `number`-th class of [`stamps`]: bright red, or dark blue.
-fn colour(number: usize) -> [u8; 3] {
-    if number.is_multiple_of(2) { [230, 30, 30] } else { [20, 20, 110] }
-}
-
-/// A filled ellipse with a transparent margin.
-fn ellipse(path: &Path, width: u32, height: u32, [red, green, blue]: [u8; 3]) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let inside = |at: u32, length: u32| ((at as f32 + 0.5) / length as f32 * 2.0 - 1.0) * 1.1;
-    let pixel = |x, y| {
-        let distance = inside(x, width).hypot(inside(y, height));
-        Rgba([red, green, blue, if distance < 1.0 { 255 } else { 0 }])
-    };
-    RgbaImage::from_fn(width, height, pixel).save(path).unwrap();
-}
-
-fn tone(path: &Path, hz: f32, seconds: f32) {
-    let length = (seconds * SAMPLE_RATE as f32) as usize;
-    let wave = |at: usize| (at as f32 * hz * std::f32::consts::TAU / SAMPLE_RATE as f32).sin() * 0.5;
-    wav(path, (0..length).map(wave));
-}
-
-/// As the examples' own, but without waiting for the disk.
-fn wav(path: &Path, samples: impl Iterator<Item = f32>) {
-    let (bits_per_sample, sample_format) = (16, hound::SampleFormat::Int);
-    let spec = hound::WavSpec { channels: 1, sample_rate: SAMPLE_RATE, bits_per_sample, sample_format };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    samples.for_each(|sample| writer.write_sample((sample * 32767.0) as i16).unwrap());
-    writer.finalize().unwrap();
-}
-
-/// Twelve classes and ten soundless pictures.
-fn stamps() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for number in 0..12_usize {
-        let stem = folder.path().join(format!("kind{}/CLASS_{}1", number % 3, char::from(b'a' + number as u8)));
-        ellipse(&stem.with_extension("png"), 60 + 8 * number as u32, 90, colour(number));
-        tone(&stem.with_extension("wav"), 200.0 + 90.0 * number as f32, 0.2 + 0.3 * number as f32);
-        // Spoken descriptions are no recordings of the class.
-        tone(&folder.path().join(format!("kind0/described{number}_desc.wav")), 300.0, 0.5);
-        ellipse(&folder.path().join(format!("kind0/described{number}.png")), 50, 50, [9, 9, 9]);
-    }
-    for number in 0..10 {
-        ellipse(&folder.path().join(format!("plants/tree{number}.png")), 80, 60, [20, 120 + 10 * number, 30]);
-    }
-    folder
-}
 
 /// The world that most tests look at.
 fn open() -> &'static World {
@@ -79,7 +34,7 @@ fn rng(number: u64) -> ChaCha8Rng {
     stream(number, Purpose::Augmentation, 0, 0)
 }
 
-/// The message of a world that cannot be opened.
+/// The error message of a world that cannot be opened.
 fn refusal(stamps: &Path, config: &WorldConfig) -> String {
     format!("{:#}", World::open(stamps, config).err().unwrap())
 }
@@ -90,7 +45,7 @@ fn pairs_become_classes_with_spoken_names() {
     let names: Vec<_> = ('a'..='l').map(|letter| format!("class {letter}")).collect();
     assert_eq!(world.names(), names);
     assert_eq!(world.classes.iter().filter(|class| class.unheard).count(), CONFIG.num_unheard);
-    // Of the soundless ones those in a folder with classes might show the same kind of class.
+    // Soundless pictures in a folder with classes might show the same kind of object.
     assert_eq!(SPLITS.map(|split| world.soundless(split).len()), [8, 2]);
 }
 
@@ -121,7 +76,7 @@ fn combinations_of_the_splits_are_disjoint() {
     let world = open();
     let number = world.classes.len();
     let partners = |class: usize| (0..number).filter(|&other| world.combinations.is_held_out(class, other)).count();
-    // Of eleven others those at the distances 1 and 6 on the circle of twelve.
+    // Of the eleven others, those at distances 1 and 6 on the circle of twelve.
     assert_eq!((0..number).map(partners).collect::<Vec<_>>(), vec![3; number]);
 
     let mut pairs = [BTreeSet::new(), BTreeSet::new()];
@@ -147,7 +102,7 @@ fn combinations_of_the_splits_are_disjoint() {
         }
     }
     assert!(pairs[0].is_disjoint(&pairs[1]));
-    // 12 · 3 / 2 of the 66 pairs are held out; all of them are met, and nearly all of the others.
+    // 12 · 3 / 2 of the 66 pairs are held out; all of them occur, and nearly all of the others.
     assert_eq!(pairs[1].len(), 18);
     assert!(pairs[0].len() > 40, "{}", pairs[0].len());
 }
@@ -183,7 +138,7 @@ fn masks_are_disjoint_and_show_their_class() {
             for placed in &scene.placed {
                 assert_eq!(placed.mask.len(), SIDE * SIDE);
                 let area = placed.mask.iter().filter(|&&on| on).count();
-                // A class is 30 % long at least and seen by 60 %, unless four did not fit and were made smaller.
+                // An object is at least 30 % long and 60 % visible, unless four did not fit and were made smaller.
                 assert!(area > 60, "{area} pixels");
                 let (mut right, mut inner) = (0, 0);
                 for (at, times) in times.iter_mut().enumerate() {
@@ -193,7 +148,7 @@ fn masks_are_disjoint_and_show_their_class() {
                         let [red, _, blue] =
                             scene.picture.get_pixel((at % SIDE) as u32, (at / SIDE) as u32).0.map(i32::from);
                         inner += 1;
-                        // Each by its difference of red and blue, which the jitter of colours never turns about.
+                        // Each is recognised by the sign of red minus blue, which colour jitter never reverses.
                         right += usize::from((red > blue) == (colour(placed.class)[0] > colour(placed.class)[2]));
                     }
                 }
@@ -247,7 +202,7 @@ fn speed_moves_the_pitch() {
         tilt: 0.0,
         echoes: Vec::new(),
     };
-    // A rising zero crossing for every period of the tone of 200 + 90 · 11 Hz.
+    // One rising zero crossing per period of the tone of 200 + 90 · 11 Hz.
     let crossings = |variation: &Variation| {
         let sound = world.classes[11].recordings[0].varied(variation, SAMPLE_RATE as usize, &mut rng(9));
         sound.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f32
@@ -379,7 +334,7 @@ fn the_stamps_of_tux_paint_make_82_classes() {
     for name in world.names() {
         assert!(name.split(' ').count() <= 3 && name.chars().all(|c| c == ' ' || c.is_ascii_lowercase()), "{name}");
     }
-    // A class of a scene of two covers a twentieth of the picture or so, and never nearly nothing.
+    // An object in a scene of two covers about a twentieth of the picture, and never almost nothing.
     let mut rng = rng(10);
     let area = |mask: &[bool]| mask.iter().filter(|&&on| on).count() as f64 / mask.len() as f64;
     let areas: Vec<f64> = (0..2000)

@@ -11,7 +11,8 @@ use crate::Cli;
 
 /// Print shell completions, or the manual page.
 ///
-/// For example, in bash: source <(soundsight completions bash). To read the manual page: soundsight completions man | man -l -
+/// For example, in bash: source <(soundsight completions bash). To read the manual page: soundsight completions man |
+/// man -l -
 #[derive(Args)]
 pub struct Options {
     /// Shell to complete for, or `man` for the manual page.
@@ -52,7 +53,7 @@ pub fn completions(options: Options) -> Result<()> {
     std::io::stdout().write_all(&text).context("standard output: cannot write")
 }
 
-/// One page for the command and all its subcommands, each in a section of its own.
+/// One page for the command and all its subcommands, each in its own section.
 fn manual(mut command: clap::Command) -> Result<Vec<u8>> {
     command.build();
     let (subcommands, page) = (command.clone(), Man::new(command));

@@ -1,5 +1,5 @@
 //! `soundsight convert`: writes a model directory.
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use crate::model::WeightsChoice;
 
 /// Make a model directory from published files, or convert a model to another weight format.
 ///
-/// A model directory holds config.json and three files of weights. Nothing is written unless every tensor is present and has
-/// the right shape.
+/// A model directory holds config.json and three files of weights. Nothing is written unless every tensor is present
+/// and has the right shape.
 #[derive(Args)]
 pub struct Options {
     /// BEATs checkpoint with its configuration (the published BEATs_*.pt).

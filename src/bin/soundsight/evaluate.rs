@@ -1,5 +1,6 @@
-//! `soundsight evaluate`: scores heatmaps, from a file or from a model, as a benchmark scores them (`docs/benchmarks.md`).
-#![allow(clippy::print_stdout)] // a program talks
+//! `soundsight evaluate`: scores heatmaps, from a file or from a model, as a benchmark scores them
+//! (`docs/benchmarks.md`).
+#![allow(clippy::print_stdout)] // command-line output
 
 mod model;
 
@@ -84,7 +85,7 @@ pub fn evaluate(args: Options) -> Result<()> {
     run(&args, &samples, &model::Model::new(model.load()?, args.benchmark, data)?, &options)
 }
 
-/// Scores the heatmaps of `predictor`, and writes what the options ask for.
+/// Scores the heatmaps of `predictor` and writes the requested files.
 fn run(args: &Options, samples: &[Sample], predictor: &impl Predictor, options: &eval::Options) -> Result<()> {
     let bar = progress_bar(samples.len(), "{wide_bar} {pos}/{len} samples, {eta} left");
     let evaluation = eval::evaluate(args.benchmark, samples, predictor, options, |done| bar.inc(done as u64))?;

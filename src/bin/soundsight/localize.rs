@@ -1,15 +1,19 @@
 //! `soundsight localize`: where in a picture does a sound come from?
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
+mod annotate;
+mod canvas;
 mod decode;
+mod film;
 mod output;
 mod pairs;
 mod stages;
+mod timeline_picture;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use soundsight::weights::save_safetensors;
@@ -19,10 +23,12 @@ use crate::model::{ModelOptions, device_name};
 use output::{Answer, OutputOptions, one_line};
 use stages::Stages;
 
-/// Show where in a picture a sound comes from.
+/// Show where in a picture, or in a film, a sound comes from.
 ///
-/// Writes the picture with the heatmap over it, the heatmap and the mask. The exit status is 0, or 1 with a message on
-/// standard error; with --pairs it is 1 only if not a single pair could be localized.
+/// For a sound and a picture, writes the picture with the heatmap over it, the heatmap and the mask. For a film, writes the
+/// film with the heatmaps over it (NAME.localized.mp4), a line of JSON for each moment (NAME.timeline.jsonl) and a picture of
+/// its course (NAME.timeline.png); this needs ffmpeg. The exit status is 0, or 1 with a message on standard error; with --pairs
+/// it is 1 only if not a single pair could be localized.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -38,15 +44,17 @@ pub struct Options {
     /// Localize many pairs: a CSV file with the header `audio,image`, or a folder.
     ///
     /// Paths in a CSV file are relative to its folder. In a folder, sounds and pictures with the same name (dog.wav,
-    /// dog.jpg) are pairs. Each sound and each picture is encoded once, so the pairs of one picture are answered together.
-    /// Pairs that cannot be read are skipped and listed at the end.
+    /// dog.jpg) are pairs. Each sound and each picture is encoded once, so the pairs of one picture are answered
+    /// together. Pairs that cannot be read are skipped and listed at the end.
     #[arg(long, value_name = "CSV|DIR", conflicts_with_all = ["text", "save_tensors", "audio"])]
     pairs: Option<PathBuf>,
     /// Write every intermediate tensor to a safetensors file.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     save_tensors: Option<PathBuf>,
-    /// Sound: WAV, FLAC, MP3, Ogg Vorbis, AAC/M4A, or a film with a sound track.
-    #[arg(value_name = "AUDIO", required_unless_present_any = ["text", "pairs"])]
+    #[command(flatten)]
+    film: film::FilmOptions,
+    /// Sound: WAV, FLAC, MP3, Ogg Vorbis, AAC/M4A, or a film with a sound track. Without a picture: a film to localize in.
+    #[arg(value_name = "AUDIO|FILM", required_unless_present_any = ["text", "pairs"])]
     audio: Option<PathBuf>,
     /// Picture: JPEG, PNG, WebP, GIF, BMP, TIFF …
     #[arg(value_name = "IMAGE")]
@@ -61,8 +69,17 @@ pub fn localize(mut options: Options) -> Result<()> {
     let started = Instant::now();
     let mut stages = Stages::default();
     // With --text a single path is the picture's.
-    let image_path = options.image.take().or_else(|| options.text.as_ref().and(options.audio.take()));
-    let image_path = image_path.context("no picture given: soundsight localize AUDIO IMAGE (see --help)")?;
+    let image_path = options.image.take().or_else(|| options.text.as_ref().and_then(|_| options.audio.take()));
+    let image_path = match (image_path, &options.audio) {
+        (Some(image), _) => image,
+        (None, Some(film)) => {
+            let others =
+                "--start and --save-tensors are for a sound and a picture; a film has --from and --save-heatmaps";
+            anyhow::ensure!(options.start == 0.0 && options.save_tensors.is_none(), others);
+            return film::localize_film(film, &options.model, &options.output, &options.film);
+        }
+        (None, None) => anyhow::bail!("no picture given: soundsight localize AUDIO IMAGE (see --help)"),
+    };
 
     let localizer = stages.time("load", || options.model.load())?;
     let acl = localizer.acl();
@@ -113,7 +130,7 @@ pub fn localize(mut options: Options) -> Result<()> {
     Ok(())
 }
 
-/// What the JSON answer says about a sound.
+/// The description of a sound in the JSON answer.
 fn sound_json(path: &Path, waveform: &Waveform) -> Value {
     json!({"path": path, "seconds": waveform.clip_seconds(), "sample_rate": waveform.sample_rate(),
            "channels": waveform.channels()})

@@ -1,5 +1,5 @@
 //! The options that choose a model, and how it is loaded.
-#![allow(clippy::print_stderr)] // a program talks
+#![allow(clippy::print_stderr)] // command-line output
 
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -16,8 +16,9 @@ use crate::program::progress::progress_bar;
 pub struct ModelOptions {
     /// Model: a directory, acl-vit16, embedded, or auto.
     ///
-    /// acl-vit16 is the published model, downloaded once (1 GB) unless it is in the Hub's cache; embedded is the small model
-    /// inside this program; auto takes acl-vit16 if it is in the cache and embedded otherwise, and never downloads.
+    /// acl-vit16 is the published model, downloaded once (1 GB) unless it is in the Hub's cache; embedded is the small
+    /// model inside this program; auto takes acl-vit16 if it is in the cache and embedded otherwise, and never
+    /// downloads.
     #[arg(long, value_name = "DIR|NAME", default_value = "auto")]
     pub model: ModelSource,
     /// Device to compute on.

@@ -1,5 +1,5 @@
 //! `soundsight train`: trains ACL on pairs of sounds and pictures (`docs/training.md`).
-#![allow(clippy::print_stdout)] // a program talks
+#![allow(clippy::print_stdout)] // command-line output
 
 mod options;
 
@@ -21,8 +21,8 @@ use options::{DataOptions, RecipeOptions};
 
 /// Train the AudioTokenizer and the masker on pairs of sounds and pictures.
 ///
-/// The defaults are the published recipe. The first Ctrl-C finishes the current step, writes a checkpoint and stops; the
-/// second ends the program at once. --resume continues either way.
+/// The defaults are the published recipe. The first Ctrl-C finishes the current step, writes a checkpoint and stops;
+/// the second ends the program at once. --resume continues either way.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
@@ -52,11 +52,11 @@ pub struct Options {
 pub fn train(options: Options) -> Result<()> {
     keep_freed_memory();
     let Options { data, recipe, out, .. } = &options;
-    // Refuse what can be refused before anything is written or takes time.
+    // Check as much as possible before writing anything or spending time.
     let (config, losses) = (recipe.trainer_config(data.validates())?, recipe.losses()?);
     let begun = Checkpoints::new(&out.join("checkpoints"), recipe.keep).any();
-    ensure!(options.resume || !begun, "{}: holds a run already: go on with --resume, or choose another", out.display());
-    ensure!(begun || !options.resume, "{}: holds no run to go on with: leave out --resume", out.display());
+    ensure!(options.resume || !begun, "{}: contains a run: continue with --resume, or choose another", out.display());
+    ensure!(begun || !options.resume, "{}: contains no run to resume: leave out --resume", out.display());
     let (training, validation) = data.pairs(recipe.seed)?;
     let sampler = EpochSampler::training(training.num_pairs(), data.batch, recipe.seed, Shard::WHOLE)
         .with_context(|| format!("{}, --batch", data.list().display()))?;
@@ -85,8 +85,8 @@ pub fn train(options: Options) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     let reader = || MediaReader::new(&model.acl, cache.clone());
     if !options.resume {
-        // Before the first step, because an epoch may take days to come across every unreadable pair. The lists stay as
-        // they are: an unreadable pair is left out of its batch.
+        // Check all pairs before the first step, because an epoch may take days to reach the last unreadable one. They
+        // stay in the lists, and are left out of their batches.
         let bar = progress_bar(num_pairs, "checking {wide_bar} {pos}/{len} pairs, {eta} left");
         for list in [Some(&training), validation.as_ref()].into_iter().flatten() {
             let reader = reader()?;
@@ -116,7 +116,7 @@ pub fn train(options: Options) -> Result<()> {
     settings["from_scratch"] = options.from_scratch.into();
     let mut trainer = match options.resume {
         true => Trainer::resume(config, settings, &objective, &source, out)
-            .with_context(|| format!("{}: cannot go on with this run and the model {}", out.display(), files.name))?,
+            .with_context(|| format!("{}: cannot resume this run with the model {}", out.display(), files.name))?,
         false => Trainer::start(config, settings, &objective, &source, out)?,
     };
     let stop = stop_on_ctrl_c()?;
@@ -125,7 +125,7 @@ pub fn train(options: Options) -> Result<()> {
     progress.finish();
     match outcome? {
         Outcome::Finished => println!("finished after {} steps", trainer.state().step),
-        Outcome::Stopped => println!("stopped after {} steps: --resume goes on", trainer.state().step),
+        Outcome::Stopped => println!("stopped after {} steps: --resume continues", trainer.state().step),
     }
     if let Some(best) = &trainer.state().best {
         let folder = out.join("best");

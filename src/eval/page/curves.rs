@@ -1,7 +1,7 @@
-//! The page's charts, as inline SVG drawn by plotters.
+//! The charts of the page, as inline SVG drawn by plotters.
 //!
-//! An SVG has fixed colours, the page has a light and a dark style: `style.css` finds the elements by the colours below
-//! and gives them those of the style.
+//! plotters draws with fixed colours, but the page has a light and a dark style. Therefore `style.css` selects elements
+//! by the colours below and replaces them.
 
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -15,9 +15,9 @@ const SIZE: (u32, u32) = (640, 340);
 const FONT: (&str, u32) = ("sans-serif", 12);
 /// Grid lines.
 const GRID: RGBColor = RGBColor(0xe3, 0xe0, 0xda);
-/// Labels, and what is in the background.
+/// Labels and background elements.
 const SOFT: RGBColor = RGBColor(0x6b, 0x68, 0x73);
-/// One for each curve; more a reader cannot tell apart.
+/// One colour per curve; a reader cannot tell more of them apart.
 const CURVES: [RGBColor; 5] = [
     RGBColor(0xd4, 0x54, 0x1c),
     RGBColor(0x34, 0x57, 0xb1),
@@ -25,15 +25,15 @@ const CURVES: [RGBColor; 5] = [
     RGBColor(0x8a, 0x4f, 0xb0),
     RGBColor(0xb5, 0x8a, 0x1b),
 ];
-/// Bars of found samples.
+/// The bars of samples that were localized.
 const FOUND: RGBColor = CURVES[2];
-/// Bars of the histogram: one per 5 %.
+/// The number of bars in the histogram, one per 5 %.
 const NUM_BARS: usize = 20;
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// A figure with a grid, x from 0 to 1 and y from 0 to `y_max` (in `unit`s), and in it what `fill` draws.
+/// A figure with a grid, x from 0 to 1 and y from 0 to `y_max` (in `unit`s). `fill` draws its contents.
 fn figure(
     title: &str,
     x_label: &str,
@@ -72,13 +72,13 @@ fn figure(
         found: error.to_string(),
     })?;
     let title = escape(title);
-    // Inside of HTML the name space is known, and the page names no address.
+    // HTML does not need the namespace, and the page should not contain any address.
     let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
     let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1);
     Ok(format!("<figure><figcaption>{title}</figcaption>{svg}<ul class=\"legend\">{legend}</ul></figure>"))
 }
 
-/// Every metric over the thresholds; dashed the best of the baselines and what was published for the principal metric.
+/// Plots the metrics over the thresholds, and the principal metric's best baseline and published value as dashed lines.
 pub(super) fn over_thresholds(report: &Report) -> Result<String> {
     let names: Vec<&str> = report.best.row.0.iter().map(|(name, _)| *name).take(CURVES.len()).collect();
     let principal = escape(names.first().unwrap_or(&""));
@@ -112,7 +112,7 @@ pub(super) fn over_thresholds(report: &Report) -> Result<String> {
     })
 }
 
-/// How the samples' scores spread at the best threshold.
+/// The distribution of the samples' scores at the best threshold.
 pub(super) fn histogram(evaluation: &Evaluation) -> Result<String> {
     let report = &evaluation.report;
     let place = report.best_place();
@@ -123,11 +123,11 @@ pub(super) fn histogram(evaluation: &Evaluation) -> Result<String> {
     }
     let total = bars.iter().sum::<usize>().max(1) as f64;
     let shares = bars.map(|count| 100.0 * count as f64 / total);
-    // A little air above the highest bar.
+    // The highest bar, rounded up to a multiple of 5 %.
     let y_max = ((shares.into_iter().fold(0.0, f64::max) / 5.0).ceil() * 5.0).max(5.0);
     let score = report.benchmark.score_name();
     let title = format!("Samples by {score} at threshold {:.2}", report.best.threshold);
-    let legend = format!("<li class=\"found\">{score} of 0.5 and more</li><li class=\"rest\">less</li>");
+    let legend = format!("<li class=\"found\">{score} of at least 0.5</li><li class=\"rest\">below 0.5</li>");
     figure(&title, score, (y_max, "%"), &legend, |chart| {
         let gap = 0.1 / NUM_BARS as f64;
         chart.draw_series(shares.into_iter().enumerate().map(|(bar, share)| {

@@ -1,14 +1,14 @@
-//! The samples on show.
+//! The gallery of samples.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image::ExtendedColorType;
 
 use crate::error::{Error, Result};
+use crate::image::png_bytes;
 
 use super::super::benchmark::Benchmark;
 use super::super::grid::SIZE;
@@ -21,12 +21,12 @@ use super::super::sample::Sample;
 use super::html::escape;
 use super::svg;
 
-/// Samples a section.
+/// The number of samples per section.
 const NUM_SHOWN: usize = 6;
-/// Larger media are left out of the page.
+/// Larger media files are omitted from the page.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The sections of the gallery: best, median, worst, and for the Extended benchmarks the surest false alarms.
+/// The sections of the gallery: the best, median and worst samples, and the silent pairs with the highest confidence.
 pub(super) fn sections<P: Predictor>(
     evaluation: &Evaluation,
     samples: &[Sample],
@@ -57,7 +57,7 @@ pub(super) fn sections<P: Predictor>(
         (format!("Best by {score}"), best),
         (format!("Median by {score}"), &median[..]),
         (format!("Worst by {score}"), worst),
-        ("Surest about sounds without source".to_owned(), alarms),
+        ("Silent pairs with the highest confidence".to_owned(), alarms),
     ];
     for (title, records) in sections {
         if records.is_empty() {
@@ -76,8 +76,8 @@ pub(super) fn sections<P: Predictor>(
     Ok(html)
 }
 
-/// One sample: picture, heatmap and prediction side by side, each with the ground truth; its score; its sound. `place`
-/// is that of the best threshold.
+/// One sample: picture, heatmap and prediction side by side, each with the ground truth, then the score and the sound.
+/// `place` is the position of the best threshold.
 fn card(
     benchmark: Benchmark,
     record: &Record,
@@ -127,7 +127,7 @@ fn card(
     ))
 }
 
-/// The heatmap as a PNG to lay over a picture: coloured by value, the more opaque the higher.
+/// The heatmap as a PNG to overlay on a picture: coloured by value, and more opaque for higher values.
 fn colored(heatmap: &[f32]) -> Result<String> {
     let pixel = |&value: &f32| {
         let value = value.clamp(0.0, 1.0);
@@ -135,14 +135,11 @@ fn colored(heatmap: &[f32]) -> Result<String> {
         [r, g, b, (value.sqrt() * 215.0) as u8]
     };
     let pixels: Vec<u8> = heatmap.iter().flat_map(pixel).collect();
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(&pixels, SIZE as u32, SIZE as u32, ExtendedColorType::Rgba8)
-        .map_err(|e| Error::Image { origin: "heatmap".into(), expected: "a PNG".into(), found: e.to_string() })?;
+    let png = png_bytes(&pixels, (SIZE, SIZE), ExtendedColorType::Rgba8)?;
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(png)))
 }
 
-/// A file as a data URI, as it is; `None` for very large ones.
+/// The unmodified contents of a file as a data URI; `None` for files larger than [`MAX_BYTES`].
 fn data_uri(path: &Path) -> Result<Option<String>> {
     if std::fs::metadata(path).map_err(Error::io(path, "read"))?.len() > MAX_BYTES {
         return Ok(None);

@@ -1,6 +1,6 @@
-//! Text inside HTML.
+//! Escaping of text in HTML.
 
-/// Text as HTML text or attribute value.
+/// Escapes `text` for use as HTML text or attribute value.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! The report as one self-contained page: no script, no file beside it, nothing from the network.
+//! The report as a self-contained HTML page, without scripts, other files or network access.
 
 mod curves;
 mod gallery;
@@ -22,14 +22,17 @@ use html::escape;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Writes the report as an HTML page: the table beside the published numbers, curves over the thresholds, and a gallery
-/// of the best, median and worst samples with picture, ground truth, heatmap and playable sound, all inside one file.
+/// Writes the report as a self-contained HTML page.
 ///
-/// `samples` and `predictor` are those of the evaluation (the samples on show are predicted again); `media` tells where
-/// the files of a sample lie. A sample whose picture or sound is missing is shown without it.
+/// The page compares the metrics with the published ones, plots them over the thresholds, and shows the best, median
+/// and worst samples in a gallery, with picture, ground truth, heatmap and playable sound.
+///
+/// `samples` and `predictor` are those of the evaluation; the samples of the gallery are predicted again. `media` finds
+/// the files of a sample. A sample whose picture or sound is missing is shown without it.
 ///
 /// # Errors
-/// [`Error::Io`] when the page cannot be written or a medium not be read; whatever the predictor returns.
+/// [`Error::Io`] when the page cannot be written or a file cannot be read; [`Error::Image`] when a mask is invalid or a
+/// chart cannot be drawn; any error of the predictor.
 pub fn write_page<P: Predictor>(
     path: &Path,
     evaluation: &Evaluation,
@@ -61,12 +64,12 @@ pub fn write_page<P: Predictor>(
     write_atomically(path, |writer| writer.write_all(page.as_bytes()).map_err(Error::io(path, "write")))
 }
 
-/// How the heatmaps fail, if they do: whoever reads the scores should know before.
+/// The warning about failed heatmaps, if any. It precedes the scores, so that nobody misses it.
 fn warning(report: &Report) -> String {
     report.warning().map_or_else(String::new, |warning| format!("<p class=\"warning\">{}</p>", escape(&warning)))
 }
 
-/// The headline numbers, each with what was published.
+/// The headline numbers, each with the published one.
 fn tiles(report: &Report) -> String {
     let mut html = String::from("<section class=\"tiles\">");
     let published = |name: &str| {
@@ -91,7 +94,7 @@ fn tiles(report: &Report) -> String {
         .reduce(|best, other| if other.1.row.principal() > best.1.row.principal() { other } else { best });
     if let Some((baseline, entry)) = best_baseline {
         let name = entry.row.0.first().map_or("", |(name, _)| name);
-        push_tile(&mut html, name, entry.row.principal(), &format!("without looking: {}", baseline.name()));
+        push_tile(&mut html, name, entry.row.principal(), &format!("best baseline: {}", baseline.name()));
     }
     html + "</section>"
 }
@@ -101,10 +104,10 @@ fn push_tile(html: &mut String, name: &str, value: Option<f64>, note: &str) {
     let _ = write!(html, "<div class=\"tile\"><h2>{name}</h2><strong>{value}</strong><p>{note}</p></div>");
 }
 
-/// The best threshold beside the published numbers, other ways to choose a threshold, and the baselines.
+/// A table that compares the best threshold with the published numbers, other choices of threshold, and the baselines.
 fn comparison(report: &Report) -> String {
     let lines = report.summary().into_iter().enumerate().map(|(line, (label, row))| (label, row, line == 0));
-    format!("<section><h2>In comparison</h2>{}</section>", table(report, "", lines))
+    format!("<section><h2>Comparison</h2>{}</section>", table(report, "", lines))
 }
 
 /// The metrics at every threshold.
@@ -117,7 +120,7 @@ fn thresholds(report: &Report) -> String {
     format!("<section><details><summary>All thresholds</summary>{table}</details></section>")
 }
 
-/// Lines of metrics: label, values, whether to stand out.
+/// A table of metrics. Each line is (label, values, whether it is highlighted).
 fn table(report: &Report, corner: &str, lines: impl Iterator<Item = (String, Row, bool)>) -> String {
     let names: Vec<&str> = report.best.row.0.iter().map(|(name, _)| *name).collect();
     let header: String = names.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
@@ -131,7 +134,7 @@ fn table(report: &Report, corner: &str, lines: impl Iterator<Item = (String, Row
     html + "</tbody></table></div>"
 }
 
-/// Scenes with several sources and the universal threshold, where there are such.
+/// The sections about scenes with several sources and about the universal threshold, where applicable.
 fn extras(report: &Report) -> String {
     let mut html = String::new();
     if let Some(pairs) = &report.pairs {
@@ -146,8 +149,8 @@ fn extras(report: &Report) -> String {
     if let Some(universal) = &report.universal_threshold {
         let _ = write!(
             html,
-            "<section><h2>One threshold for all: {:.3}</h2><p>The third quartile of the peaks that sounds without \
-             source in the picture leave. At it: cIoU {}, mIoU {}, AUC {}, F_LOC {}, F_AUC {}.</p>\
+            "<section><h2>Universal threshold: {:.3}</h2><p>The third quartile of the heatmap peaks of sounds without \
+             a source in the picture. At this threshold: cIoU {}, mIoU {}, AUC {}, F_LOC {}, F_AUC {}.</p>\
              <div class=\"scroll\"><table><thead><tr><th scope=\"col\">negative sound</th><th scope=\"col\">samples</th>\
              <th scope=\"col\">pIA</th><th scope=\"col\">AUC_N</th></tr></thead><tbody>",
             universal.threshold,

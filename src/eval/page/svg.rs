@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::grid::SIZE;
 
-/// The region's pixels, as one closed rectangle per run of a row.
+/// The region's pixels, as one closed rectangle per horizontal run.
 pub(super) fn fill(inside: impl Fn(usize, usize) -> bool) -> String {
     let mut path = String::new();
     for y in 0..SIZE {
@@ -15,7 +15,7 @@ pub(super) fn fill(inside: impl Fn(usize, usize) -> bool) -> String {
     path
 }
 
-/// The region's outline, as straight lines between its pixels and others.
+/// The region's outline, as straight lines between pixels inside and outside.
 pub(super) fn outline(inside: impl Fn(usize, usize) -> bool) -> String {
     let at = |x: Option<usize>, y: Option<usize>| match (x, y) {
         (Some(x), Some(y)) if x < SIZE && y < SIZE => inside(x, y),
@@ -33,7 +33,7 @@ pub(super) fn outline(inside: impl Fn(usize, usize) -> bool) -> String {
     path
 }
 
-/// The runs `start..end` of a row or column in which `holds`.
+/// The runs `start..end` of a row or column in which `holds` is true.
 fn runs(holds: impl Fn(usize) -> bool) -> Vec<(usize, usize)> {
     let mut runs = Vec::new();
     let mut start = None;

@@ -1,4 +1,4 @@
-//! What scenes stand in front of.
+//! Backgrounds of scenes.
 
 use std::f32::consts::{PI, TAU};
 use std::ops::Range;
@@ -16,46 +16,46 @@ const ANGLE: Range<f32> = 0.0..PI;
 const HUE: Range<f32> = 0.0..1.0;
 const SATURATION: Range<f32> = 0.1..0.8;
 const LIGHTNESS: Range<f32> = 0.15..0.95;
-/// How far the second colour is from the first, in hue.
+/// The distance in hue between the two colours.
 const HUE_STEP: Range<f32> = 0.0..0.25;
 
-/// What covers the background.
+/// The pattern of a background.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// From one colour to the other.
+    /// A gradient from one colour to the other.
     Gradient,
     /// Clouds of both colours.
     Clouds,
     /// Straight bands with soft edges.
     Stripes,
-    /// A board of both colours.
+    /// A checkerboard of both colours.
     Checks,
-    /// A part of a soundless picture, much enlarged.
+    /// A part of a soundless picture, greatly enlarged.
     Crop {
-        /// Which, of the split's own.
+        /// The index of the picture among those of the split.
         picture: usize,
-        /// Seen out of focus.
+        /// Whether it is out of focus.
         blurred: bool,
     },
 }
 
-/// Everything about a background that a split decides.
+/// The parameters of a background that depend on the split.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BackgroundPlan {
-    /// What covers it.
+    /// The pattern.
     pub kind: Kind,
     /// Hue, saturation and lightness of the first colour, in 0..1.
     pub colour: [f32; 3],
-    /// The same of the second, as far as it is drawn: how much further in hue, and the other two.
+    /// The second colour: its distance in hue from the first, its saturation and its lightness.
     pub second: [f32; 3],
     /// The direction, in radians.
     pub angle: f32,
-    /// The size of what repeats, as a fraction of the side.
+    /// The period of the pattern, as a fraction of the side.
     pub period: f32,
 }
 
 impl BackgroundPlan {
-    /// A background of `split`, which has `pictures` soundless pictures of its own.
+    /// Draws a background of `split`, which has `pictures` soundless pictures.
     pub fn draw(split: Split, pictures: usize, rng: &mut ChaCha8Rng) -> Self {
         let kind = match rng.random_range(0..8) {
             0 | 1 => Kind::Gradient,
@@ -70,7 +70,7 @@ impl BackgroundPlan {
         Self { kind, colour: first, second, angle: split.draw(ANGLE, rng), period: split.draw(PERIOD, rng) }
     }
 
-    /// The split that every part of this belongs to, if it is one and the same.
+    /// The split to which all parameters belong, if there is one.
     #[cfg(test)]
     pub fn split(&self) -> Option<Split> {
         let ranges = [HUE, SATURATION, LIGHTNESS, HUE_STEP, SATURATION, LIGHTNESS, ANGLE, PERIOD];
@@ -79,7 +79,7 @@ impl BackgroundPlan {
         splits.windows(2).all(|pair| pair[0] == pair[1]).then_some(splits[0]).flatten()
     }
 
-    /// Paints `side` × `side` pixels, RGB in 0..1; what the plan leaves open is drawn from `rng`.
+    /// Paints `side` × `side` pixels, RGB in 0..1. Everything that the plan does not determine is drawn from `rng`.
     pub(super) fn paint(&self, side: usize, pictures: &[CutOut], rng: &mut ChaCha8Rng) -> Canvas {
         let [hue, saturation, lightness] = self.colour;
         let first = from_hsl(hue, saturation, lightness);
@@ -107,7 +107,7 @@ impl BackgroundPlan {
     }
 }
 
-/// Lays a part of `picture` over the canvas.
+/// Draws a part of `picture` over the canvas.
 fn cover(canvas: &mut Canvas, picture: &CutOut, angle: f32, blurred: bool, rng: &mut ChaCha8Rng) {
     let side = canvas.width;
     let length = side as f32;

@@ -1,10 +1,10 @@
-//! What scenes are painted on.
+//! The canvas of a scene.
 
 use image::{Rgb, RgbImage};
 
 use super::cutout::Patch;
 
-/// A picture in the making: RGB in 0..1, row after row.
+/// An unfinished picture: RGB in 0..1, row by row.
 pub struct Canvas {
     pub width: usize,
     pub height: usize,
@@ -12,13 +12,13 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Every pixel has the colour that `paint` gives for its (x, y).
+    /// Creates a canvas in which every pixel has the colour that `paint` returns for its (x, y).
     pub fn new(width: usize, height: usize, mut paint: impl FnMut(usize, usize) -> [f32; 3]) -> Self {
         let pixels = (0..width * height).map(|at| paint(at % width, at / width)).collect();
         Self { width, height, pixels }
     }
 
-    /// The pixels of `patch` that fall onto the canvas when its top left corner lies at `place`:
+    /// The pixels of `patch` that are on the canvas when its top left corner is at `place`:
     /// `(index on the canvas, pixel)`.
     pub fn under<'a>(
         &self,
@@ -32,11 +32,29 @@ impl Canvas {
         })
     }
 
-    /// Lays `patch` over the canvas.
+    /// Draws `patch` over the canvas.
     pub fn blend(&mut self, patch: &Patch, place: (i32, i32)) {
         for (at, pixel) in self.under(patch, place) {
             blend(&mut self.pixels[at], *pixel);
         }
+    }
+
+    /// The `width` × `height` pixels from (`left`, `top`) on, which may lie between pixels.
+    pub fn window(&self, (left, top): (f32, f32), (width, height): (usize, usize)) -> Self {
+        let (column, row) = (left.floor(), top.floor());
+        let (across, down) = (left - column, top - row);
+        let at = |x: i32, y: i32| {
+            let (x, y) = (x.clamp(0, self.width as i32 - 1), y.clamp(0, self.height as i32 - 1));
+            &self.pixels[y as usize * self.width + x as usize]
+        };
+        Self::new(width, height, |x, y| {
+            let (x, y) = (x as i32 + column as i32, y as i32 + row as i32);
+            let (a, b, c, d) = (at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1));
+            std::array::from_fn(|i| {
+                let (upper, lower) = (a[i] + (b[i] - a[i]) * across, c[i] + (d[i] - c[i]) * across);
+                upper + (lower - upper) * down
+            })
+        })
     }
 
     pub fn to_picture(&self) -> RgbImage {
@@ -47,7 +65,7 @@ impl Canvas {
     }
 }
 
-/// Lays a premultiplied colour over another.
+/// Composites a premultiplied colour over another.
 pub fn blend(under: &mut [f32; 3], [red, green, blue, alpha]: [f32; 4]) {
     for (under, over) in under.iter_mut().zip([red, green, blue]) {
         *under = over + *under * (1.0 - alpha);

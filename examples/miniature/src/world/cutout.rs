@@ -1,9 +1,9 @@
-//! Pictures with transparency, drawn at any size and turn.
+//! Pictures with transparency that can be drawn at any size and angle.
 
 use image::imageops::{FilterType, crop_imm, resize};
 use image::{Rgba, RgbaImage};
 
-/// From one level of the pyramid to the next; sampling between levels then never skips a pixel.
+/// The scale between levels of the pyramid, small enough that sampling never skips a pixel.
 const SHRINK: f32 = 0.7;
 
 /// The longer side of the smallest level, in pixels.
@@ -11,12 +11,12 @@ const SMALLEST: u32 = 8;
 
 /// A picture cut out of its background, in several sizes.
 pub struct CutOut {
-    /// From the largest on; colours are premultiplied by alpha.
+    /// The levels, from the largest to the smallest; colours are premultiplied by alpha.
     levels: Vec<RgbaImage>,
-    /// Of the picture as it was, without transparent margins.
+    /// The size of the original picture, without transparent margins.
     width: f32,
     height: f32,
-    /// How much of that rectangle is more than half opaque, in 0..1.
+    /// The fraction of that rectangle that is more than half opaque, in 0..1.
     pub opaque: f32,
 }
 
@@ -41,8 +41,8 @@ pub struct Tint {
 impl Tint {
     pub const NONE: Self = Self { matrix: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], offset: 0.0 };
 
-    /// Brightness and contrast are factors, the contrast about medium grey; the hue is turned about the grey axis by
-    /// `hue` radians.
+    /// Brightness and contrast are factors, with the contrast centred at medium grey; the hue is rotated about the grey
+    /// axis by `hue` radians.
     pub fn new(brightness: f32, contrast: f32, hue: f32) -> Self {
         let (sin, cos) = hue.sin_cos();
         let third = (1.0 - cos) / 3.0;
@@ -53,7 +53,7 @@ impl Tint {
         Self { matrix, offset: 0.5 * (1.0 - contrast) * brightness }
     }
 
-    /// `pixel` is premultiplied, and stays so.
+    /// Transforms `pixel`, which is premultiplied and remains so.
     fn apply(&self, [red, green, blue, alpha]: [f32; 4]) -> [f32; 4] {
         let [r, g, b] =
             self.matrix.map(|[m, n, o]| (m * red + n * green + o * blue + self.offset * alpha).clamp(0.0, alpha));
@@ -61,7 +61,7 @@ impl Tint {
     }
 }
 
-/// A piece of picture: premultiplied RGBA in 0..1, row after row.
+/// A part of a picture: premultiplied RGBA in 0..1, row by row.
 pub struct Patch {
     pub width: usize,
     pub height: usize,
@@ -69,7 +69,7 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// How many pixels are more than half opaque.
+    /// The number of pixels that are more than half opaque.
     pub fn num_opaque(&self) -> usize {
         self.pixels.iter().filter(|pixel| pixel[3] > 0.5).count()
     }
@@ -104,24 +104,44 @@ impl CutOut {
         Self { levels, width: width as f32, height: height as f32, opaque }
     }
 
-    /// The longer side over the shorter.
+    /// The ratio of the longer side to the shorter.
     pub fn elongation(&self) -> f32 {
         self.width.max(self.height) / self.width.min(self.height)
     }
 
-    /// The whole cut-out.
-    pub fn draw(&self, pose: &Pose, tint: &Tint) -> Patch {
+    /// Width and height of the upright rectangle around the posed cut-out, in the unit of the pose's extent.
+    pub fn bounds(&self, pose: &Pose) -> (f32, f32) {
         let (width, height) = self.size(pose);
         let (sin, cos) = pose.angle.sin_cos();
-        let side = |along: f32, across: f32| (along * cos.abs() + across * sin.abs()).ceil().max(1.0) as usize;
-        let (width, height) = (side(width, height), side(height, width));
+        let side = |along: f32, across: f32| along * cos.abs() + across * sin.abs();
+        (side(width, height), side(height, width))
+    }
+
+    /// The whole cut-out.
+    pub fn draw(&self, pose: &Pose, tint: &Tint) -> Patch {
+        let (width, height) = self.bounds(pose);
+        let [width, height] = [width, height].map(|side| side.ceil().max(1.0) as usize);
         self.draw_window(pose, tint, (width, height), (width as f32 / 2.0, height as f32 / 2.0))
+    }
+
+    /// The whole cut-out with its middle at (`x`, `y`), which may lie anywhere between pixels, and the place of the
+    /// patch's top left corner.
+    pub fn draw_at(&self, pose: &Pose, tint: &Tint, (x, y): (f32, f32)) -> (Patch, (i32, i32)) {
+        let (width, height) = self.bounds(pose);
+        // One pixel more on each side, because interpolation softens the edges.
+        let span = |middle: f32, length: f32| {
+            let first = (middle - length / 2.0).floor() - 1.0;
+            (first, ((middle + length / 2.0).ceil() + 1.0 - first) as usize)
+        };
+        let ((left, width), (top, height)) = (span(x, width), span(y, height));
+        let patch = self.draw_window(pose, tint, (width, height), (x - left, y - top));
+        (patch, (left as i32, top as i32))
     }
 
     /// A window of `size` pixels that the cut-out's middle lies at `middle` of.
     pub fn draw_window(&self, pose: &Pose, tint: &Tint, size: (usize, usize), middle: (f32, f32)) -> Patch {
         let fits = |level: &&RgbaImage| level.width().max(level.height()) as f32 >= pose.extent;
-        // The levels shrink, so this is the smallest that is large enough.
+        // Levels are sorted from large to small, so this is the smallest that is large enough.
         let level = self.levels.iter().rev().find(fits).unwrap_or(&self.levels[0]);
         let (width, height) = self.size(pose);
         let (sin, cos) = pose.angle.sin_cos();
@@ -141,7 +161,7 @@ impl CutOut {
         Patch { width: size.0, height: size.1, pixels }
     }
 
-    /// Width and height in pixels, before turning.
+    /// Width and height in pixels, before rotation.
     fn size(&self, pose: &Pose) -> (f32, f32) {
         let scale = pose.extent / self.width.max(self.height);
         (self.width * scale, self.height * scale)

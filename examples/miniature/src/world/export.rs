@@ -1,4 +1,4 @@
-//! Scenes as files that `evaluate` reads.
+//! Scenes as files for `evaluate`.
 
 use std::path::Path;
 
@@ -16,14 +16,15 @@ use super::{Scene, Split, World};
 pub struct Question {
     /// The picture, the two objects in it and their masks.
     pub scene: Scene,
-    /// Which of `scene.placed` sounds.
+    /// The index in `scene.placed` of the sounding object.
     pub sounding: usize,
     /// Its sound.
     pub sound: Vec<f32>,
 }
 
 impl World {
-    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for one `seed`.
+    /// The `number`-th held-out scene of two objects, of which the one of `class` sounds; always the same for the same
+    /// `seed`.
     pub fn question(&self, class: usize, number: usize, seed: u64) -> Question {
         let mut rng: ChaCha8Rng = stream(seed, Purpose::Validation, 1, number as u64);
         let scene = self.scene(Split::HeldOut, 2, Some(class), &mut rng);
@@ -43,9 +44,9 @@ impl World {
             _ => Path::new("."),
         };
         let taken = folder.exists() && std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_some());
-        ensure!(!taken, "{}: expected a new or an empty folder, found one that holds something", folder.display());
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        // Thousands of files: written beside, and shown all at once.
+        ensure!(!taken, "{}: expected a new or an empty folder, found a non-empty one", folder.display());
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        // Write the thousands of files to a temporary folder, and rename it at the end.
         let draft = tempfile::Builder::new()
             .prefix(".soundsight-")
             .tempdir_in(parent)
@@ -53,8 +54,8 @@ impl World {
         self.export_to(draft.path(), questions).with_context(|| format!("cannot write {}", folder.display()))?;
         let permissions = std::fs::metadata(draft.path().join(FRAMES))?.permissions();
         std::fs::set_permissions(draft.path(), permissions)?;
-        std::fs::rename(draft.path(), folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        // Renamed: there is nothing left to remove.
+        std::fs::rename(draft.path(), folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        // Renamed, so there is nothing to remove.
         let _ = draft.keep();
         Ok(())
     }

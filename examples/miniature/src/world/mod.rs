@@ -2,21 +2,22 @@
 //!
 //! [`World::open`] reads every pair `name.png` + `name.ogg|wav` below a folder; [`World::scene`] composes pictures in
 //! which the mask of every object is known, [`World::sound`] varies a class's recording. Everything is a pure function
-//! of the folder's contents, the configuration and the random numbers that are handed in.
+//! of the folder's contents, the configuration and the given random numbers.
 //!
 //! # What is held out
-//! Pictures of one class and its recording are few, so the classes themselves are shared by both splits; held out are
-//! - **combinations**: the classes stand on a circle in an order that the seed draws; two whose distance on it is 1, 6,
-//!   11, … (a fifth of all pairs, as many partners for every class) never meet in a training scene, and every held-out
-//!   scene of two or more objects holds at least one such pair;
-//! - **backgrounds and distractors**: a fifth of the soundless pictures is used in held-out scenes alone, the others in
-//!   training scenes alone. Every continuous parameter of a background (hue, saturation, lightness, angle, period) has
-//!   its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
+//! A class has few pictures and recordings, so both splits share the classes. These are held out:
+//!
+//! - **combinations**: the classes are arranged on a circle in an order drawn from the seed; two whose distance on it
+//!   is 1, 6, 11, … (a fifth of all pairs, as many partners for every class) never meet in a training scene, and every
+//!   held-out scene of two or more objects contains at least one such pair;
+//! - **backgrounds and distractors**: a fifth of the soundless pictures is used only in held-out scenes, the others
+//!   only in training scenes. Every continuous parameter of a background (hue, saturation, lightness, angle, period)
+//!   has its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
 //! - **sound variations**: speed, offset, gain, gaps, noise level, tilt and the room's delays and gains have their
 //!   ranges divided in the same way.
 //!
-//! A held-out scene of a single object is therefore new in its background only. Size, place, turn, mirroring and
-//! colour jitter of the objects are continuous, never repeat, and are drawn alike in both.
+//! In a held-out scene of a single object, only the background is therefore new. Size, position, rotation, mirroring
+//! and colour jitter of the objects have the same distributions in both splits and practically never repeat.
 
 mod background;
 mod canvas;
@@ -38,20 +39,20 @@ pub use background::{BackgroundPlan, Clouds, Kind};
 pub use canvas::Canvas;
 pub use cutout::{CutOut, Patch, Pose, Tint};
 pub use export::Question;
-pub use scene::{Placed, Scene};
-pub use sound::{Recording, SAMPLE_RATE, Variation, wav};
+pub use scene::{MIN_VISIBLE, Placed, Scene, masks, pose, tint};
+pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, wav};
 pub use split::{Combinations, Split};
 
-/// The fewest classes that make a world: with fewer, the combinations of one split would be none.
+/// The smallest number of classes in a world: with fewer, one split would have no combinations.
 const MIN_CLASSES: usize = 4;
 
-/// One soundless picture in so many is held out.
+/// One in this many soundless pictures is held out.
 const HELD_OUT_PICTURES: usize = 5;
 
 /// Soundless pictures also serve as backgrounds, larger than the scene.
 const ENLARGED: usize = 2;
 
-/// What a world is made to.
+/// The configuration of a world.
 #[derive(Clone, Debug)]
 pub struct WorldConfig {
     /// The side of a scene's picture, in pixels.
@@ -60,15 +61,15 @@ pub struct WorldConfig {
     pub seconds: f64,
     /// Decides which combinations and pictures are held out and which classes are unheard.
     pub seed: u64,
-    /// How many classes are marked as [`Class::unheard`].
+    /// The number of classes marked as [`Class::unheard`].
     pub num_unheard: usize,
 }
 
-/// Something that can be seen and heard.
+/// A class of objects that can be seen and heard.
 pub struct Class {
     /// One to three lower-case words.
     pub name: String,
-    /// Whether it is to be kept silent in self-supervised training.
+    /// Whether it is silent in self-supervised training.
     pub unheard: bool,
     /// Where its pictures and recordings come from, relative to the stamps' folder, without extension.
     pub sources: Vec<PathBuf>,
@@ -78,13 +79,13 @@ pub struct Class {
     pub recordings: Vec<Recording>,
 }
 
-/// Everything that scenes and sounds are made of.
+/// The material of all scenes and sounds.
 pub struct World {
     /// Ordered by name.
     pub classes: Vec<Class>,
-    /// Pairs that are not used, each with the reason.
+    /// Unused pairs, each with the reason.
     pub left_out: Vec<(PathBuf, String)>,
-    /// Which classes may meet in which split.
+    /// The classes that may occur together, by split.
     pub combinations: Combinations,
     /// Pictures without a sound, for backgrounds and distractors: `[training, held-out]`.
     soundless: [Vec<CutOut>; 2],
@@ -97,8 +98,8 @@ impl World {
     /// `config.seconds`.
     ///
     /// # Errors
-    /// The configuration asks for what cannot be; `stamps` is no folder or has too few pairs of a picture and a
-    /// recording; a picture or a recording cannot be decoded (it is named: a world without it would be another one).
+    /// When the configuration is invalid, `stamps` is not a folder or has too few pairs of a picture and a
+    /// recording, or a picture or recording cannot be decoded (a world without it would be different).
     pub fn open(stamps: &Path, config: &WorldConfig) -> Result<Self> {
         ensure!((32..=512).contains(&config.side), "side: expected 32 to 512 pixels, found {}", config.side);
         ensure!(
@@ -110,7 +111,7 @@ impl World {
         let mut left_out = found.left_out;
         let loaded: Vec<_> = found.pairs.par_iter().map(|pair| pair.load(config.side)).collect::<Result<_>>()?;
         let mut classes: Vec<Class> = Vec::new();
-        // Pairs come ordered by path, so the pictures of one class are always in the same order.
+        // Pairs are sorted by path, so the pictures of a class are always in the same order.
         for (pair, loaded) in found.pairs.into_iter().zip(loaded) {
             let (picture, recording) = match loaded {
                 Ok(usable) => usable,

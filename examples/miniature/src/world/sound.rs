@@ -1,4 +1,4 @@
-//! Recordings, and endless variations of them.
+//! Recordings and their random variations.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -10,20 +10,28 @@ use soundsight::Waveform;
 
 use super::{Split, World};
 
-/// Of every recording and every variation, in Hz.
+/// The sample rate of every recording and every variation, in Hz.
 pub const SAMPLE_RATE: u32 = 16_000;
 
-/// Loudness is judged over 20 ms.
+/// Loudness is measured over 20 ms.
 const FRAME: usize = SAMPLE_RATE as usize / 50;
+
+/// How long the ends of a piece of sound swell and fade: 5 ms.
+const FADE: usize = SAMPLE_RATE as usize / 200;
 
 /// A recording whose loudest 20 ms have less than this effective value is silent.
 const SILENT: f32 = 1e-3;
 
-/// What is quieter than this fraction of the loudest 20 ms is trimmed away at both ends.
+/// Both ends are trimmed while they are quieter than this fraction of the loudest 20 ms.
 const TRIM: f32 = 0.03;
 
 /// A variation may begin where the recording is at least this loud, relative to its loudest 20 ms.
 const AUDIBLE: f32 = 0.2;
+
+/// In [`Recording::dense`] what is quieter than this fraction of the loudest 20 ms is a pause,
+const PAUSED: f32 = 0.1;
+/// of which so many frames are left at each end.
+const LEFT_OF_PAUSE: usize = 5;
 
 /// The effective value of a recording's audible parts, after normalisation, and its highest peak.
 const LOUDNESS: f32 = 0.12;
@@ -41,20 +49,20 @@ const ECHO: Range<f32> = 0.08..0.5;
 /// A recording: mono, 16 kHz, without silence at its ends, of even loudness.
 pub struct Recording {
     samples: Vec<f32>,
-    /// Where audible frames begin, in samples.
+    /// The positions at which audible frames begin, in samples.
     audible: Vec<usize>,
 }
 
-/// Everything about a variation that a split decides.
+/// The parameters of a variation that depend on the split.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Variation {
     /// Playback speed; pitch and duration follow.
     pub speed: f32,
-    /// Where it begins, as a fraction of the audible parts.
+    /// The start, as a fraction of the audible parts.
     pub offset: f32,
-    /// Decibels.
+    /// The gain, in decibels.
     pub gain_db: f32,
-    /// Begins anew after its end; otherwise silence follows.
+    /// Whether the sound repeats; otherwise, silence follows.
     pub looped: bool,
     /// Silence before the sound, or between its repetitions, in seconds.
     pub pause: f32,
@@ -62,14 +70,14 @@ pub struct Variation {
     pub snr_db: f32,
     /// Whether the noise falls with frequency, as pink noise does; otherwise it is white.
     pub pink: bool,
-    /// How much of the high frequencies is taken away, in 0..1.
+    /// How much of the high frequencies is removed, in 0..1.
     pub tilt: f32,
     /// A room: delays in seconds, and the gain of each.
     pub echoes: Vec<(f32, f32)>,
 }
 
 impl Variation {
-    /// A variation of `split`.
+    /// Draws a variation of `split`.
     pub fn draw(split: Split, rng: &mut ChaCha8Rng) -> Self {
         let num_echoes = if rng.random_bool(0.3) { 0 } else { rng.random_range(2..=5) };
         Self {
@@ -85,7 +93,7 @@ impl Variation {
         }
     }
 
-    /// The split that every part of this belongs to, if it is one and the same.
+    /// The split to which all parameters belong, if there is one.
     #[cfg(test)]
     pub fn split(&self) -> Option<Split> {
         let mut parts = vec![
@@ -103,15 +111,19 @@ impl Variation {
 }
 
 impl Recording {
-    /// Takes `waveform` in; `None` when it is silent.
+    /// Prepares `waveform`; `None` if it is silent.
     pub fn new(waveform: &Waveform) -> Result<Option<Self>> {
         let samples = waveform.resample(SAMPLE_RATE)?.into_samples();
         let mean = samples.iter().sum::<f32>() / samples.len() as f32;
-        let mut samples: Vec<f32> = samples.into_iter().map(|sample| sample - mean).collect();
+        Ok(Self::normalized(samples.into_iter().map(|sample| sample - mean).collect()))
+    }
+
+    /// Trims the silence at both ends and evens the loudness; `None` for silence.
+    fn normalized(mut samples: Vec<f32>) -> Option<Self> {
         let loudness: Vec<f32> = samples.chunks(FRAME).map(effective).collect();
         let loudest = loudness.iter().copied().fold(0.0, f32::max);
         if loudest < SILENT {
-            return Ok(None);
+            return None;
         }
         let first = loudness.iter().position(|&value| value >= TRIM * loudest).unwrap_or(0);
         let last = loudness.iter().rposition(|&value| value >= TRIM * loudest).unwrap_or(loudness.len() - 1);
@@ -130,7 +142,27 @@ impl Recording {
         for sample in &mut samples {
             *sample *= gain;
         }
-        Ok(Some(Self { samples, audible }))
+        Some(Self { samples, audible })
+    }
+
+    /// The recording with its pauses shortened to 0.2 s and less.
+    pub fn dense(&self) -> Option<Self> {
+        let loudness: Vec<f32> = self.samples.chunks(FRAME).map(effective).collect();
+        let loudest = loudness.iter().copied().fold(0.0, f32::max);
+        let loud = |frame: &usize| loudness[*frame] >= PAUSED * loudest;
+        let near = |frame: usize| {
+            (frame.saturating_sub(LEFT_OF_PAUSE)..loudness.len().min(frame + LEFT_OF_PAUSE + 1)).any(|near| loud(&near))
+        };
+        let kept: Vec<usize> = (0..loudness.len()).filter(|&frame| near(frame)).collect();
+        let mut samples = Vec::with_capacity(self.samples.len());
+        for run in kept.chunk_by(|a, b| a + 1 == *b) {
+            let (first, last) = (run[0] * FRAME, ((run[run.len() - 1] + 1) * FRAME).min(self.samples.len()));
+            let mut piece = self.samples[first..last].to_vec();
+            // No click where pieces meet.
+            fade(&mut piece, FADE);
+            samples.append(&mut piece);
+        }
+        Self::normalized(samples)
     }
 
     /// Mono, [`SAMPLE_RATE`], in [-1, 1].
@@ -146,7 +178,7 @@ impl Recording {
         add_noise(&mut sound, variation, rng);
         let gain = 10.0_f32.powf(variation.gain_db / 20.0);
         let peak = sound.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs())) * gain;
-        // Loud ones are turned down rather than clipped.
+        // Loud sounds are attenuated rather than clipped.
         let gain = if peak > 1.0 { gain / peak } else { gain };
         for sample in &mut sound {
             *sample = (*sample * gain).clamp(-1.0, 1.0);
@@ -161,7 +193,7 @@ impl Recording {
         let at = (variation.offset * self.audible.len() as f32) as usize;
         let offset = self.audible[at.min(self.audible.len() - 1)] as f32;
         let samples = self.samples.len() as f32;
-        // What comes once begins late, and never so late that most of a short sound is lost.
+        // A sound that does not repeat may begin late, but not so late that most of a short sound is lost.
         let (mut position, mut next) = if variation.looped { (offset, 0.0) } else { (0.0, pause) };
         if !variation.looped && samples > length as f32 {
             position = offset.min(samples - length as f32 * 0.5);
@@ -195,7 +227,7 @@ impl World {
 }
 
 /// √(mean of the squares).
-fn effective(samples: &[f32]) -> f32 {
+pub fn effective(samples: &[f32]) -> f32 {
     (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32).sqrt()
 }
 
@@ -222,30 +254,46 @@ fn tilt(sound: &mut [f32], amount: f32) {
     }
 }
 
+/// Lets the first and the last `length` samples swell and fade.
+pub fn fade(sound: &mut [f32], length: usize) {
+    let length = length.min(sound.len() / 2);
+    for step in 0..length {
+        let gain = (step as f32 + 0.5) / length as f32;
+        sound[step] *= gain;
+        let last = sound.len() - 1 - step;
+        sound[last] *= gain;
+    }
+}
+
 fn add_noise(sound: &mut [f32], variation: &Variation, rng: &mut ChaCha8Rng) {
-    let mut slow = [0.0_f32; 3];
-    let noise: Vec<f32> = (0..sound.len())
-        .map(|_| {
-            let bits: u32 = rng.random();
-            // The difference of two uniform numbers: near enough to a bell curve, and cheap.
-            let white = ((bits >> 16) as f32 - (bits & 0xffff) as f32) / 65536.0;
-            if !variation.pink {
-                return white;
-            }
-            // And three low-pass filters, each at a quarter of the last's frequency: about -3 dB an octave.
-            for (state, rate) in slow.iter_mut().zip([0.3, 0.075, 0.018]) {
-                *state += rate * (white - *state);
-            }
-            0.2 * white + slow[0] + 2.0 * slow[1] + 4.0 * slow[2]
-        })
-        .collect();
+    let noise = noise(sound.len(), variation.pink, rng);
     let gain = effective(sound) / effective(&noise) * 10.0_f32.powf(-variation.snr_db / 20.0);
     for (sample, noise) in sound.iter_mut().zip(noise) {
         *sample += gain * noise;
     }
 }
 
-/// Mono samples at [`SAMPLE_RATE`] as a WAV file of 16 bits.
+/// `length` samples of white or of pink noise, of any loudness.
+pub fn noise(length: usize, pink: bool, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut slow = [0.0_f32; 3];
+    (0..length)
+        .map(|_| {
+            let bits: u32 = rng.random();
+            // The difference of two uniform numbers: a cheap approximation of a normal distribution.
+            let white = ((bits >> 16) as f32 - (bits & 0xffff) as f32) / 65536.0;
+            if !pink {
+                return white;
+            }
+            // Three low-pass filters, each at a quarter of the frequency of the one before: about -3 dB per octave.
+            for (state, rate) in slow.iter_mut().zip([0.3, 0.075, 0.018]) {
+                *state += rate * (white - *state);
+            }
+            0.2 * white + slow[0] + 2.0 * slow[1] + 4.0 * slow[2]
+        })
+        .collect()
+}
+
+/// Mono samples at [`SAMPLE_RATE`] as a 16-bit WAV file.
 pub fn wav(samples: &[f32]) -> Result<Vec<u8>> {
     let spec = hound::WavSpec {
         channels: 1,

@@ -1,11 +1,11 @@
-//! What belongs to training and what is held out.
+//! The split into training and held-out data.
 
 use std::ops::Range;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Into how many cells the range of a parameter is divided.
+/// The number of cells into which the range of a parameter is divided.
 const CELLS: usize = 8;
 
 /// Two parts of one world that share no combination of classes, no background and no variation of a sound.
@@ -18,7 +18,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// The part of each cell that this split draws from; what lies between the parts belongs to neither.
+    /// The part of each cell that this split draws from; the gaps between the parts belong to neither split.
     fn part(self) -> Range<f32> {
         match self {
             Self::Train => 0.0..0.70,
@@ -33,7 +33,7 @@ impl Split {
         range.start + (range.end - range.start) * (cell + within) / CELLS as f32
     }
 
-    /// The split whose part of `range` holds `value`, if one does.
+    /// The split whose part of `range` contains `value`, if any.
     #[cfg(test)]
     pub fn of(value: f32, range: Range<f32>) -> Option<Self> {
         const ROUNDING: f32 = 1e-3;
@@ -45,14 +45,14 @@ impl Split {
     }
 }
 
-/// Which two classes may meet in a training scene, and which are held out.
+/// The pairs of classes that may occur together in a training scene; the others are held out.
 pub struct Combinations {
-    /// The place of each class on the circle.
+    /// The position of each class on the circle.
     places: Vec<usize>,
 }
 
 impl Combinations {
-    /// `order` names every class once.
+    /// Creates the arrangement from `order`, which must contain every class once.
     pub(super) fn new(order: &[usize]) -> Self {
         let mut places = vec![0; order.len()];
         for (place, &class) in order.iter().enumerate() {
@@ -61,15 +61,15 @@ impl Combinations {
         Self { places }
     }
 
-    /// Whether classes `a` and `b` never meet in a training scene. No scene has two objects of one class.
+    /// Whether classes `a` and `b` never occur together in a training scene. No scene has two objects of one class.
     pub fn is_held_out(&self, a: usize, b: usize) -> bool {
         let apart = self.places[a].abs_diff(self.places[b]);
         let distance = apart.min(self.places.len() - apart);
         distance % 5 == 1
     }
 
-    /// `count` different classes, `first` among them at the front, as `split` allows; fewer when a small world has not
-    /// enough of them.
+    /// Draws `count` different classes that `split` allows, starting with `first` if given; fewer if a small world does
+    /// not have enough of them.
     pub(super) fn draw(&self, split: Split, count: usize, first: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
         let mut chosen = vec![first];
         while chosen.len() < count {
@@ -77,7 +77,7 @@ impl Combinations {
                 !chosen.contains(&other)
                     && match split {
                         Split::Train => chosen.iter().all(|&class| !self.is_held_out(class, other)),
-                        // One such pair makes the whole combination new; what joins it is free.
+                        // One such pair makes the whole combination new, so further classes are unrestricted.
                         Split::HeldOut => chosen.len() > 1 || self.is_held_out(first, other),
                     }
             };

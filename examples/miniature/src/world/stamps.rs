@@ -1,4 +1,4 @@
-//! Which stamps there are, what they are called, and which of them are of use.
+//! The stamps, their names, and the selection of usable ones.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use soundsight::Waveform;
 use super::cutout::{CutOut, Pose, Tint};
 use super::sound::Recording;
 
-/// Where stamps come from; part of every message that misses them.
+/// Where to get the stamps; part of every message about missing ones.
 pub const ADVICE: &str = "install Debian's package tuxpaint-stamps-default, or unpack it and name its folder \
                           usr/share/tuxpaint/stamps with --stamps DIR";
 
 /// The longer side of a usable picture, in pixels.
 const MIN_SIDE: u32 = 32;
 
-/// How much of a picture must be more than half opaque when it is drawn [`SMALL`] pixels long.
+/// The fraction of a picture that must be more than half opaque when it is drawn [`SMALL`] pixels long.
 const MIN_OPAQUE: f32 = 0.1;
 const SMALL: f32 = 24.0;
 
-/// What the file's name does not tell.
+/// Corrections to what the file's name says.
 enum Note {
     /// The name of the class; stamps of the same name are one class with several pictures and recordings.
     Name(&'static str),
-    /// Why the pair is not used.
+    /// The reason why the pair is not used.
     LeftOut(&'static str),
 }
 use Note::{LeftOut, Name};
 
-/// Seen and listened to one by one; by the end of the path, without extension.
+/// Checked one by one by eye and ear; identified by the end of the path, without extension.
 const NOTES: &[(&str, Note)] = &[
     ("birds/drake", Name("duck")),
     ("birds/heron_greatblue_flying", Name("heron")),
@@ -81,11 +81,11 @@ pub struct Pair {
     recording: PathBuf,
 }
 
-/// What a folder of stamps holds.
+/// The contents of a folder of stamps.
 pub struct Found {
     /// Ordered by path.
     pub pairs: Vec<Pair>,
-    /// Pictures that nothing that sounds can be mistaken for, relative to the folder, ordered by path.
+    /// Pictures that cannot be mistaken for a sounding object, relative to the folder, ordered by path.
     pub soundless: Vec<PathBuf>,
     pub left_out: Vec<(PathBuf, String)>,
 }
@@ -135,8 +135,8 @@ pub fn find(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Whether a picture may show the same kind of object as a class: a second bird, say. Kinds lie in folders of their own, from the second
-/// level on.
+/// Whether a picture may show the same kind of object as a class, such as a second bird. Each kind has its own folder,
+/// from the second level on.
 fn confusable(picture: &Path, sounding: &BTreeSet<PathBuf>) -> bool {
     let mut kinds = picture.ancestors().skip(1);
     sounding.contains(kinds.next().unwrap_or(Path::new("")))
@@ -166,7 +166,7 @@ fn spoken(stem: &Path) -> String {
 }
 
 impl Pair {
-    /// The picture, prepared for scenes of `side` pixels, and the recording; or why they are of no use.
+    /// The picture, prepared for scenes of `side` pixels, and the recording; or the reason why they are unusable.
     pub fn load(&self, side: usize) -> Result<Result<(CutOut, Recording), String>> {
         let picture = match load_picture(&self.picture, side)? {
             Ok(picture) => picture,
@@ -181,7 +181,7 @@ impl Pair {
     }
 }
 
-/// The picture in the file `path`, prepared to be drawn up to `longest` pixels; or why it is of no use.
+/// The picture in the file `path`, prepared to be drawn up to `longest` pixels; or the reason why it is unusable.
 pub fn load_picture(path: &Path, longest: usize) -> Result<Result<CutOut, String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let decoded = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png)

@@ -46,7 +46,7 @@ impl Predictor for Model {
         let (pictures, sounds): (Vec<Picture>, Vec<Waveform>) = media.into_iter().unzip();
         let sounds = self.localizer.embed_audio_batch(&sounds)?;
 
-        // The samples of a picture follow each other.
+        // Samples of the same picture are adjacent.
         let mut named: Vec<(&str, Picture)> = samples.iter().map(|s| s.picture.as_str()).zip(pictures).collect();
         named.dedup_by(|a, b| a.0 == b.0);
         let (names, pictures): (Vec<&str>, Vec<Picture>) = named.into_iter().unzip();

@@ -13,8 +13,8 @@ const BATCH: usize = 8;
 /// A pair and its number in the list, counted from 1.
 pub type Job<'a> = (usize, &'a Pair);
 
-/// All pairs in batches, in the order of the list except that the pairs of one picture follow each other: so a picture is
-/// decoded and encoded once, and need not be held for long.
+/// All pairs in batches, in the order of the list except that pairs of the same picture are adjacent. Each picture is
+/// thus decoded and encoded only once, and need not be kept for long.
 pub fn batches(list: &PairList) -> Vec<Vec<Job<'_>>> {
     let mut jobs: Vec<Job<'_>> = (1..).zip(list.pairs()).collect();
     let mut first = HashMap::new();
@@ -25,14 +25,14 @@ pub fn batches(list: &PairList) -> Vec<Vec<Job<'_>>> {
     jobs.chunks(BATCH).map(<[Job<'_>]>::to_vec).collect()
 }
 
-/// What a batch needs and no earlier batch has brought: each sound and each picture of the list is decoded once.
+/// The files that a batch needs and that no earlier batch contains, so that each file of the list is decoded only once.
 pub struct Decoded {
     pub sounds: Vec<(PathBuf, Result<Waveform>)>,
     pub pictures: Vec<(PathBuf, Result<Picture>)>,
 }
 
-/// Decodes the files of one batch after the other, of each sound `seconds` seconds from `start` on. Blocks while the receiver
-/// is busy, and returns when it is gone.
+/// Decodes the files batch by batch, with `seconds` seconds of each sound from `start` on. Blocks while the receiver is
+/// busy, and returns when it is dropped.
 pub fn decode(batches: &[Vec<Job<'_>>], start: f64, seconds: f64, sender: &SyncSender<Decoded>) {
     let (mut heard, mut seen) = (HashSet::new(), HashSet::new());
     for batch in batches {

@@ -11,7 +11,7 @@ use soundsight::{Heatmap, Picture};
 /// How many boxes the summary lists: those with the highest scores.
 const NUM_BOXES: usize = 5;
 
-/// Where and in which form answers are written.
+/// Where to write answers, and in which form.
 #[derive(Args)]
 pub struct OutputOptions {
     /// Folder to write the pictures to; created if missing.

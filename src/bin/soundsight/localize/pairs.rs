@@ -1,5 +1,5 @@
 //! Many pairs: each sound and each picture is encoded once, in batches, while the next ones are being decoded.
-#![allow(clippy::print_stderr)] // a program talks
+#![allow(clippy::print_stderr)] // command-line output
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -64,7 +64,7 @@ pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &
 struct State<'a> {
     localizer: &'a Localizer,
     options: &'a OutputOptions,
-    /// Digits of the largest number: with leading zeros, files sort in the order of the list.
+    /// The number of digits of the largest number: with leading zeros, files sort in the order of the list.
     digits: usize,
     /// All sounds so far: an embedding is small.
     sounds: Known<(Embedding, Value)>,
@@ -75,7 +75,7 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Encodes what is new in a batch, sounds and pictures in parallel, and drops pictures that the batch does not use.
+    /// Encodes the new sounds and pictures of a batch in parallel, and drops pictures that the batch does not use.
     fn encode(&mut self, batch: &[Job<'_>], decoded: Decoded) -> Result<()> {
         self.pictures.retain(|path, _| batch.iter().any(|(_, pair)| pair.image == *path));
         let (sound_paths, waveforms) = usable(decoded.sounds, &mut self.sounds);
@@ -138,7 +138,7 @@ impl State<'_> {
         Ok(answer.json(about).to_string())
     }
 
-    /// The heatmaps of a batch. If one fails, as may happen in half precision, the others must not fail with it.
+    /// Computes the heatmaps of a batch. A failure of one, possible in half precision, must not affect the others.
     fn heatmaps(&self, questions: &[(&Embedding, &EncodedImage)]) -> Vec<Result<Heatmap, Error>> {
         match self.localizer.localize_batch(questions) {
             Ok(heatmaps) => heatmaps.into_iter().map(Ok).collect(),
@@ -147,7 +147,7 @@ impl State<'_> {
     }
 }
 
-/// The paths and contents of what could be decoded; for the rest, `known` gets the reason.
+/// The paths and contents of the files that could be decoded; for the others, the reasons are added to `known`.
 fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
     let (mut paths, mut media) = (Vec::new(), Vec::new());
     for (path, result) in decoded {

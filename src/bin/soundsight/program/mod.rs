@@ -1,5 +1,6 @@
-//! What every program of this repository does: read its options, report an error, show progress, heed Ctrl-C.
-#![allow(clippy::print_stderr)] // a program talks
+//! Functions shared by the programs of this repository: parsing options, reporting errors, showing progress, handling
+//! Ctrl-C.
+#![allow(clippy::print_stderr)] // command-line output
 
 pub mod interrupt;
 pub mod memory;
@@ -15,7 +16,7 @@ pub fn run<O: Parser>(work: impl FnOnce(O) -> Result<()>) -> ExitCode {
     let result = match O::try_parse() {
         Ok(options) => work(options),
         Err(error) => {
-            // --help and --version end here too. If the terminal is gone, there is nobody left to tell.
+            // --help and --version end here too. A failure to print cannot be reported.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

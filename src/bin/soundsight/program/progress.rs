@@ -1,5 +1,5 @@
 //! Progress on the terminal.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // a program talks
+#![allow(clippy::print_stdout, clippy::print_stderr)] // command-line output
 
 use std::io::IsTerminal;
 
@@ -7,7 +7,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use soundsight::train::{Metrics, TrainEvent, mask_statistics};
 use soundsight::viz::{FailureSignature, MaskStatistics};
 
-/// A progress bar on standard error; hidden where that is no terminal.
+/// A progress bar on standard error; hidden if that is not a terminal.
 pub fn progress_bar(length: usize, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     if !std::io::stderr().is_terminal() {
@@ -29,7 +29,7 @@ impl TrainingProgress {
     pub fn show(&self, event: &TrainEvent<'_>) {
         match event {
             TrainEvent::Step(report) => {
-                // What matters most first: a narrow terminal cuts the end.
+                // The most important first: a narrow terminal cuts off the end.
                 let (left, pace) = (HumanDuration(report.remaining), report.samples_per_second);
                 let metrics = in_words(&report.metrics);
                 self.0.set_message(format!("epoch {}, {left} left, {pace:.1} samples/s, {metrics}", report.epoch));
@@ -39,7 +39,7 @@ impl TrainingProgress {
                 let best = if *is_best { " (best)" } else { "" };
                 self.0.suspend(|| println!("step {step}: {}{best}", in_words(metrics)));
                 let masks = mask_statistics(metrics);
-                // Before the first step no sound can matter yet.
+                // Before the first step, masks cannot depend on the sound yet.
                 let is_news =
                     |masks: &MaskStatistics| *step > 0 || masks.failure() != Some(FailureSignature::IgnoresTheSound);
                 if let Some(warning) = masks.filter(is_news).and_then(|masks| masks.warning()) {

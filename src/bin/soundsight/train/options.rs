@@ -26,7 +26,7 @@ pub struct DataOptions {
     /// Fraction of the training sounds to hold out for validation, at least two of them; 0 holds out none.
     #[arg(long, value_name = "F", default_value_t = 0.05)]
     pub val_fraction: f64,
-    /// Number of pairs in a batch; each is told apart from the others.
+    /// Number of pairs in a batch; each is compared with the others.
     #[arg(long, value_name = "B", default_value_t = 8)]
     pub batch: usize,
     /// Largest fraction of the pairs that may be unreadable.
@@ -54,11 +54,11 @@ impl DataOptions {
 
     /// The pairs to train on and those to validate on, at least two of each.
     pub fn pairs(&self, seed: u64) -> Result<(PairList, Option<PairList>)> {
-        ensure!(self.batch > 1, "--batch: expected at least 2 (a pair is told from the others), found {}", self.batch);
+        ensure!(self.batch > 1, "--batch: expected at least 2 (a pair is compared with others), found {}", self.batch);
         let is_folder = self.data.is_dir();
         ensure!(
             is_folder || self.split.is_none(),
-            "--split: expected a folder as --data beside it, found {}",
+            "--split: expected --data to be a folder, found {}",
             self.data.display()
         );
         let training = match is_folder {
@@ -75,8 +75,8 @@ impl DataOptions {
             }
             None => (training, None),
         };
-        training.require_negatives().context("without the pairs that are held out (--val-fraction 0 keeps all)")?;
-        validation.as_ref().map(PairList::require_negatives).transpose().context("for the validation")?;
+        training.require_negatives().context("after holding out pairs (--val-fraction 0 holds out none)")?;
+        validation.as_ref().map(PairList::require_negatives).transpose().context("validation")?;
         Ok((training, validation))
     }
 

@@ -1,0 +1,99 @@
+//! How well films are followed: today's frame-by-frame way, each ingredient of the smoothing, and baselines.
+#![allow(clippy::print_stdout)] // a program talks
+
+mod measure;
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use soundsight::Localizer;
+use soundsight::watch::{Gate, Smoothing, WatchOptions};
+
+use crate::docs::{percent, table};
+use crate::films::FilmSettings;
+use crate::model::write_json;
+use crate::world::{Split, World};
+use measure::{Method, Outcome, films, measure};
+
+/// Moments per second.
+const RATE: f64 = 5.0;
+const SECONDS: f64 = 14.0;
+
+/// Measures on `count` held-out films; the figures go to `out/films.json`, the tables to standard output.
+pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> {
+    let own = out.join("model");
+    let localizer = match own.is_dir() {
+        true => Localizer::load(own.as_path())?,
+        false => {
+            println!("{}: no finished model; measuring the embedded one", own.display());
+            Localizer::load("embedded")?
+        }
+    };
+    let settings = FilmSettings { side: world.side(), frame_rate: RATE, seconds: SECONDS };
+    let all = films(world, count, &settings, Split::HeldOut, seed);
+    println!("{count} held-out films of {SECONDS} s, {RATE} moments per second");
+    let mut figures: Vec<(String, Value)> = Vec::new();
+    let (mut peaks, mut decisions) = (Vec::new(), Vec::new());
+    for (name, method) in methods() {
+        let outcome = measure(&localizer, world, &all, &method)?;
+        println!("{name}: {}", outcome.json());
+        peaks.push(peak_row(&name, &outcome));
+        if let Method::Watch(_) = method {
+            decisions.push(decision_row(&name, &outcome));
+        }
+        figures.push((name, outcome.json()));
+    }
+    let head = ["", "peak", "which", "cIoU@0.5", "both", "switched within 1 s", "median switch", "jitter"];
+    println!("\n{}", table(&head, &peaks));
+    let head = ["", "AUROC", "against silence", "against absent things", "F1", "cuts found", "false", "missed"];
+    println!("{}", table(&head, &decisions));
+    write_json(&out.join("films.json"), &json!({ "films": count, "seed": seed, "methods": figures }))
+}
+
+/// What is compared, from the simplest to the defaults, then other windows and gates.
+fn methods() -> Vec<(String, Method)> {
+    let default = WatchOptions::default();
+    let plain = WatchOptions { repeat: false, smoothing: None, ..default.clone() };
+    let repeated = WatchOptions { smoothing: None, ..default.clone() };
+    let smoothed = |smoothing| WatchOptions { smoothing: Some(smoothing), ..default.clone() };
+    let only_time = Smoothing { trust: f32::INFINITY, follow_motion: false, ..Default::default() };
+    let motion = Smoothing { follow_motion: true, ..only_time.clone() };
+    let watch = |name: &str, options: WatchOptions| (name.to_string(), Method::Watch(options));
+    let mut methods = vec![
+        ("as stills, with 4 s of the sound".to_string(), Method::Still),
+        ("centre".to_string(), Method::Centre),
+        ("first frame, held".to_string(), Method::First(plain.clone())),
+        watch("frame by frame", plain),
+        watch("+ the window repeated", repeated),
+        watch("+ smoothed over time", smoothed(only_time)),
+        watch("+ along the motion", smoothed(motion)),
+        watch("+ by confidence (the default)", default.clone()),
+    ];
+    for window in [0.6, 1.5] {
+        methods.push(watch(&format!("default, windows of {window} s"), WatchOptions { window, ..default.clone() }));
+    }
+    for radius in [0.3, 0.4, 1.0] {
+        let smoothing = Smoothing { radius, ..Default::default() };
+        methods.push(watch(&format!("default, smoothed over {radius} s"), smoothed(smoothing)));
+    }
+    let no_hysteresis = Gate { close: Gate::default().open, ..Gate::default() };
+    methods.push(watch("default, no hysteresis", WatchOptions { gate: no_hysteresis, ..default.clone() }));
+    let no_level = Gate { level: f32::NEG_INFINITY, ..Gate::default() };
+    methods.push(watch("default, no level", WatchOptions { gate: no_level, ..default }));
+    methods
+}
+
+fn peak_row(name: &str, outcome: &Outcome) -> Vec<String> {
+    let shares = [outcome.peak, outcome.which, outcome.ciou, outcome.both, outcome.switched].map(percent);
+    let median =
+        if outcome.switch_seconds.is_finite() { format!("{:.2} s", outcome.switch_seconds) } else { "—".into() };
+    let rest = [median, format!("{:.1} %", outcome.jitter)];
+    std::iter::once(name.to_string()).chain(shares).chain(rest).collect()
+}
+
+fn decision_row(name: &str, outcome: &Outcome) -> Vec<String> {
+    let areas = [outcome.auroc, outcome.auroc_silent, outcome.auroc_absent, outcome.f1].map(|v| format!("{v:.3}"));
+    let cuts = outcome.cuts.map(|count| count.to_string());
+    std::iter::once(name.to_string()).chain(areas).chain(cuts).collect()
+}

@@ -1,0 +1,101 @@
+//! The part of a sound track that windows still need.
+
+use std::collections::VecDeque;
+
+use crate::audio::Waveform;
+use crate::error::{Error, Result};
+
+/// Samples are dropped once no window needs them, so that memory does not grow with the length of a film.
+#[derive(Debug)]
+pub(super) struct SoundTrack {
+    rate: u32,
+    kept: VecDeque<f32>,
+    /// The position of the first kept sample in the track.
+    first: u64,
+    ended: bool,
+}
+
+impl SoundTrack {
+    pub(super) fn new(rate: u32) -> Self {
+        Self { rate, kept: VecDeque::new(), first: 0, ended: false }
+    }
+
+    /// Puts the first sample at `time` instead of 0; before anything is pushed.
+    pub(super) fn begin_at(&mut self, time: f64) {
+        self.first = self.position(time);
+    }
+
+    /// Appends samples.
+    pub(super) fn push(&mut self, samples: &[f32]) -> Result<()> {
+        if let Some(sample) = samples.iter().find(|sample| !sample.is_finite()) {
+            return Err(Error::NonFinite { what: "a sample of the sound".into(), details: sample.to_string() });
+        }
+        self.kept.extend(samples);
+        Ok(())
+    }
+
+    /// No more samples will come: silence follows.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The time after the last sample, in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.end_of_kept() as f64 / f64::from(self.rate)
+    }
+
+    /// Whether everything up to `time` (in seconds) is known.
+    pub(super) fn reaches(&self, time: f64) -> bool {
+        self.ended || self.end_of_kept() >= self.position(time)
+    }
+
+    /// The samples of `seconds` around `time`, shorter at the beginning and at the end of the track, and a sample of
+    /// silence where there are none. `fill` repeats them up to that many seconds.
+    pub(super) fn window(&self, time: f64, seconds: f64, fill: Option<f64>) -> Result<Waveform> {
+        let mut samples = self.samples(time - seconds / 2.0, time + seconds / 2.0);
+        if samples.is_empty() {
+            samples.push(0.0);
+        }
+        if let Some(fill) = fill {
+            let (length, full) = (samples.len(), self.position(fill) as usize);
+            samples.reserve(full.saturating_sub(length));
+            (length..full).for_each(|at| samples.push(samples[at - length]));
+        }
+        Waveform::from_samples(samples, self.rate)
+    }
+
+    /// The effective value of the samples within `seconds` around `time`, in dB of full scale; silence where the track
+    /// has none.
+    pub(super) fn level(&self, time: f64, seconds: f64) -> f32 {
+        let samples = self.samples(time - seconds / 2.0, time + seconds / 2.0);
+        let power = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
+        (10.0 * power.max(f64::from(super::SILENCE_POWER)).log10()) as f32
+    }
+
+    /// Drops the samples before `time`.
+    pub(super) fn forget_before(&mut self, time: f64) {
+        let drop = self.position(time).saturating_sub(self.first).min(self.kept.len() as u64);
+        self.kept.drain(..drop as usize);
+        self.first += drop;
+    }
+
+    fn samples(&self, from: f64, to: f64) -> Vec<f32> {
+        let within = |time: f64| self.position(time).clamp(self.first, self.end_of_kept()) - self.first;
+        self.kept.range(within(from) as usize..within(to) as usize).copied().collect()
+    }
+
+    /// The sample at `time`; casts saturate, so that it is the first one for negative times.
+    fn position(&self, time: f64) -> u64 {
+        (time * f64::from(self.rate)).round() as u64
+    }
+
+    /// The number of samples in memory.
+    #[cfg(test)]
+    pub(super) fn num_kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    fn end_of_kept(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
+}
