@@ -73,7 +73,7 @@ impl<'w> Shot<'w> {
         let side = self.side as f32;
         let spare = (self.background.width as f32 - side) / 2.0;
         let corner = self.motion.camera(time).map(|middle| spare + middle * side);
-        let mut canvas = self.background.window((corner[0], corner[1]), self.side);
+        let mut canvas = self.background.window((corner[0], corner[1]), (self.side, self.side));
         let (patches, places) = patches(&self.things, &self.motion, time, self.side);
         for (patch, &place) in patches.iter().zip(&places) {
             canvas.blend(patch, place);
