@@ -102,10 +102,8 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
         let within = &around[(rows.start - first) * width..];
         for ((pixel, score), distance) in pixels.chunks_exact_mut(3).zip(within).zip(distances) {
             // The index is in range, because scores are in 0..1.
-            let shade = &shades[(score * (SHADES - 1) as f32) as usize];
-            for (below, above) in pixel.iter_mut().zip(shade.color) {
-                *below = ((u32::from(*below) * shade.below + above) >> 16) as u8;
-            }
+            let (color, alpha) = shades[(score * (SHADES - 1) as f32) as usize];
+            blend(pixel, color, alpha);
             if distance < rim + 0.5 {
                 blend(pixel, [0, 0, 0], 0.55 * (rim + 0.5 - distance).clamp(0.0, 1.0));
                 blend(pixel, [255, 255, 255], 0.95 * (line + 0.5 - distance).clamp(0.0, 1.0));
@@ -116,25 +114,11 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
     Picture::from_rgb8(width, height, pixels)
 }
 
-/// How a score colours a pixel, in units of 1/65,536: in floats this takes several times as long.
-struct Shade {
-    /// What remains of the pixel.
-    below: u32,
-    /// What is added to each channel, including half a level for rounding.
-    color: [u32; 3],
-}
-
-/// The shades of [`SHADES`] evenly spaced scores.
-fn shades(options: &OverlayOptions) -> Vec<Shade> {
-    const ONE: f32 = 65_536.0;
-    let shade = |shade: usize| {
-        let score = shade as f32 / (SHADES - 1) as f32;
-        // The opacity rises with the score; otherwise low scores, which cover most of a picture, would darken it.
-        let opacity = (options.opacity * score * ONE).round();
-        let add = |channel: u8| (f32::from(channel) * opacity) as u32 + (1 << 15);
-        Shade { below: (ONE - opacity) as u32, color: options.colormap.color(score).map(add) }
-    };
-    (0..SHADES).map(shade).collect()
+/// The colour and opacity of [`SHADES`] evenly spaced scores.
+fn shades(options: &OverlayOptions) -> Vec<([u8; 3], f32)> {
+    let scores = (0..SHADES).map(|shade| shade as f32 / (SHADES - 1) as f32);
+    // The opacity rises with the score; otherwise low scores, which cover most of a picture, would darken it.
+    scores.map(|score| (options.colormap.color(score), options.opacity * score)).collect()
 }
 
 /// Blends `color` into `pixel`.
