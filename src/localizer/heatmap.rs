@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::nn::{Interpolation, resize};
-use crate::viz::ScoreMap;
+use crate::viz::{ScoreMap, score_of};
 
 /// Where in a picture a sound comes from: S × S values over the whole picture, row by row from the top left.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl Heatmap {
 
     /// The same heatmap with other logits (as many) and another confidence.
     pub(crate) fn with_logits(&self, logits: Vec<f32>, confidence: f32) -> Result<Self> {
-        let scores = logits.iter().map(|logit| 1.0 / (1.0 + (-(logit + self.offset)).exp())).collect();
+        let scores = logits.iter().map(|&logit| score_of(logit, self.offset)).collect();
         Self::new(logits, scores, self.size, confidence, self.offset)
     }
 
@@ -46,7 +46,7 @@ impl Heatmap {
     pub fn resized(&self, side: usize) -> Result<Vec<f32>> {
         let logits = Tensor::from_slice(&self.logits, (self.size, self.size), &Device::Cpu)?;
         let logits = resize(&logits, side, side, Interpolation::Bicubic)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(logits.into_iter().map(|logit| 1.0 / (1.0 + (-(logit + self.offset)).exp())).collect())
+        Ok(logits.into_iter().map(|logit| score_of(logit, self.offset)).collect())
     }
 
     /// The score of each pixel of a `width` × `height` picture, for drawing and for measurements in its pixels.

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ffmpeg::Ffmpeg;
-use super::frames::{FrameOptions, Frames};
 use super::probe::{FilmInfo, Tracks, probe};
-use super::sound::Sound;
 use crate::error::{Error, Result};
 
 /// A film on disk, whose contents are known. Pictures and sound are decoded by iterators, as many as one likes.
@@ -72,35 +70,6 @@ impl Film {
     /// The programs that the film is read with.
     pub fn ffmpeg(&self) -> &Ffmpeg {
         &self.ffmpeg
-    }
-
-    /// Decodes pictures, some of them ahead of their use in a thread.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for options out of range, also when `from` is not before the end of the film;
-    /// [`Error::MissingProgram`] when `ffmpeg` is not installed.
-    ///
-    /// The iterator ends with an error after the last picture that could be decoded: [`Error::Film`] when the film has
-    /// no pictures or is truncated, or `ffmpeg` failed or was killed.
-    pub fn frames(&self, options: &FrameOptions) -> Result<Frames> {
-        Frames::new(self, options)
-    }
-
-    /// Decodes the sound from `from` to `to` (in seconds; `None` for the end of the sound track): chunks of mono samples,
-    /// the mean of the channels, at the rate of the track.
-    ///
-    /// The first sample is the one at `from`, and no time is left out: there is silence before a sound that begins late,
-    /// and where the track has a gap of more than 20 ms. The sound ends with its track, which may be before or after the
-    /// end of the pictures.
-    ///
-    /// # Errors
-    /// [`Error::Film`] when the film has no sound; [`Error::Argument`] when `from` is negative or not before the end of
-    /// the film, or `to` is not after `from`; [`Error::MissingProgram`] when `ffmpeg` is not installed.
-    ///
-    /// The iterator ends with an error as that of [`frames`](Self::frames) does, and with [`Error::Film`] at samples
-    /// that are NaN or infinite.
-    pub fn sound(&self, from: f64, to: Option<f64>) -> Result<Sound> {
-        Sound::new(self, from, to)
     }
 
     /// An [`Error::Film`] about this film.

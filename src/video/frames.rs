@@ -19,7 +19,7 @@ const MAX_AHEAD_BYTES: usize = 64 << 20;
 const MAX_RATE: f64 = 1000.0;
 /// How much earlier than asked for a frame may be, in seconds: half a tick of the clocks that count milliseconds, and a
 /// bit.
-const CLOCK_TOLERANCE: f64 = 0.0006;
+pub(crate) const CLOCK_TOLERANCE: f64 = 0.0006;
 /// What is added to the times of a stream, in µs, because Matroska has no negative ones.
 const TIME_OFFSET: i64 = 1_000_000;
 /// How far before the wanted frame decoding begins in films that have no index of key frames, in seconds.
@@ -72,8 +72,22 @@ struct Decoder {
     frames: Receiver<std::io::Result<Frame>>,
 }
 
+impl Film {
+    /// Decodes pictures, some of them ahead of their use in a thread.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for options out of range, also when `from` is not before the end of the film;
+    /// [`Error::MissingProgram`] when `ffmpeg` is not installed.
+    ///
+    /// The iterator ends with an error after the last picture that could be decoded: [`Error::Film`] when the film has
+    /// no pictures or is truncated, or `ffmpeg` failed or was killed.
+    pub fn frames(&self, options: &FrameOptions) -> Result<Frames> {
+        Frames::new(self, options)
+    }
+}
+
 impl Frames {
-    pub(super) fn new(film: &Film, options: &FrameOptions) -> Result<Self> {
+    fn new(film: &Film, options: &FrameOptions) -> Result<Self> {
         let part = Part::new(film, options.from, options.to)?;
         if let Some(rate) = options.rate
             && !(rate > 0.0 && rate <= MAX_RATE)

@@ -39,8 +39,29 @@ pub struct Sound {
     last: u64,
 }
 
+impl Film {
+    /// Decodes the sound from `from` to `to` (in seconds; `None` for the end of the sound track): chunks of mono samples,
+    /// the mean of the channels, at the rate of the track.
+    ///
+    /// The first sample is the one at `from`, and no time is left out: there is silence before a sound that begins late,
+    /// and where the track has a gap of more than 20 ms. The sound ends with its track, which may be before or after the
+    /// end of the pictures.
+    ///
+    /// # Errors
+    /// - [`Error::Film`](crate::Error::Film) when the film has no sound.
+    /// - [`Error::Argument`](crate::Error::Argument) when `from` is negative or not before the end of the film, or `to`
+    ///   is not after `from`.
+    /// - [`Error::MissingProgram`](crate::Error::MissingProgram) when `ffmpeg` is not installed.
+    ///
+    /// The iterator ends with an error as that of [`frames`](Self::frames) does, and with
+    /// [`Error::Film`](crate::Error::Film) at samples that are NaN or infinite.
+    pub fn sound(&self, from: f64, to: Option<f64>) -> Result<Sound> {
+        Sound::new(self, from, to)
+    }
+}
+
 impl Sound {
-    pub(super) fn new(film: &Film, from: f64, to: Option<f64>) -> Result<Self> {
+    fn new(film: &Film, from: f64, to: Option<f64>) -> Result<Self> {
         let part = Part::new(film, from, to)?;
         let (Some(info), Some(track)) = (&film.info().sound, film.tracks.sound) else {
             return Err(film.unusable("a sound track", "none"));

@@ -13,7 +13,7 @@ use super::part::Part;
 use super::process::{Ending, Process, write_all};
 use super::sound::{add_sound_input, on_time};
 use crate::error::{Error, Result};
-use crate::files::temporary_beside;
+use crate::files::{put_in_place, temporary_beside};
 use crate::image::Picture;
 
 /// The encoders of pictures, the best first: the name, the step of its clock, and its options for a quality that is
@@ -211,7 +211,7 @@ impl FilmWriter {
             return Err(failed(&self.path, &ending));
         }
 
-        let complete = temporary_beside(&self.path)?.into_temp_path();
+        let complete = temporary_beside(&self.path)?;
         let mut command = self.options.ffmpeg.ffmpeg();
         command.arg("-itsoffset").arg(format!("{:.6}", first - self.options.from));
         add_input(&mut command, &self.pictures);
@@ -225,15 +225,13 @@ impl FilmWriter {
             command.args(["-metadata", "comment=unfinished: writing this film was interrupted"]);
         }
         // So that it can be played while it is downloaded.
-        command.args(["-movflags", "+faststart", "-f", "mp4", "-y"]).arg(file_address(&complete));
+        command.args(["-movflags", "+faststart", "-f", "mp4", "-y"]).arg(file_address(complete.path()));
         let (mut process, _no_input) = Process::writer(command)?;
         let ending = process.wait();
         if !is_written(&ending) {
             return Err(failed(&self.path, &ending));
         }
-        let file = std::fs::File::options().write(true).open(&complete).map_err(Error::io(&self.path, "write"))?;
-        file.sync_all().map_err(Error::io(&self.path, "write"))?;
-        complete.persist(&self.path).map_err(|error| Error::io(&self.path, "write")(error.error))
+        put_in_place(&self.path, complete)
     }
 
     /// Adds the sound up to `end`, in seconds of the film that it is taken from, as the second input.

@@ -115,7 +115,7 @@ impl ScoreMap {
         }
         for score in &mut scores {
             *score = match self.offset {
-                Some(offset) => 1.0 / (1.0 + (-(*score + offset)).exp()),
+                Some(offset) => score_of(*score, offset),
                 None => score.clamp(0.0, 1.0),
             };
         }
@@ -166,6 +166,11 @@ impl std::fmt::Debug for ScoreMap {
         let ((from_width, from_height), (width, height)) = (self.from, self.size);
         write!(f, "ScoreMap({from_width} × {from_height} over {width} × {height})")
     }
+}
+
+/// σ(`logit` + `offset`).
+pub(crate) fn score_of(logit: f32, offset: f32) -> f32 {
+    1.0 / (1.0 + (-(logit + offset)).exp())
 }
 
 /// The weighted sum of the elements of `row` from `start` on.

@@ -27,17 +27,14 @@ impl Localizer {
     /// # Errors
     /// As [`Localizer::watch`].
     pub fn watch_span(&self, film: &Film, from: f64, to: Option<f64>, options: &WatchOptions) -> Result<Moments<'_>> {
-        let Some(track) = &film.info().sound else {
-            let origin = film.path().display().to_string();
-            return Err(Error::Film { origin, expected: "a sound track".into(), found: "none".into() });
-        };
-        let mut watcher = Watcher::new(self, track.sample_rate, options.clone())?;
+        let sound = film.sound(from, to)?;
+        let mut watcher = Watcher::new(self, sound.sample_rate(), options.clone())?;
         watcher.begin_at(from);
         let frames = film.frames(&FrameOptions { rate: Some(options.rate), from, to, ..Default::default() })?;
         Ok(Moments {
             watcher,
             frames,
-            sound: Some(film.sound(from, to)?),
+            sound: Some(sound),
             reach: options.latency(),
             ready: VecDeque::new(),
             end: f64::INFINITY,

@@ -13,6 +13,9 @@ const HALF_BLOCK: i32 = 8;
 const REACH: i32 = 10;
 /// The cost of a displacement, in grey levels for each pixel: flat regions match anywhere and should stay where they are.
 const COST_PER_PIXEL: f32 = 0.15;
+/// The least residual of the motion, in grey levels, and the least distance of the colours across a cut.
+const CUT_RESIDUAL: f32 = 12.0;
+const CUT_COLORS: f32 = 0.4;
 /// Levels of each colour in the histogram.
 const LEVELS: usize = 4;
 
@@ -121,6 +124,12 @@ impl Flow {
             *target += weight * corners.iter().map(|&(at, share)| share * values[at]).sum::<f32>();
         }
     }
+}
+
+/// Whether two neighbouring frames belong to different shots: their blocks do not match even when moved, and their colours
+/// differ.
+pub(super) fn is_cut(residual: f32, color_distance: f32) -> bool {
+    residual > CUT_RESIDUAL && color_distance > CUT_COLORS
 }
 
 /// The four neighbours of (`x`, `y`) in a `side` × `side` grid, each with its share. Both coordinates are in 0..side − 1.

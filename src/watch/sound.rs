@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 
+/// The power that counts as silence: −100 dB.
+const SILENCE_POWER: f64 = 1e-10;
+
 /// Samples are dropped once no window needs them, so that memory does not grow with the length of a film.
 #[derive(Debug)]
 pub(super) struct SoundTrack {
@@ -69,7 +72,7 @@ impl SoundTrack {
     pub(super) fn level(&self, time: f64, seconds: f64) -> f32 {
         let samples = self.samples(time - seconds / 2.0, time + seconds / 2.0);
         let power = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
-        (10.0 * power.max(f64::from(super::SILENCE_POWER)).log10()) as f32
+        (10.0 * power.max(SILENCE_POWER).log10()) as f32
     }
 
     /// Drops the samples before `time`.

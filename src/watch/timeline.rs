@@ -79,8 +79,7 @@ impl TimelineWriter {
     /// # Errors
     /// [`Error::Io`] when the disk is full.
     pub fn finish(self) -> Result<()> {
-        let file = self.file.into_inner().map_err(|e| Error::io(&self.path, "write")(e.into_error()))?;
-        put_in_place(&self.path, file)
+        flush_in_place(&self.path, self.file)
     }
 
     /// Puts the file in place with a last line `{"unfinished": true, "time": …}`: the film was analysed up to `time` only.
@@ -151,11 +150,14 @@ impl HeatmapWriter {
             }
             self.file.seek(SeekFrom::Start(0))?;
             self.file.write_all(&(HEADER as u64).to_le_bytes())?;
-            self.file.write_all(format!("{header:HEADER$}").as_bytes())?;
-            self.file.flush()
+            self.file.write_all(format!("{header:HEADER$}").as_bytes())
         };
         fill().map_err(Error::io(&self.path, "write"))?;
-        let file = self.file.into_inner().map_err(|e| Error::io(&self.path, "write")(e.into_error()))?;
-        put_in_place(&self.path, file)
+        flush_in_place(&self.path, self.file)
     }
+}
+
+/// Writes what is buffered, and puts the file in place.
+fn flush_in_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
+    put_in_place(path, file.into_inner().map_err(|e| Error::io(path, "write")(e.into_error()))?)
 }

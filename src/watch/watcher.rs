@@ -5,16 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use rayon::prelude::*;
 
 use super::moment::Moment;
-use super::motion::{Flow, Thumbnail};
+use super::motion::{Flow, Thumbnail, is_cut};
 use super::options::{LEVEL_SECONDS, WatchOptions};
 use super::sound::SoundTrack;
 use crate::audio::{MAX_SAMPLE_RATE, Waveform};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::localizer::{Embedding, EncodedImage, Heatmap, Localizer};
-
-/// A frame may be early by so much, as in films whose clock counts milliseconds: more than half of one.
-const CLOCK_SECONDS: f64 = 6e-4;
+use crate::video::CLOCK_TOLERANCE;
 
 /// Finds where it sounds while frames and samples arrive: the form for cameras and robots.
 pub struct Watcher<'a> {
@@ -51,7 +49,7 @@ struct Seen {
     size: (usize, usize),
     thumbnail: Thumbnail,
     cut: bool,
-    /// Flows to the frame before and back, unless there was a cut.
+    /// Flows to the frame before and back, unless there was a cut or moments are not combined.
     motion: Option<(Flow, Flow)>,
     /// The index of its window.
     window: u64,
@@ -162,12 +160,11 @@ impl<'a> Watcher<'a> {
         let mut motion = None;
         let mut cut = false;
         if let Some(before) = self.seen.back() {
-            let (to, from) = rayon::join(
-                || Flow::between(&thumbnail, &before.thumbnail),
-                || Flow::between(&before.thumbnail, &thumbnail),
-            );
-            cut = super::is_cut(to.residual, thumbnail.color_distance(&before.thumbnail));
-            motion = (!cut).then_some((to, from));
+            // The way back is needed only to combine moments.
+            let back = || self.options.smoothing.as_ref().map(|_| Flow::between(&before.thumbnail, &thumbnail));
+            let (to, from) = rayon::join(|| Flow::between(&thumbnail, &before.thumbnail), back);
+            cut = is_cut(to.residual, thumbnail.color_distance(&before.thumbnail));
+            motion = from.filter(|_| !cut).map(|from| (to, from));
         }
         self.seen.push_back(Seen {
             time,
@@ -194,12 +191,12 @@ impl<'a> Watcher<'a> {
 
     /// The number of the period of 1/`rate` that `time` is in: the first frame in each becomes a moment.
     fn slot(&self, time: f64) -> f64 {
-        ((time + CLOCK_SECONDS) * self.options.rate).floor()
+        ((time + CLOCK_TOLERANCE) * self.options.rate).floor()
     }
 
     /// The time that no further moment is before.
     fn next_time(&self) -> f64 {
-        let next_slot = |last| (self.slot(last) + 1.0) / self.options.rate - CLOCK_SECONDS;
+        let next_slot = |last| (self.slot(last) + 1.0) / self.options.rate - CLOCK_TOLERANCE;
         if self.finished { f64::INFINITY } else { self.last_time.map_or(0.0, next_slot) }
     }
 
@@ -260,7 +257,7 @@ impl<'a> Watcher<'a> {
         let known = self.seen.iter().take_while(|seen| seen.heatmap.is_some()).count();
         let next = self.next_time();
         while self.settled + count < known {
-            let end = self.seen[self.settled + count].time + radius + CLOCK_SECONDS;
+            let end = self.seen[self.settled + count].time + radius + CLOCK_TOLERANCE;
             let neighbours = self.seen.iter().take_while(|seen| seen.time <= end).count();
             if neighbours > known || (next <= end && radius > 0.0) {
                 break;
@@ -309,7 +306,7 @@ impl<'a> Watcher<'a> {
 
     /// The frames within `radius` seconds of frame `i` in the same shot, each with the flow from `i` to it.
     fn neighbours(&self, i: usize, radius: f64) -> Vec<(usize, Flow)> {
-        let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + CLOCK_SECONDS;
+        let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + CLOCK_TOLERANCE;
         let mut found: Vec<(usize, Flow)> = Vec::new();
         for j in (0..i).rev().take_while(|&j| near(j)) {
             let Some((to, _)) = &self.seen[j + 1].motion else { break };

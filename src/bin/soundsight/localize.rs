@@ -5,6 +5,7 @@ mod annotate;
 mod canvas;
 mod decode;
 mod film;
+mod film_options;
 mod output;
 mod pairs;
 mod stages;
@@ -52,7 +53,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     save_tensors: Option<PathBuf>,
     #[command(flatten)]
-    film: film::FilmOptions,
+    film: film_options::FilmOptions,
     /// Sound: WAV, FLAC, MP3, Ogg Vorbis, AAC/M4A, or a film with a sound track. Without a picture: a film to localize in.
     #[arg(value_name = "AUDIO|FILM", required_unless_present_any = ["text", "pairs"])]
     audio: Option<PathBuf>,

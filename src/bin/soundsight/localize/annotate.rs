@@ -9,7 +9,7 @@ use soundsight::video::{Film, FilmWriter, Frame, FrameOptions, Frames, WriterOpt
 use soundsight::viz::{Colormap, OverlayOptions, overlay};
 use soundsight::watch::Moment;
 
-use super::film::FilmOptions;
+use super::film_options::FilmOptions;
 
 /// The strip's height as a fraction of the film's, and its least height in pixels.
 const STRIP_FRACTION: usize = 40;

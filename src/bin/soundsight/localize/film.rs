@@ -8,13 +8,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::Args;
 use indicatif::ProgressBar;
 use soundsight::Localizer;
 use soundsight::video::Film;
 use soundsight::watch::{HeatmapWriter, Moment, TimelineWriter, WatchOptions};
 
 use super::annotate::Annotator;
+use super::film_options::FilmOptions;
 use super::output::OutputOptions;
 use super::timeline_picture::TimelinePicture;
 use crate::model::ModelOptions;
@@ -23,36 +23,6 @@ use crate::program::progress::progress_bar;
 
 /// Moments that wait to be painted, at most.
 const QUEUE: usize = 8;
-
-/// The arguments that ask for pictures rather than a film.
-const STILLS: [&str; 3] = ["image", "pairs", "text"];
-
-/// How a film is analysed, and what is written.
-#[derive(Args)]
-#[command(next_help_heading = "Films")]
-pub struct FilmOptions {
-    /// Moments analysed per second of the film.
-    #[arg(long, conflicts_with_all = STILLS, value_name = "F", default_value_t = WatchOptions::default().rate)]
-    pub fps: f64,
-    /// Seconds of sound around each moment.
-    #[arg(long, conflicts_with_all = STILLS, value_name = "S", default_value_t = WatchOptions::default().window)]
-    pub window: f64,
-    /// Where in the film to begin, in seconds.
-    #[arg(long, conflicts_with_all = STILLS, value_name = "S", default_value_t = 0.0)]
-    pub from: f64,
-    /// Where in the film to end, in seconds [default: its end].
-    #[arg(long, conflicts_with_all = STILLS, value_name = "S")]
-    pub to: Option<f64>,
-    /// Do not write the annotated film.
-    #[arg(long, conflicts_with_all = STILLS)]
-    pub no_film: bool,
-    /// Analyse each moment alone.
-    #[arg(long, conflicts_with_all = STILLS)]
-    pub no_smoothing: bool,
-    /// Write all heatmaps to a safetensors file: time [T] and heatmap [T, S, S].
-    #[arg(long, conflicts_with_all = STILLS, value_name = "FILE")]
-    pub save_heatmaps: Option<PathBuf>,
-}
 
 /// Analyses the film and writes what was asked for.
 pub fn localize_film(path: &Path, model: &ModelOptions, output: &OutputOptions, options: &FilmOptions) -> Result<()> {
@@ -161,7 +131,7 @@ impl Job<'_> {
         }
         let bar = self.bar(fps);
         let mut summary = Summary::default();
-        let mut picture = TimelinePicture::new(self.film, from, self.end);
+        let mut picture = TimelinePicture::new(self.film, from, self.end, self.output.threshold);
         let mut failed = None;
         for moment in localizer.watch_span(self.film, from, to, &options)? {
             let moment = match moment {
@@ -180,7 +150,7 @@ impl Job<'_> {
                 heatmaps.write(&moment)?;
             }
             summary.add(&moment);
-            picture.add(&moment, self.output.threshold);
+            picture.add(&moment);
             bar.set_position(summary.moments as u64);
             if let Some(painter) = &painter
                 && painter.send(moment).is_err()

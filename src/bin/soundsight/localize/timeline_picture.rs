@@ -35,9 +35,10 @@ pub struct TimelinePicture {
     film: Film,
     from: f64,
     end: f64,
+    overlay: OverlayOptions,
     columns: Vec<Column>,
     /// The most confident moment of each part of the film.
-    peaks: Vec<Option<(Moment, f32)>>,
+    peaks: Vec<Option<Moment>>,
     last: usize,
 }
 
@@ -54,9 +55,10 @@ struct Column {
 }
 
 impl TimelinePicture {
-    pub fn new(film: &Film, from: f64, end: f64) -> Self {
+    pub fn new(film: &Film, from: f64, end: f64, threshold: f32) -> Self {
         let (columns, peaks) = (vec![Column::default(); WIDTH], vec![None; THUMBNAILS]);
-        Self { film: film.clone(), from, end, columns, peaks, last: 0 }
+        let overlay = OverlayOptions { threshold, ..Default::default() };
+        Self { film: film.clone(), from, end, overlay, columns, peaks, last: 0 }
     }
 
     /// The position of `time` between the left and the right border, in `0..count`.
@@ -64,7 +66,7 @@ impl TimelinePicture {
         (((time - self.from) / (self.end - self.from) * count as f64).max(0.0) as usize).min(count - 1)
     }
 
-    pub fn add(&mut self, moment: &Moment, threshold: f32) {
+    pub fn add(&mut self, moment: &Moment) {
         let here = self.place(moment.time, WIDTH);
         let column = Column {
             confidence: moment.heatmap.confidence,
@@ -81,9 +83,8 @@ impl TimelinePicture {
         self.last = here;
         let part = self.place(moment.time, THUMBNAILS);
         let peak = &mut self.peaks[part];
-        if moment.sounding && peak.as_ref().is_none_or(|(best, _)| best.heatmap.confidence < moment.heatmap.confidence)
-        {
-            *peak = Some((moment.clone(), threshold));
+        if moment.sounding && peak.as_ref().is_none_or(|best| best.heatmap.confidence < moment.heatmap.confidence) {
+            *peak = Some(moment.clone());
         }
     }
 
@@ -161,20 +162,19 @@ impl TimelinePicture {
     }
 
     fn draw_thumbnails(&self, canvas: &mut Canvas, width: usize, height: usize) -> Result<()> {
-        let thumbnail = |peak: &Option<(Moment, f32)>| -> Result<Option<Picture>> {
-            let Some((moment, threshold)) = peak else { return Ok(None) };
+        let thumbnail = |peak: &Option<Moment>| -> Result<Option<Picture>> {
+            let Some(moment) = peak else { return Ok(None) };
             let options = FrameOptions { from: moment.time, ..Default::default() };
             // A thumbnail that cannot be read is left out.
             let Some(Ok(frame)) = self.film.frames(&options)?.next() else { return Ok(None) };
             let small = frame.picture.resize(width - 2, height)?;
             let scores = moment.heatmap.score_map(small.width(), small.height())?;
-            let drawn = OverlayOptions { threshold: *threshold, ..Default::default() };
-            Ok(Some(overlay(&small, &scores, &drawn)?))
+            Ok(Some(overlay(&small, &scores, &self.overlay)?))
         };
         // Each is decoded by a process of its own, from the last key frame on.
         let thumbnails = self.peaks.par_iter().map(thumbnail).collect::<Result<Vec<_>>>()?;
         for (place, (peak, thumbnail)) in self.peaks.iter().zip(thumbnails).enumerate() {
-            let (Some((moment, _)), Some(thumbnail)) = (peak, thumbnail) else { continue };
+            let (Some(moment), Some(thumbnail)) = (peak, thumbnail) else { continue };
             canvas.paste(&thumbnail, place * width + 1, 0);
             let x = self.place(moment.time, WIDTH);
             canvas.fill(x..x + 2, height..height + GAP, CURVE);
