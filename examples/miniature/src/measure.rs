@@ -163,19 +163,11 @@ impl Scoreboard {
         let mut hits = [0usize; NUM_THRESHOLDS];
         for (question, heatmap) in self.questions.iter().zip(heatmaps) {
             let (own, other) = (mean_inside(heatmap, &question.own), mean_inside(heatmap, &question.other));
-            scores.which += if own == other { 0.5 } else { f64::from(u8::from(own > other)) };
+            scores.which += which(own, other);
             let peak = peak(heatmap).is_some_and(|i| question.own[i]);
             scores.peak += f64::from(u8::from(peak));
             scores.answers.push(Answer { which: own > other, peak });
-            for (hits, threshold) in hits.iter_mut().zip(THRESHOLDS) {
-                let (mut common, mut either) = (0, 0);
-                for (value, inside) in heatmap.iter().zip(&question.own) {
-                    let predicted = *value >= threshold;
-                    common += usize::from(predicted && *inside);
-                    either += usize::from(predicted || *inside);
-                }
-                *hits += usize::from(2 * common >= either && either > 0);
-            }
+            count_hits(&mut hits, heatmap, &question.own);
         }
         let count = self.questions.len().max(1) as f64;
         scores.which /= count;
@@ -282,6 +274,24 @@ impl Scoreboard {
 pub fn mean_inside(heatmap: &[f32], mask: &[bool]) -> f64 {
     let inside = || heatmap.iter().zip(mask).filter(|(_, inside)| **inside);
     inside().map(|(value, _)| f64::from(*value)).sum::<f64>() / inside().count().max(1) as f64
+}
+
+/// Adds a heatmap to the hits at each of [`THRESHOLDS`]: where its IoU with `mask` is at least one half.
+pub fn count_hits(hits: &mut [usize; NUM_THRESHOLDS], heatmap: &[f32], mask: &[bool]) {
+    for (hits, threshold) in hits.iter_mut().zip(THRESHOLDS) {
+        let (mut common, mut either) = (0, 0);
+        for (value, inside) in heatmap.iter().zip(mask) {
+            let predicted = *value >= threshold;
+            common += usize::from(predicted && *inside);
+            either += usize::from(predicted || *inside);
+        }
+        *hits += usize::from(2 * common >= either && either > 0);
+    }
+}
+
+/// Whether the mean on the sounding thing is above that on the other one: 1 or 0, and one half if they are equal.
+pub fn which(own: f64, other: f64) -> f64 {
+    if own == other { 0.5 } else { f64::from(u8::from(own > other)) }
 }
 
 /// A heatmap `[side · side]` with a blob in the middle, exp(−d²/2σ²) with σ a quarter of the side.

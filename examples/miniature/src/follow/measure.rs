@@ -4,12 +4,12 @@ use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use soundsight::data::random::{Purpose, stream};
-use soundsight::eval::THRESHOLDS;
+use soundsight::eval::NUM_THRESHOLDS;
 use soundsight::watch::{Gate, Moment, WatchOptions, Watcher};
 use soundsight::{Localizer, Waveform};
 
-use crate::films::{FilmSettings, Kind, Rendered, SyntheticFilm};
-use crate::measure::{centre, mean_inside, peak};
+use crate::films::{FilmSettings, Kind, Rendered, Span, SyntheticFilm};
+use crate::measure::{centre, count_hits, mean_inside, peak, which};
 use crate::statistics::auroc;
 use crate::world::{SAMPLE_RATE, Split, World};
 
@@ -85,6 +85,11 @@ pub fn films<'w>(world: &'w World, count: usize, settings: &FilmSettings, split:
 }
 
 impl Scored<'_> {
+    /// What sounds at `time`.
+    fn span_at(&self, time: f64) -> Option<&Span> {
+        self.film.script().iter().find(|span| span.start <= time && time < span.end)
+    }
+
     fn watch(&self, localizer: &Localizer, options: &WatchOptions) -> Result<Vec<Moment>> {
         let mut watcher = Watcher::new(localizer, SAMPLE_RATE, options.clone())?;
         let mut moments = watcher.push_sound(self.film.sound())?;
@@ -102,9 +107,7 @@ impl Scored<'_> {
             Method::Still => {
                 let mut answers = Vec::new();
                 for (index, (time, frame)) in self.frames.iter().enumerate() {
-                    let script = self.film.script();
-                    let span = script.iter().find(|span| span.start <= *time && *time < span.end);
-                    let heatmap = match span.map(|span| &span.sounding[..]) {
+                    let heatmap = match self.span_at(*time).map(|span| &span.sounding[..]) {
                         Some([thing]) => {
                             let mut rng = stream(5, Purpose::Validation, 10, index as u64);
                             let sound = world.sound(self.film.things()[*thing].class, Split::HeldOut, &mut rng);
@@ -139,11 +142,16 @@ pub fn measure(localizer: &Localizer, world: &World, films: &[Scored], method: &
         Method::Watch(options) => options.gate.clone(),
         _ => Gate::default(),
     };
-    let mut tally = Tally { gate, hits: vec![0; THRESHOLDS.len()], ..Default::default() };
+    let mut tally = Tally { gate, ..Default::default() };
     for (scored, answers) in films.iter().zip(&answers) {
         tally.film(scored, answers);
     }
     Ok(tally.outcome())
+}
+
+/// Where a thing is seen in a frame.
+fn mask(frame: &Rendered, thing: usize) -> Option<&[bool]> {
+    frame.masks.iter().find(|(other, _)| *other == thing).map(|(_, mask)| mask.as_slice())
 }
 
 /// What the gate compares with its thresholds.
@@ -157,7 +165,7 @@ struct Tally {
     single: Vec<bool>,
     which: Vec<f64>,
     both: Vec<bool>,
-    hits: Vec<usize>,
+    hits: [usize; NUM_THRESHOLDS],
     present: Vec<f32>,
     silent: Vec<f32>,
     absent: Vec<f32>,
@@ -171,33 +179,17 @@ struct Tally {
 
 impl Tally {
     fn film(&mut self, scored: &Scored, answers: &[Answer]) {
-        let script = scored.film.script();
-        let span_at = |time: f64| script.iter().find(|span| span.start <= time && time < span.end);
         let mut last: Option<(usize, (f64, f64))> = None;
         let mut last_time = 0.0;
         for ((time, frame), answer) in scored.frames.iter().zip(answers) {
-            let Some(span) = span_at(*time) else { continue };
-            let mask = |thing: usize| frame.masks.iter().find(|(t, _)| *t == thing).map(|(_, mask)| mask);
-            let side = frame.picture.width();
+            let Some(span) = scored.span_at(*time) else { continue };
             let top = peak(&answer.heatmap).unwrap_or(0);
-            let place = ((top % side) as f64 / side as f64, (top / side) as f64 / side as f64);
             match span.sounding[..] {
                 [thing] => {
-                    if let Some(own) = mask(thing) {
-                        self.single.push(own[top]);
-                        let other = frame.masks.iter().find(|(t, _)| *t != thing);
-                        if let Some((_, other)) = other {
-                            let (own, other) = (mean_inside(&answer.heatmap, own), mean_inside(&answer.heatmap, other));
-                            self.which.push(if own == other { 0.5 } else { f64::from(u8::from(own > other)) });
-                        }
-                        for (hits, threshold) in self.hits.iter_mut().zip(THRESHOLDS) {
-                            let (mut common, mut either) = (0, 0);
-                            for (value, inside) in answer.heatmap.iter().zip(own) {
-                                common += usize::from(*value >= threshold && *inside);
-                                either += usize::from(*value >= threshold || *inside);
-                            }
-                            *hits += usize::from(2 * common >= either && either > 0);
-                        }
+                    if let Some(own) = mask(frame, thing) {
+                        let side = frame.picture.width();
+                        let place = ((top % side) as f64 / side as f64, (top / side) as f64 / side as f64);
+                        self.single(frame, thing, own, &answer.heatmap);
                         let before = last.filter(|(before, _)| *before == thing);
                         if let (Kind::Still, Some((_, before))) = (scored.kind, before) {
                             self.steps.push((place.0 - before.0).hypot(place.1 - before.1));
@@ -206,32 +198,18 @@ impl Tally {
                     }
                 }
                 [_, _] => {
-                    self.both.push(span.sounding.iter().any(|thing| mask(*thing).is_some_and(|mask| mask[top])));
+                    let inside = |thing: &usize| mask(frame, *thing).is_some_and(|mask| mask[top]);
+                    self.both.push(span.sounding.iter().any(inside));
                     last = None;
                 }
                 _ => last = None,
             }
             if let Some(moment) = &answer.moment {
-                let edge = (time - span.start).min(span.end - time) < EDGE_SECONDS;
-                let kind = match (span.sounding.is_empty(), span.off_screen.is_some()) {
-                    (false, _) => "present",
-                    (true, false) => "silent",
-                    (true, true) => "absent",
-                };
-                if !edge {
-                    let evidence = evidence(moment, &self.gate);
-                    match kind {
-                        "present" => self.present.push(evidence),
-                        "silent" => self.silent.push(evidence),
-                        _ => self.absent.push(evidence),
-                    }
-                    let truth = kind == "present";
-                    self.decisions[0] += usize::from(truth && moment.sounding);
-                    self.decisions[1] += usize::from(!truth && moment.sounding);
-                    self.decisions[2] += usize::from(truth && !moment.sounding);
+                if (time - span.start).min(span.end - time) >= EDGE_SECONDS {
+                    self.decision(span, moment);
                 }
-                let cut_since = |cut: &&f64| last_time < **cut && **cut <= *time;
-                match (moment.cut, scored.film.cuts().iter().any(|cut| cut_since(&cut))) {
+                let cut = scored.film.cuts().iter().any(|cut| last_time < *cut && *cut <= *time);
+                match (moment.cut, cut) {
                     (true, true) => self.cuts[0] += 1,
                     (true, false) => self.cuts[1] += 1,
                     (false, true) => self.cuts[2] += 1,
@@ -241,6 +219,30 @@ impl Tally {
             }
         }
         self.switches(scored, answers);
+    }
+
+    /// A moment at which only `thing` sounds, which is seen at `own`.
+    fn single(&mut self, frame: &Rendered, thing: usize, own: &[bool], heatmap: &[f32]) {
+        self.single.push(own[peak(heatmap).unwrap_or(0)]);
+        if let Some((_, other)) = frame.masks.iter().find(|(other, _)| *other != thing) {
+            self.which.push(which(mean_inside(heatmap, own), mean_inside(heatmap, other)));
+        }
+        count_hits(&mut self.hits, heatmap, own);
+    }
+
+    /// Whether a moment says rightly that something in the picture sounds.
+    fn decision(&mut self, span: &Span, moment: &Moment) {
+        let evidence = evidence(moment, &self.gate);
+        let truth = !span.sounding.is_empty();
+        match (truth, span.off_screen) {
+            (true, _) => self.present.push(evidence),
+            (false, None) => self.silent.push(evidence),
+            (false, Some(_)) => self.absent.push(evidence),
+        }
+        let [right, wrong, missed] = &mut self.decisions;
+        *right += usize::from(truth && moment.sounding);
+        *wrong += usize::from(!truth && moment.sounding);
+        *missed += usize::from(truth && !moment.sounding);
     }
 
     /// How long after each direct change from one thing to the other the peak is inside the new one.
@@ -255,8 +257,7 @@ impl Tally {
                 scored.frames.iter().zip(answers).filter(|((time, _), _)| (pair[1].start..pair[1].end).contains(time));
             let mut found = None;
             for ((time, frame), answer) in within {
-                let mask = frame.masks.iter().find(|(thing, _)| thing == after).map(|(_, mask)| mask);
-                if mask.is_some_and(|mask| peak(&answer.heatmap).is_some_and(|top| mask[top])) {
+                if mask(frame, *after).is_some_and(|mask| peak(&answer.heatmap).is_some_and(|top| mask[top])) {
                     found = Some(time - pair[1].start);
                     break;
                 }
