@@ -16,9 +16,11 @@
 //! let (head, variables) = Trainable::from_scratch(localizer.acl().config(), 7, &Device::Cpu)?.into_parts();
 //! let acl = localizer.acl().with_trained_head(head);
 //!
-//! // A batch of two pairs.
-//! let sounds = [Waveform::open("tests/fixtures/alt/clip.wav")?, Waveform::open("tests/fixtures/mini/clip.wav")?];
-//! let pictures = [Picture::open("tests/fixtures/alt/frame.png")?, Picture::open("tests/fixtures/mini/frame.png")?];
+//! // A batch of two pairs; the second is made from the first.
+//! let sound = Waveform::open("tests/fixtures/alt/clip.wav")?;
+//! let picture = Picture::open("tests/fixtures/alt/frame.png")?;
+//! let sounds = [sound.window(0.5, 1.0)?, sound];
+//! let pictures = [picture.flip_horizontal(), picture];
 //! let features = acl.audio_features(&localizer.fbank(&sounds)?)?;
 //! let pixels = localizer.pixels(&pictures)?;
 //!
