@@ -19,7 +19,8 @@ fail() {
 rm -f "$CARGO_TARGET_DIR"/package/soundsight-*.crate
 cargo package --no-verify --allow-dirty --quiet
 archive="$(ls "$CARGO_TARGET_DIR"/package/soundsight-*.crate)"
-tar -xzf "$archive" -C "$unpacked" --strip-components=1
+# -m: the archive's own times are years old, and cargo would take an earlier build of another version for fresh.
+tar -xzmf "$archive" -C "$unpacked" --strip-components=1
 size="$(stat -c %s "$archive")"
 echo "$(basename "$archive"): $size bytes, $(find "$unpacked" -type f | wc -l) files"
 [ "$size" -le "$limit" ] || fail "the package has more than $limit bytes"
