@@ -2,7 +2,7 @@
 //! small model.
 //!
 //! `cargo bench` runs all benchmarks; `cargo bench -- full/vision` runs those whose names contain "full/vision". Names
-//! are shape/stage/batch. An "element" of the throughput is a floating-point operation (see [`common::flop`]), so
+//! are shape/stage/batch. An "element" of the throughput is a floating-point operation (see [`benches::flop`]), so
 //! "Gelem/s" means GFLOP/s; for the filterbank, whose operations are not counted, it is a sound. Pairs per second are
 //! the batch size divided by the time. `benches/peers/compare` compares with PyTorch and ONNX Runtime.
 //!
@@ -10,14 +10,12 @@
 //! precision of the models.
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 
-mod common;
-
 use std::time::Duration;
 
+use benches::{Inputs, Stage, flop, stage_job};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
-use common::{Inputs, Stage, flop, stage_job};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
@@ -72,16 +70,9 @@ fn full(place: &Place) -> Acl {
 }
 
 /// The embedded model.
-#[cfg(feature = "embedded")]
 fn small(place: &Place) -> Acl {
     let builder = soundsight::Localizer::builder("embedded").device(place.device.clone()).dtype(place.dtype);
     builder.load().unwrap().acl().clone()
-}
-
-/// The sizes of the embedded model.
-#[cfg(not(feature = "embedded"))]
-fn small(place: &Place) -> Acl {
-    random(&serde_json::from_str(include_str!("../models/embedded/config.json")).unwrap(), place)
 }
 
 /// Chirps of ten seconds and random pixels.

@@ -312,13 +312,6 @@ fn two_at_once_share_one_download() {
     assert_eq!(server.ranges(&weights_path()).len(), 1);
 }
 
-#[test]
-fn inside_an_asynchronous_program() {
-    let (_server, _cache, hub) = published();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert_complete(&runtime.block_on(async { resolve(&hub).unwrap() }));
-}
-
 /// The child process of the next test, which sets its environment.
 #[test]
 #[ignore = "run by the_environment_is_honoured"]

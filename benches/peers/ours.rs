@@ -7,9 +7,6 @@
 //! {"op": "peak"}                                                                                → {"mib": …}
 //! ```
 
-#[allow(dead_code)] // stages.rs uses the rest
-#[path = "../common/mod.rs"]
-mod common;
 #[path = "ours_training.rs"]
 mod training;
 
@@ -20,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use benches::{Inputs, Stage, flop, localize, stage_job};
 use candle_core::Tensor;
 use clap::Parser;
-use common::{Inputs, Stage, flop, localize, stage_job};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use soundsight::weights::{ModelFiles, save_safetensors};

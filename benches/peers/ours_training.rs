@@ -12,7 +12,7 @@ use soundsight::train::losses::LossWeights;
 use soundsight::train::{AclObjective, Gradients, Objective, Optimizer, OptimizerConfig, Trainable};
 use soundsight::weights::ModelFiles;
 
-use crate::common::Inputs;
+use benches::Inputs;
 
 /// A step on `inputs`: filterbank and BEATs (or precomputed features if `cached`), losses, gradients, Adam.
 pub fn step<'a>(
