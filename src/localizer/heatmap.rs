@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::nn::{Interpolation, resize};
-use crate::viz::{ScoreMap, score_of};
+use crate::nn::{Interpolation, resize, sigmoid_in_place};
+use crate::viz::ScoreMap;
 
 /// Where in a picture a sound comes from: S × S values over the whole picture, row by row from the top left.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,8 @@ impl Heatmap {
 
     /// The same heatmap with other logits (as many) and another confidence.
     pub(crate) fn with_logits(&self, logits: Vec<f32>, confidence: f32) -> Result<Self> {
-        let scores = logits.iter().map(|&logit| score_of(logit, self.offset)).collect();
+        let mut scores = logits.clone();
+        sigmoid_in_place(&mut scores, self.offset);
         Self::new(logits, scores, self.size, confidence, self.offset)
     }
 
@@ -45,8 +46,9 @@ impl Heatmap {
     /// [`Error::Shape`] for a side of 0.
     pub fn resized(&self, side: usize) -> Result<Vec<f32>> {
         let logits = Tensor::from_slice(&self.logits, (self.size, self.size), &Device::Cpu)?;
-        let logits = resize(&logits, side, side, Interpolation::Bicubic)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(logits.into_iter().map(|logit| score_of(logit, self.offset)).collect())
+        let mut scores = resize(&logits, side, side, Interpolation::Bicubic)?.flatten_all()?.to_vec1::<f32>()?;
+        sigmoid_in_place(&mut scores, self.offset);
+        Ok(scores)
     }
 
     /// The score of each pixel of a `width` × `height` picture, for drawing and for measurements in its pixels.

@@ -54,5 +54,6 @@ pub(crate) use position_conv::PositionConv;
 pub(crate) use recompute::recompute;
 pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};
+pub(crate) use simd::{sigmoid_in_place, weighted_sum};
 pub(crate) use softmax::softmax_composed;
 pub use weights::Weights;

@@ -109,6 +109,43 @@ pub(crate) fn map_times<F: Map1>(f: F, x: &[f32], g: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(Run(f, x, g, out));
 }
 
+/// `x[i] ← σ(x[i] + offset)`, with a relative error below 5e-7.
+pub(crate) fn sigmoid_in_place(x: &mut [f32], offset: f32) {
+    struct Run<'a>(&'a mut [f32], f32);
+    impl WithSimd for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(x, offset) = self;
+            let offset = simd.splat_f32s(offset);
+            let (body, tail) = S::as_mut_simd_f32s(x);
+            for x in body {
+                *x = sigmoid(simd, simd.add_f32s(*x, offset));
+            }
+            let last = sigmoid(simd, simd.add_f32s(simd.partial_load_f32s(tail), offset));
+            simd.partial_store_f32s(tail, last);
+        }
+    }
+    Arch::new().dispatch(Run(x, offset));
+}
+
+/// `out = Σ weights[j]·rows[j]`, where `rows` holds at least as many rows of the length of `out` as there are weights.
+pub(crate) fn weighted_sum(rows: &[f32], weights: &[f32], out: &mut [f32]) {
+    struct Run<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    impl WithSimd for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(rows, weights, out) = self;
+            out.fill(0.0);
+            for (row, weight) in rows.chunks_exact(out.len().max(1)).zip(weights) {
+                add_scaled(simd, out, row, *weight);
+            }
+        }
+    }
+    Arch::new().dispatch(Run(rows, weights, out));
+}
+
 /// `Σ x[i]·y[i]`, in four interleaved sums.
 #[inline(always)]
 pub(crate) fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
@@ -293,6 +330,25 @@ mod tests {
         for (x, y) in x.iter().zip(&y) {
             let expected = (*x as f64).exp();
             assert!(((*y as f64) / expected - 1.0).abs() < 3e-7, "exp({x}) = {y}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn sigmoids_and_weighted_sums_agree_with_scalars() {
+        let logits = grid(-95.0, 95.0);
+        let mut scores = logits.clone();
+        sigmoid_in_place(&mut scores, 2.5);
+        for (x, y) in logits.iter().zip(&scores) {
+            let expected = 1.0 / (1.0 + (-(f64::from(*x) + 2.5)).exp());
+            assert!((f64::from(*y) - expected).abs() <= 5e-7 * expected + 1e-37, "σ({x} + 2.5) = {y}, not {expected}");
+        }
+        // 19 columns leave a remainder for every vector width; the last row has no weight.
+        let rows: Vec<f32> = (0..4 * 19).map(|i| (i as f32).sin()).collect();
+        let mut sum = vec![f32::NAN; 19];
+        weighted_sum(&rows, &[0.5, -2.0, 0.25], &mut sum);
+        for (i, sum) in sum.iter().enumerate() {
+            let expected = 0.5 * rows[i] - 2.0 * rows[19 + i] + 0.25 * rows[38 + i];
+            assert!((sum - expected).abs() < 1e-6, "column {i}: {sum}, not {expected}");
         }
     }
 

@@ -34,7 +34,6 @@ pub use overlay::{Colormap, OverlayOptions, overlay};
 pub use panel::panel;
 pub use regions::{BoundingBox, Findings, MIN_BOX_FRACTION, Peak};
 pub use scores::ScoreMap;
-pub(crate) use scores::score_of;
 pub use signature::{FailureSignature, MaskStatistics, MaskTally, mask_overlap};
 
 /// The number of rows that are computed at a time.

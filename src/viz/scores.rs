@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::BAND;
 use crate::error::{Error, Result};
 use crate::image::{Filter, SIZE_LIMITS, fits_limits, write_png};
+use crate::nn::{sigmoid_in_place, weighted_sum};
 
 /// Scores in 0..1 for every pixel of a picture, interpolated from a map of another size.
 ///
@@ -107,17 +108,11 @@ impl ScoreMap {
 
         let mut scores = vec![0.0; rows.len() * width];
         for (target, (start, weights)) in scores.chunks_exact_mut(width).zip(taps) {
-            for (source, weight) in wide[(start - first) * width..].chunks_exact(width).zip(weights) {
-                for (score, value) in target.iter_mut().zip(source) {
-                    *score += value * weight;
-                }
-            }
+            weighted_sum(&wide[(start - first) * width..], weights, target);
         }
-        for score in &mut scores {
-            *score = match self.offset {
-                Some(offset) => score_of(*score, offset),
-                None => score.clamp(0.0, 1.0),
-            };
+        match self.offset {
+            Some(offset) => sigmoid_in_place(&mut scores, offset),
+            None => scores.iter_mut().for_each(|score| *score = score.clamp(0.0, 1.0)),
         }
         Ok(scores)
     }
@@ -166,11 +161,6 @@ impl std::fmt::Debug for ScoreMap {
         let ((from_width, from_height), (width, height)) = (self.from, self.size);
         write!(f, "ScoreMap({from_width} × {from_height} over {width} × {height})")
     }
-}
-
-/// σ(`logit` + `offset`).
-pub(crate) fn score_of(logit: f32, offset: f32) -> f32 {
-    1.0 / (1.0 + (-(logit + offset)).exp())
 }
 
 /// The weighted sum of the elements of `row` from `start` on.

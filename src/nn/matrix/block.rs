@@ -132,34 +132,34 @@ impl<const V: usize> WithSimd for Column<'_, V> {
             let origin = t * MR * out_stride;
             let end = origin + (height - 1) * out_stride + width;
             let out = &mut out[origin..end];
-            let tile = Tile { strip, bias, activation, out, out_stride, width, height };
+            let tile = Tile { bias, activation, out, out_stride, width, height };
             if panels[1].is_empty() {
-                tile.run::<S, V, 1>(simd, [panels[0]]);
+                let rows = tile.start::<S, V, 1>(simd);
+                tile.finish(simd, multiply(simd, strip, [panels[0]], rows));
             } else {
-                tile.run::<S, V, 2>(simd, panels);
+                let rows = tile.start::<S, V, 2>(simd);
+                tile.finish(simd, multiply(simd, strip, panels, rows));
             }
         }
     }
 }
 
 /// A tile of the result, up to [`MR`] rows high.
-struct Tile<'a> {
-    /// The packed rows of the left-hand side.
-    strip: &'a [[f32; MR]],
+pub(super) struct Tile<'a> {
     /// The initial value of the result: `None` to accumulate onto the existing values, an empty slice for zeros.
-    bias: Option<&'a [f32]>,
-    activation: Option<Activation>,
-    out: &'a mut [f32],
-    out_stride: usize,
-    width: usize,
-    height: usize,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) activation: Option<Activation>,
+    pub(super) out: &'a mut [f32],
+    pub(super) out_stride: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
 }
 
 impl Tile<'_> {
-    /// The product of the strip and `P` panels.
+    /// The values before the product is added.
     #[inline(always)]
-    fn run<S: Simd, const V: usize, const P: usize>(self, simd: S, panels: [&[f32]; P]) {
-        let Self { strip, bias, activation, out, out_stride, width, height } = self;
+    pub(super) fn start<S: Simd, const V: usize, const P: usize>(&self, simd: S) -> TileRows<S, V, P> {
+        let Self { bias, ref out, out_stride, width, height, .. } = *self;
         let mut tile = [[[simd.splat_f32s(0.0); V]; P]; MR];
         match bias {
             Some([]) => {}
@@ -182,7 +182,13 @@ impl Tile<'_> {
                 }
             }
         }
-        let mut tile = multiply::<S, V, P>(simd, strip, panels, tile);
+        tile
+    }
+
+    /// Applies the activation and stores the values.
+    #[inline(always)]
+    pub(super) fn finish<S: Simd, const V: usize, const P: usize>(self, simd: S, mut tile: TileRows<S, V, P>) {
+        let Self { activation, out, out_stride, width, height, .. } = self;
         if let Some(activation) = activation {
             for row in &mut tile {
                 for panel in row {
@@ -196,8 +202,9 @@ impl Tile<'_> {
             if i < height {
                 let out = &mut out[i * out_stride..i * out_stride + width];
                 for (j, x) in row.iter().enumerate() {
+                    let first = (j * NR).min(width);
                     let end = ((j + 1) * NR).min(width);
-                    store::<S, V>(simd, x, &mut out[j * NR..end]);
+                    store::<S, V>(simd, x, &mut out[first..end]);
                 }
             }
         }
@@ -252,7 +259,7 @@ fn multiply_add<S: Simd, const V: usize, const P: usize>(
 /// Panel `j`'s part of a row.
 #[inline(always)]
 fn columns(row: &[f32], j: usize) -> &[f32] {
-    &row[j * NR..((j + 1) * NR).min(row.len())]
+    &row[(j * NR).min(row.len())..((j + 1) * NR).min(row.len())]
 }
 
 /// Loads up to [`NR`] floats as vectors, padded with zeros.

@@ -11,17 +11,22 @@
 //! threads. For a given number of rows and threads, results are identical bit for bit.
 
 mod block;
+mod integer;
 mod operands;
 mod panels;
 mod strassen;
+
+use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
 pub(crate) use block::Block;
 use block::MR;
+use integer::{IntegerBlock, Integers};
 pub(crate) use operands::{Epilogue, MatrixRef, PackedMatrix};
 pub(crate) use panels::NR;
+use panels::Quants;
 use strassen::StrassenBlock;
 
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
@@ -31,11 +36,16 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
         return;
     }
     let threads = rayon::current_num_threads();
+    let panels = n.div_ceil(NR);
     if m >= 2 * MR * threads || threads == 1 {
         // Equal blocks of whole tiles; their number is a multiple of the threads. Each block packs its own rows and
         // reads all panels.
-        let fast = strassen::pays(m.div_ceil(threads), b);
-        let block_rows = if fast { strassen::MC } else { b.block_rows() };
+        let fast = in_integers(b).is_none() && strassen::pays(m.div_ceil(threads), b);
+        let block_rows = match in_integers(b) {
+            Some(_) => integer::MC,
+            None if fast => strassen::MC,
+            None => b.block_rows(),
+        };
         let blocks = threads * m.div_ceil(block_rows * threads);
         let block = m.div_ceil(blocks).next_multiple_of(MR);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
@@ -45,21 +55,11 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
                 Arch::new().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
                 return;
             }
-            let mut scratch = Vec::new();
-            Arch::new().dispatch(Block {
-                a,
-                b,
-                panels: 0..n.div_ceil(NR),
-                epilogue,
-                out,
-                out_stride: n,
-                scratch: &mut scratch,
-            });
+            multiply_block(a, b, 0..panels, epilogue, out, n);
         });
     } else {
         // Few rows (the text tower has six): the panels are distributed over the threads, and the results are joined
         // side by side.
-        let panels = n.div_ceil(NR);
         let share = panels.div_ceil(threads * 2).max(1);
         let parts: Vec<(usize, usize, Vec<f32>)> = (0..panels.div_ceil(share))
             .into_par_iter()
@@ -68,16 +68,7 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
                 let width = (range.end * NR).min(n) - range.start * NR;
                 let first = range.start * NR;
                 let mut out = vec![0.0; m * width];
-                let mut scratch = Vec::new();
-                Arch::new().dispatch(Block {
-                    a,
-                    b,
-                    panels: range,
-                    epilogue,
-                    out: &mut out,
-                    out_stride: width,
-                    scratch: &mut scratch,
-                });
+                multiply_block(a, b, range, epilogue, &mut out, width);
                 (first, width, out)
             })
             .collect();
@@ -89,12 +80,38 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
     }
 }
 
+/// The instruction set and the weights of a product that is computed in integers.
+fn in_integers(b: &PackedMatrix) -> Option<(Integers, Quants<'_>)> {
+    Integers::detect().zip(b.panels.quants())
+}
+
+/// `out = activation(a · b[panels] + bias)` on this thread.
+fn multiply_block(
+    a: MatrixRef<'_>,
+    b: &PackedMatrix,
+    panels: Range<usize>,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    match in_integers(b) {
+        Some((integers, quants)) => {
+            integers.run(IntegerBlock { a, b: quants, columns: b.columns, panels, epilogue, out, out_stride });
+        }
+        None => {
+            let scratch = &mut Vec::new();
+            Arch::new().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{DType, Device, Tensor};
     use half::f16;
 
+    use super::super::activation::Activation;
     use super::super::compressed::CompressedMatrix;
     use super::*;
 
@@ -164,11 +181,8 @@ mod tests {
             };
             let mut formats = vec![half(DType::F16), half(DType::BF16)];
             if k.is_multiple_of(32) {
-                let blocks = QTensor::quantize(&rows, GgmlDType::Q8_0).unwrap();
-                let bytes = blocks.data().unwrap().into_owned();
-                let bytes = Tensor::from_vec(bytes, (n, k / 32 * 34), &Device::Cpu).unwrap();
-                let compressed = CompressedMatrix::blocks(bytes).unwrap();
-                formats.push((compressed, blocks.dequantize(&Device::Cpu).unwrap()));
+                let expanded = QTensor::quantize(&rows, GgmlDType::Q8_0).unwrap().dequantize(&Device::Cpu).unwrap();
+                formats.push((quantized(&rows), expanded));
             }
             for (compressed, expanded) in formats {
                 let packed = PackedMatrix::compressed(&compressed).unwrap();
@@ -181,9 +195,68 @@ mod tests {
                     matmul(MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
                     out
                 };
-                assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
+                if in_integers(&packed).is_none() {
+                    assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn products_in_integers_agree_with_floats() {
+        for (m, k, n) in [(1, 32, 1), (6, 64, 16), (7, 800, 33), (200, 416, 19), (390, 384, 80)] {
+            let weights = Tensor::from_vec(numbers(n * k, 8), (n, k), &Device::Cpu).unwrap();
+            let packed = PackedMatrix::compressed(&quantized(&weights)).unwrap();
+            let weights = packed.unpack_transposed();
+            let bias = numbers(n, 3);
+            let mut a = numbers(m * k, 7);
+            // Massive activations in one row, nothing in another.
+            a[(m / 2) * k + 5] = 300.0;
+            a[(m - 1) * k..].fill(0.0);
+            let left = MatrixRef::new(&a, m, k);
+            let mut found = vec![f32::NAN; m * n];
+            let epilogue = Epilogue { bias: Some(&bias), activation: Some(Activation::Relu) };
+            matmul(left, &packed, epilogue, &mut found);
+            for i in 0..m {
+                let row = &a[i * k..][..k];
+                // Half a step of the 16 bits, as often as chance adds it up.
+                let step = row.iter().fold(0f32, |most, x| most.max(x.abs())) / 32_767.0;
+                let allowed = f64::from(step) * (k as f64).sqrt() + 1e-5;
+                for j in 0..n {
+                    let products = row.iter().zip(&weights[j * k..]).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                    let expected = (products.sum::<f64>() + f64::from(bias[j])).max(0.0);
+                    let found = f64::from(found[i * n + j]);
+                    assert!((found - expected).abs() < allowed, "({i}, {j}) of {m} {k} {n}: {found}, not {expected}");
+                }
+            }
+            // By columns, as in a backward pass.
+            let transposed: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
+            let mut again = vec![f32::NAN; m * n];
+            matmul(MatrixRef::new(&transposed, k, m).transposed(), &packed, epilogue, &mut again);
+            assert_eq!(again, found);
+        }
+    }
+
+    #[test]
+    fn integers_keep_what_is_not_finite() {
+        let weights = Tensor::from_vec(numbers(20 * 64, 1), (20, 64), &Device::Cpu).unwrap();
+        let packed = PackedMatrix::compressed(&quantized(&weights)).unwrap();
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut a = numbers(3 * 64, 2);
+            a[64 + 7] = broken;
+            let mut out = vec![0.0; 3 * 20];
+            matmul(MatrixRef::new(&a, 3, 64), &packed, Epilogue::default(), &mut out);
+            for (i, row) in out.chunks_exact(20).enumerate() {
+                assert!(row.iter().all(|x| x.is_finite() == (i != 1)), "{row:?}");
+            }
+        }
+    }
+
+    /// A matrix in blocks of 8 bits.
+    fn quantized(rows: &Tensor) -> CompressedMatrix {
+        let (n, k) = rows.dims2().unwrap();
+        let bytes = QTensor::quantize(rows, GgmlDType::Q8_0).unwrap().data().unwrap().into_owned();
+        CompressedMatrix::blocks(Tensor::from_vec(bytes, (n, k / 32 * 34), &Device::Cpu).unwrap()).unwrap()
     }
 
     #[test]

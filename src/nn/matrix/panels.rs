@@ -27,11 +27,35 @@ pub(super) enum Panels {
     },
 }
 
-type Lanes = [u32; NR];
+/// A row of packed elements.
+pub(super) type Lanes = [u32; NR];
 
 /// Rows packed into one row of lanes.
 const HALVES: usize = 2;
-const BYTES: usize = 4;
+pub(super) const BYTES: usize = 4;
+
+/// 8-bit panels.
+#[derive(Clone, Copy)]
+pub(super) struct Quants<'a> {
+    quants: &'a [Lanes],
+    scales: &'a [[f32; NR]],
+}
+
+impl<'a> Quants<'a> {
+    /// Panels of `quants`, and the scale of each column of 32 rows.
+    pub(super) fn new(quants: &'a [Lanes], scales: &'a [[f32; NR]]) -> Self {
+        Self { quants, scales }
+    }
+
+    /// The `count` rows of `panel` from `first` on, four in each row of lanes, and their scales. Both numbers are
+    /// multiples of 32, and a panel has `k` rows.
+    #[inline(always)]
+    pub(super) fn rows(self, panel: usize, k: usize, first: usize, count: usize) -> (&'a [Lanes], &'a [[f32; NR]]) {
+        let block = panel * (k / BLOCK) + first / BLOCK;
+        let quants = &self.quants[block * (BLOCK / BYTES)..][..count / BYTES];
+        (quants, &self.scales[block..][..count / BLOCK])
+    }
+}
 
 impl Default for Panels {
     fn default() -> Self {
@@ -93,6 +117,14 @@ impl Panels {
         !matches!(self, Self::F32(_))
     }
 
+    /// The panels, if their elements have 8 bits.
+    pub(super) fn quants(&self) -> Option<Quants<'_>> {
+        match self {
+            Self::Q8 { quants, scales } => Some(Quants::new(quants, scales)),
+            _ => None,
+        }
+    }
+
     /// The `count` rows of `panel` from `first` on, where `first` is a multiple of 32 and a panel has `k` rows.
     /// Compressed rows are expanded into `scratch`, which has room for an even number of rows.
     #[inline(always)]
@@ -121,9 +153,7 @@ impl Panels {
                 }
             }
             Self::Q8 { quants, scales } => {
-                let block = panel * (k / BLOCK) + first / BLOCK;
-                let scales = &scales[block..][..count / BLOCK];
-                let quants = &quants[block * (BLOCK / BYTES)..];
+                let (quants, scales) = Quants::new(quants, scales).rows(panel, k, first, count);
                 let (blocks, _) = rows.as_chunks_mut::<BLOCK>();
                 for ((rows, quants), scale) in blocks.iter_mut().zip(quants.chunks_exact(BLOCK / BYTES)).zip(scales) {
                     for (rows, lanes) in rows.as_chunks_mut::<BYTES>().0.iter_mut().zip(quants) {
