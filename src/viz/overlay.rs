@@ -61,7 +61,7 @@ impl Default for OverlayOptions {
     }
 }
 
-/// The number of distinct colours.
+/// The number of distinct colours, a power of two.
 const SHADES: usize = 1024;
 /// The outline's width as a fraction of the picture's shorter side.
 const LINE_FRACTION: f32 = 1.0 / 160.0;
@@ -87,7 +87,7 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
         return Err(Error::shape("scores", expected, &[scores.height(), scores.width()]));
     }
 
-    let shades = shades(options);
+    let shades = Shades::new(options);
     let line = (width.min(height) as f32 * LINE_FRACTION).max(MIN_LINE) / 2.0;
     let rim = line * 2.0 + 0.5;
     // The soft edge takes another half pixel.
@@ -100,10 +100,8 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
         let around = scores.rows(first..(rows.end + outline.margin()).min(height))?;
         let distances = outline.distances(&around, first, width, height, rows.clone());
         let within = &around[(rows.start - first) * width..];
-        for ((pixel, score), distance) in pixels.chunks_exact_mut(3).zip(within).zip(distances) {
-            // The index is in range, because scores are in 0..1.
-            let (color, alpha) = shades[(score * (SHADES - 1) as f32) as usize];
-            blend(pixel, color, alpha);
+        shades.blend_into(pixels, within);
+        for (pixel, distance) in pixels.chunks_exact_mut(3).zip(distances) {
             if distance < rim + 0.5 {
                 blend(pixel, [0, 0, 0], 0.55 * (rim + 0.5 - distance).clamp(0.0, 1.0));
                 blend(pixel, [255, 255, 255], 0.95 * (line + 0.5 - distance).clamp(0.0, 1.0));
@@ -114,11 +112,46 @@ pub fn overlay(picture: &Picture, scores: &ScoreMap, options: &OverlayOptions) -
     Picture::from_rgb8(width, height, pixels)
 }
 
-/// The colour and opacity of [`SHADES`] evenly spaced scores.
-fn shades(options: &OverlayOptions) -> Vec<([u8; 3], f32)> {
-    let scores = (0..SHADES).map(|shade| shade as f32 / (SHADES - 1) as f32);
-    // The opacity rises with the score; otherwise low scores, which cover most of a picture, would darken it.
-    scores.map(|score| (options.colormap.color(score), options.opacity * score)).collect()
+/// The colours of [`SHADES`] evenly spaced scores, in units of 1/256 of a pixel's value.
+struct Shades {
+    /// What is kept of the pixel's own value, in 0..=256.
+    keep: [u16; SHADES],
+    /// What is added to each of the three values, with half a unit for rounding. All sums fit into 16 bits.
+    add: [[u16; 3]; SHADES],
+}
+
+impl Shades {
+    fn new(options: &OverlayOptions) -> Self {
+        let (mut keep, mut add) = ([0; SHADES], [[0; 3]; SHADES]);
+        for (shade, (keep, add)) in keep.iter_mut().zip(&mut add).enumerate() {
+            let score = shade as f32 / (SHADES - 1) as f32;
+            // The opacity rises with the score; otherwise low scores, which cover most of a picture, would darken it.
+            let opacity = (options.opacity * score * 256.0).round() as u16;
+            *keep = 256 - opacity;
+            *add = options.colormap.color(score).map(|value| u16::from(value) * opacity + 128);
+        }
+        Self { keep, add }
+    }
+
+    /// Blends the colours of `scores` into as many `pixels`.
+    fn blend_into(&self, pixels: &mut [u8], scores: &[f32]) {
+        /// Adding 2²³ rounds a score's shade to an integer in the lowest mantissa bits.
+        const ROUND: f32 = 8_388_608.0;
+        /// Pixels at a time.
+        const CHUNK: usize = 256;
+        let (mut keep, mut add) = ([0; 3 * CHUNK], [0; 3 * CHUNK]);
+        for (pixels, scores) in pixels.chunks_mut(3 * CHUNK).zip(scores.chunks(CHUNK)) {
+            // Looked up pixel by pixel, so that what follows is a plain loop over bytes, which is vectorised.
+            let places = keep.as_chunks_mut::<3>().0.iter_mut().zip(add.as_chunks_mut::<3>().0);
+            for ((keep, add), score) in places.zip(scores) {
+                let shade = (score * (SHADES - 1) as f32 + ROUND).to_bits() as usize % SHADES;
+                (*keep, *add) = ([self.keep[shade]; 3], self.add[shade]);
+            }
+            for ((value, keep), add) in pixels.iter_mut().zip(&keep).zip(&add) {
+                *value = ((u16::from(*value) * keep + add) >> 8) as u8;
+            }
+        }
+    }
 }
 
 /// Blends `color` into `pixel`.
