@@ -44,11 +44,19 @@ impl Outline {
             let &[top, bottom] = vertical else { continue };
             let upper = &scores[(top - first) * width..][..width];
             let lower = &scores[(bottom - first) * width..][..width];
+            let inside = |column: usize| (upper[column] >= self.threshold, lower[column] >= self.threshold);
+            let mut before = columns.first().map(|&left| inside(left));
             for horizontal in columns.windows(2) {
                 let &[left, right] = horizontal else { continue };
-                let corners = [upper[left], upper[right], lower[right], lower[left]];
-                let points = [(left, top), (right, top), (right, bottom), (left, bottom)];
-                self.cross(corners, points.map(|(x, y)| (x as f32, y as f32)), &mut canvas);
+                let here = Some(inside(right));
+                // Most squares are inside or outside as a whole. This is decided first, for it takes most of the time.
+                let crossed = before != here || here.is_some_and(|(top, bottom)| top != bottom);
+                before = here;
+                if crossed {
+                    let corners = [upper[left], upper[right], lower[right], lower[left]];
+                    let points = [(left, top), (right, top), (right, bottom), (left, bottom)];
+                    self.cross(corners, points.map(|(x, y)| (x as f32, y as f32)), &mut canvas);
+                }
             }
         }
         canvas.squares.into_iter().map(f32::sqrt).collect()
@@ -64,12 +72,10 @@ impl Outline {
         nodes
     }
 
-    /// Draws the outline within one square with the scores `corners` at `points`, clockwise from the top left.
+    /// Draws the outline within one square that it crosses, with the scores `corners` at `points`, clockwise from the
+    /// top left.
     fn cross(&self, corners: [f32; 4], points: [Point; 4], canvas: &mut Canvas) {
         let inside = corners.map(|score| score >= self.threshold);
-        if inside.iter().all(|corner| *corner == inside[0]) {
-            return;
-        }
         // Where the outline crosses each side, clockwise from the top.
         let crossing = |from: usize| {
             let to = (from + 1) % 4;

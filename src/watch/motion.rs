@@ -22,8 +22,8 @@ const LEVELS: usize = 4;
 /// A small copy of a frame, stretched to a square as the network's input is.
 #[derive(Debug)]
 pub(super) struct Thumbnail {
-    /// SIDE · SIDE grey values in 0..255.
-    grey: Vec<f32>,
+    /// SIDE · SIDE grey levels. In bytes, for their differences are then summed sixteen at a time.
+    grey: Vec<u8>,
     /// The fraction of the pixels in each cell of the colour cube.
     colors: [f32; LEVELS * LEVELS * LEVELS],
 }
@@ -35,7 +35,7 @@ impl Thumbnail {
         let mut grey = Vec::with_capacity(SIDE * SIDE);
         for pixel in small.pixels().chunks_exact(3) {
             let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
-            grey.push(0.299 * r + 0.587 * g + 0.114 * b);
+            grey.push((0.299 * r + 0.587 * g + 0.114 * b).round() as u8);
             let level = |value: u8| usize::from(value) * LEVELS / 256;
             colors[(level(pixel[0]) * LEVELS + level(pixel[1])) * LEVELS + level(pixel[2])] += 1.0;
         }
@@ -59,14 +59,14 @@ impl Thumbnail {
         if right - left < HALF_BLOCK || bottom - top < HALF_BLOCK {
             return f32::INFINITY; // too little is left inside the frame to compare
         }
-        let mut sum = 0.0;
+        let mut sum = 0;
         for row in top..bottom {
             let here = &self.grey[(row * side + left) as usize..(row * side + right) as usize];
             let start = (row + dy) * side + left + dx;
             let there = &other.grey[start as usize..(start + right - left) as usize];
-            sum += here.iter().zip(there).map(|(a, b)| (a - b).abs()).sum::<f32>();
+            sum += here.iter().zip(there).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
         }
-        sum / ((right - left) * (bottom - top)) as f32
+        sum as f32 / ((right - left) * (bottom - top)) as f32
     }
 }
 
