@@ -7,6 +7,13 @@ NAMES = {
     "localize": "**localize, end to end**", "localize_pair": "`Localizer::localize_pair` ²",
 }
 
+FORMS = {
+    "ours": "soundsight, f32", "ours-q8": "soundsight, q8: 8-bit weights, products in integers where the processor gains by it",
+    "pytorch": "PyTorch, f32", "pytorch-bf16": "PyTorch, bf16 autocast",
+    "onnxruntime": "ONNX Runtime, f32", "onnxruntime-int8": "ONNX Runtime, towers dynamically quantized to 8 bits",
+}
+FORM_STAGES = {"beats": "BEATs", "vision": "vision tower", "localize": "localize, end to end"}
+
 
 def median(values): return statistics.median(values)
 
@@ -24,6 +31,18 @@ def ratio(ours, theirs): return f"{median(ours) / median(theirs):.2f}" if ours a
 
 def machine(h):
     return f"{h['processor']}, {h['cores']} cores ({h['simd']}); {h['threads']} threads each; {h['rustc'].split(' (')[0]}"
+
+
+def forms(result):
+    """A row for each form, for the result of a comparison that has measured them."""
+    head, result = result["header"], result["formats"]
+    lines = [machine(head) + ".", "", "| ms: median (least) | " + " | ".join(FORM_STAGES.values()) + " | ÷ ours in f32 | max. heatmap error | mean |", "|---|" + "--:|" * (len(FORM_STAGES) + 3)]
+    base = result["ms"]["ours"]["localize"]
+    for name, stages in result["ms"].items():
+        error = result["errors"].get(name)
+        found = f"{error['difference']:.1e} | {error['mean']:.1e}" if error else " | "
+        lines.append(f"| {FORMS[name]} | " + " | ".join(cell(stages[s]) for s in FORM_STAGES) + f" | {ratio(stages['localize'], base)} | {found} |")
+    return "\n".join(lines + ["", f"Errors are distances from our heatmap in f32. {result['when']}."]) + "\n"
 
 
 def compare(result):

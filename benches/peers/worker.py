@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The peers' side of `compare`, with the requests and answers of ours.rs, one line of JSON each.
 
-    worker.py serve pytorch|onnxruntime MODEL --threads N
-    worker.py onnx MODEL                     MODEL/onnx/{beats,vision}.onnx, where they are missing
+    worker.py serve pytorch|pytorch-bf16|onnxruntime|onnxruntime-int8 MODEL --threads N
+    worker.py onnx MODEL                     MODEL/onnx/{beats,vision}{,.int8}.onnx, where they are missing
     worker.py cold MODEL OUT.png --threads N from nothing to a heatmap on disk, then exit
 """
 import argparse, json, os, sys, time
@@ -77,15 +77,30 @@ class PyTorch:
             return dict(ms=timed(train_step(self.m, *self.inputs(k["batch"])), 0))
         if op == "agree":
             theirs = load_file(k["file"])["heatmap"]
-            return dict(difference=(self.heatmap().flatten() - theirs.flatten()).abs().max().item())
+            difference = (self.heatmap().flatten() - theirs.flatten()).abs()
+            return dict(difference=difference.max().item(), mean=difference.mean().item())
         if op == "peak":
             with open("/proc/self/status") as f:
                 return dict(mib=next(int(l.split()[1]) for l in f if l.startswith("VmHWM:")) / 1024)
         raise ValueError(op)
 
 
+class PyTorchBf16(PyTorch):
+    """The same under autocast: products in bf16."""
+
+    def job(self, *size):
+        inner = super().job(*size)
+        def run():
+            with torch.autocast("cpu", dtype=torch.bfloat16): return inner()
+        return run
+
+    def heatmap(self):
+        with torch.autocast("cpu", dtype=torch.bfloat16): return super().heatmap().float()
+
+
 class OnnxRuntime(PyTorch):
     """The two towers in ONNX Runtime, the vision tower pruned to the inputs of the decoder; the rest in PyTorch."""
+    ending = "onnx"
 
     def __init__(self, folder, threads):
         import onnxruntime
@@ -94,7 +109,7 @@ class OnnxRuntime(PyTorch):
         options.intra_op_num_threads = threads
         # Its threads spin between the parts of a run, as by default, but not during the turns of other processes.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        load = lambda name: onnxruntime.InferenceSession(f"{folder}/onnx/{name}.onnx", options, providers=["CPUExecutionProvider"])
+        load = lambda name: onnxruntime.InferenceSession(f"{folder}/onnx/{name}.{self.ending}", options, providers=["CPUExecutionProvider"])
         self.towers = {name: load(name) for name in ("beats", "vision")}
         self.version = onnxruntime.__version__
 
@@ -107,6 +122,14 @@ class OnnxRuntime(PyTorch):
     def beats(self, fbank): return self.run("beats", fbank)[0]
 
     def vision(self, image): return self.run("vision", image)
+
+
+class OnnxRuntimeInt8(OnnxRuntime):
+    """The same with products of 8 bits: weights quantized once, activations on the way."""
+    ending = "int8.onnx"
+
+
+PEERS = {"pytorch": PyTorch, "pytorch-bf16": PyTorchBf16, "onnxruntime": OnnxRuntime, "onnxruntime-int8": OnnxRuntimeInt8}
 
 
 def timed(f, budget):
@@ -122,7 +145,7 @@ def timed(f, budget):
 
 
 def serve(a):
-    worker = {"pytorch": PyTorch, "onnxruntime": OnnxRuntime}[a.peer](a.model, a.threads)
+    worker = PEERS[a.peer](a.model, a.threads)
     say = lambda answer: print(json.dumps(answer), flush=True)
     say(worker.hello())
     for line in sys.stdin: say(worker.answer(**json.loads(line)))
@@ -137,6 +160,11 @@ def onnx(a):
         if not os.path.exists(path):
             to_onnx(module, x, path + ".part")
             os.replace(path + ".part", path)
+        int8 = f"{a.model}/onnx/{name}.int8.onnx"
+        if not os.path.exists(int8):
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+            quantize_dynamic(path, int8 + ".part", op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+            os.replace(int8 + ".part", int8)
 
 
 def cold(a):
@@ -147,7 +175,7 @@ def cold(a):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     s = p.add_subparsers(dest="cmd", required=True)
-    x = s.add_parser("serve"); x.add_argument("peer", choices=["pytorch", "onnxruntime"]); x.set_defaults(f=serve)
+    x = s.add_parser("serve"); x.add_argument("peer", choices=list(PEERS)); x.set_defaults(f=serve)
     y = s.add_parser("onnx"); y.set_defaults(f=onnx)
     z = s.add_parser("cold"); z.set_defaults(f=cold)
     for q in (x, y, z):
