@@ -237,6 +237,7 @@ fn filterbank_settings() {
     let beats = FbankOptions::beats;
     for (options, name, found) in [
         (FbankOptions { sample_rate: 0, ..beats() }, "sample_rate", "0"),
+        (FbankOptions { sample_rate: 768_001, ..beats() }, "sample_rate", "768001"),
         (FbankOptions { frame_length_ms: 0.1, ..beats() }, "frame_length_ms", "0.1 ms, 1 samples"),
         (FbankOptions { frame_length_ms: f64::NAN, ..beats() }, "frame_length_ms", "NaN ms"),
         (FbankOptions { frame_length_ms: 1e9, ..beats() }, "frame_length_ms", "1000000000 ms"),

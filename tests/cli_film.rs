@@ -254,9 +254,9 @@ fn options_that_do_not_fit_are_refused() {
         (&["--save-tensors", "x"], &["--save-tensors", "--save-heatmaps"]),
         (&["--from", "9"], &["--from", "9"]),
         (&["--from", "2", "--to", "1"], &["--from", "2"]),
-        (&["--fps", "0"], &["rate", "0"]),
-        (&["--fps", "NaN"], &["rate", "NaN"]),
-        (&["--window", "1000"], &["window", "1000"]),
+        (&["--fps", "0"], &["--fps", "rate", "0"]),
+        (&["--fps", "NaN"], &["--fps", "NaN"]),
+        (&["--window", "1000"], &["--window", "1000"]),
         (&["--threshold", "2"], &["threshold", "2"]),
     ] {
         refused(&mut with(options, &film, out.path()), parts);

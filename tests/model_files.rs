@@ -13,6 +13,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use soundsight::ModelSource;
+use soundsight::acl::AclConfig;
 use soundsight::error::{Error, Result};
 use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, TokenizerFiles, save_safetensors};
 use weights_support::{assert_format, fixture, floats, open, read, tensors};
@@ -356,6 +357,18 @@ fn the_classes_that_a_model_knows_come_from_its_configuration() {
     let folder = directory(&PICKLES, r#"{"clipseg": {}, "classes": "dog"}"#);
     let error = ModelFiles::from_directory(folder.path()).unwrap_err();
     assert!(matches!(&error, Error::Format { expected, .. } if expected.contains("classes")), "{error:?}");
+}
+
+#[test]
+fn configurations_from_before_the_first_release_still_read() {
+    let config = r#"{"clipseg": {}, "acl": {"heatmap_size": 224, "image_size": 64}, "things": ["dog"]}"#;
+    let folder = directory(&PICKLES, config);
+    let files = ModelFiles::from_directory(folder.path()).unwrap();
+    let acl: AclConfig = serde_json::from_value(files.acl_config.unwrap()).unwrap();
+    assert_eq!(acl, AclConfig { image_size: 64, ..Default::default() });
+    assert_eq!(files.classes.as_deref(), Some(&["dog".to_owned()][..]));
+    let folder = directory(&PICKLES, r#"{"clipseg": {}, "classes": ["cat"], "things": ["dog"]}"#);
+    assert_eq!(ModelFiles::from_directory(folder.path()).unwrap().classes.unwrap(), ["cat"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audio::waveform::MAX_SAMPLE_RATE;
 use crate::error::{Error, Result};
 
 /// The longest frame, in samples. It bounds the memory, and no real configuration reaches it.
@@ -92,8 +93,8 @@ impl FbankOptions {
     /// # Errors
     /// [`Error::Config`] naming the first setting that is out of its range.
     pub fn validate(&self) -> Result<()> {
-        if self.sample_rate == 0 {
-            return Err(Error::config("sample_rate", "at least 1 Hz", self.sample_rate));
+        if self.sample_rate == 0 || self.sample_rate > MAX_SAMPLE_RATE {
+            return Err(Error::config("sample_rate", format!("1 to {MAX_SAMPLE_RATE} Hz"), self.sample_rate));
         }
         for (name, ms, samples, least) in [
             ("frame_length_ms", self.frame_length_ms, self.frame_length(), 2),

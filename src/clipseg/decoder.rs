@@ -35,8 +35,9 @@ impl Decoder {
     /// Creates the decoder from `weights`.
     ///
     /// # Errors
-    /// [`Error::Candle`] when `weights` lacks one of the tensors.
+    /// [`Error::Config`] for an invalid configuration; [`Error::Candle`] when `weights` lacks one of the tensors.
     pub fn new<'a>(config: &ClipSegConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
+        config.validate()?;
         let weights = weights.into();
         let (width, patch) = (config.reduce_dim, config.vision_config.patch_size);
         let block = BlockConfig {

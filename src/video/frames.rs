@@ -16,7 +16,7 @@ const MAX_AHEAD: usize = 4;
 /// How many bytes of frames are decoded ahead at most, unless a single frame has more.
 const MAX_AHEAD_BYTES: usize = 64 << 20;
 /// The highest rate that can be asked for, Hz.
-const MAX_RATE: f64 = 1000.0;
+pub(crate) const MAX_RATE: f64 = 1000.0;
 /// How much earlier than asked for a frame may be, in seconds: half a tick of the clocks that count milliseconds, and a
 /// bit.
 pub(crate) const CLOCK_TOLERANCE: f64 = 0.0006;

@@ -40,7 +40,7 @@ mod writer;
 
 pub use ffmpeg::Ffmpeg;
 pub use film::Film;
-pub(crate) use frames::CLOCK_TOLERANCE;
+pub(crate) use frames::{CLOCK_TOLERANCE, MAX_RATE};
 pub use frames::{Frame, FrameOptions, Frames};
 pub use probe::{FilmInfo, SoundInfo};
 pub use sound::Sound;

@@ -1,9 +1,8 @@
 //! How a film is watched.
 
 use crate::error::{Error, Result};
+use crate::video::MAX_RATE;
 
-/// The highest number of moments in a second.
-const MAX_RATE: f64 = 1000.0;
 /// The longest window and the longest radius of smoothing, in seconds.
 const MAX_SECONDS: f64 = 60.0;
 /// The level of a moment is measured over this many seconds of sound.

@@ -80,6 +80,9 @@ impl<'a> Watcher<'a> {
 
     /// Feeds the next samples, mono; the first sample of all is at time 0. Returns the moments that are now known.
     ///
+    /// Samples are kept until the frames around them have been seen, so sound that is fed far ahead of the frames needs
+    /// memory.
+    ///
     /// # Errors
     /// [`Error::NonFinite`] for a sample that is NaN or infinite; the errors of [`Localizer::localize_pair`].
     pub fn push_sound(&mut self, samples: &[f32]) -> Result<Vec<Moment>> {

@@ -128,7 +128,9 @@ impl ModelFiles {
         let beats_config = beats_config.or_else(|| beats.config().cloned()).ok_or_else(|| {
             wrong_config(config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
         })?;
-        let classes = parts.remove("classes").map(serde_json::from_value).transpose();
+        // Directories written before the first release call them "things".
+        let classes = parts.remove("classes").or_else(|| parts.remove("things"));
+        let classes = classes.map(serde_json::from_value).transpose();
         let classes = classes.map_err(|error| wrong_config(config, "a list of names as \"classes\"", error))?;
         Ok(Self {
             name: source.to_string(),
