@@ -188,6 +188,22 @@ fn flawed_films_are_listed_with_their_reasons_and_a_folder_is_as_good_as_an_arch
 }
 
 #[test]
+fn a_tolerated_flaw_does_not_hide_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = "-f lavfi -i color=teal:size=64x48:rate=25:duration=2 -f lavfi -i anullsrc -t 2";
+    let film = make(folder.path(), "dead.mp4", &format!("{sources} {H264} -c:a aac"));
+    for (keep_silent, keep_still, kind, used) in
+        [(true, false, "still", "no"), (false, true, "silent", "no"), (true, true, "silent", "yes")]
+    {
+        let out = folder.path().join(format!("{keep_silent}{keep_still}"));
+        finished(&[&film], None, &out, &Recipe { keep_silent, keep_still, ..recipe() });
+        let flaws = flaws(&out);
+        assert_eq!(flaws[0][..3], ["dead", kind, used].map(String::from));
+        assert_eq!(out.join("frames/dead.png").exists(), used == "yes");
+    }
+}
+
+#[test]
 fn listed_films_are_found_under_each_of_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let films = folder.path().join("films");
@@ -228,6 +244,11 @@ fn listed_films_are_found_under_each_of_their_names() {
     // A film that was replaced is prepared again.
     make(&films, "absent.mkv", &lossless(&numbered(25.0, 5.5), 5.5));
     assert_eq!(finished(&[&films], Some(&wanted), &out, &recipe).used, 6);
+
+    // What was made of an earlier film is removed when it is replaced by a flawed one.
+    std::fs::write(films.join("absent.mkv"), "no film").unwrap();
+    assert_eq!(finished(&[&films], Some(&wanted), &out, &recipe).used, 5);
+    assert!(!results(&out).keys().any(|name| name.contains("absent")));
 
     // Ids with their start, as in the lists for training.
     let wanted = list(folder.path(), "id,label\nwhole_000001,c\ncut_000007,a\n");
@@ -427,8 +448,9 @@ fn a_decoder_that_is_killed_says_nothing_about_the_film() {
     let folder = tempfile::tempdir().unwrap();
     let films = good_films(folder.path(), 2);
     let out = folder.path().join("out");
-    for signal in ["KILL", "TERM"] {
-        let ffmpeg = films::script(folder.path(), &format!("ffmpeg-{signal}"), &format!("kill -{signal} $$"));
+    // The last one is how ffmpeg itself ends when it is asked to.
+    for (number, end) in ["kill -KILL $$", "kill -TERM $$", "exit 255"].into_iter().enumerate() {
+        let ffmpeg = films::script(folder.path(), &format!("ffmpeg{number}"), end);
         let killed = Ffmpeg { ffmpeg, ..Ffmpeg::default() };
         let sources = [films.clone()];
         let preparation = Preparation::new(&sources, None, &out, recipe(), Shard::WHOLE, killed).unwrap();

@@ -8,7 +8,7 @@ use image::codecs::jpeg::JpegEncoder;
 
 use super::flaw::{Flaw, FlawKind};
 use super::plan::Wanted;
-use super::recipe::{Layout, Recipe};
+use super::recipe::{Layout, MAX_SECONDS, Recipe};
 use super::record::Record;
 use super::source::Member;
 use crate::audio::Waveform;
@@ -31,8 +31,9 @@ const THUMBNAIL: (usize, usize) = (64, 36);
 const MAX_DIFFERENCE: u8 = 8;
 /// How many pictures a second are compared, Hz.
 const COMPARED_RATE: f64 = 2.0;
-/// How it reads that a decoder was ended from outside, by SIGKILL, SIGTERM or SIGINT.
-const ENDED: [&str; 4] = ["signal: 9 ", "signal: 15 ", "signal: 2 ", "received signal"];
+/// How it reads that a decoder was ended from outside, by SIGKILL, SIGTERM or SIGINT. `ffmpeg` itself answers the last two
+/// with 255.
+const ENDED: [&str; 5] = ["signal: 9 ", "signal: 15 ", "signal: 2 ", "received signal", "exit status: 255"];
 /// The quality of JPEG files, 1 to 100.
 const QUALITY: u8 = 95;
 
@@ -58,8 +59,8 @@ type Cut<T> = std::result::Result<T, Obstacle>;
 struct Span {
     sound: Waveform,
     pictures: Vec<Picture>,
-    /// A flaw that does not keep the film from being used.
-    flaw: Option<Flaw>,
+    /// Flaws that may be tolerated.
+    flaws: Vec<Flaw>,
 }
 
 impl Cutter<'_> {
@@ -69,24 +70,21 @@ impl Cutter<'_> {
     /// [`Error::Io`] when a file cannot be written, [`Error::MissingProgram`] without `ffmpeg`. What is wrong with the film
     /// is no error.
     pub(super) fn cut(&self, wanted: &Wanted, member: &Member, path: &Path) -> Result<Record> {
-        let unused = |flaw| Record::unused(&wanted.id, &member.name, member.bytes, flaw);
+        let unused = |flaw| {
+            self.discard(&wanted.id)?;
+            Ok(Record::unused(&wanted.id, &member.name, member.bytes, flaw))
+        };
         let span = match self.read(wanted, path) {
             Ok(span) => span,
             Err(Obstacle::Flaw(Flaw { kind, reason })) => {
                 // Copies of members have names of no meaning.
                 let reason = reason.replace(&path.display().to_string(), &member.name);
-                return Ok(unused(Flaw { kind, reason }));
+                return unused(Flaw { kind, reason });
             }
             Err(Obstacle::Fatal(error)) => return Err(error),
         };
-        if let Some(flaw) = &span.flaw {
-            let keep = match flaw.kind {
-                FlawKind::Silent => self.recipe.keep_silent,
-                _ => self.recipe.keep_still,
-            };
-            if !keep {
-                return Ok(unused(flaw.clone()));
-            }
+        if let Some(flaw) = span.flaws.iter().find(|flaw| !self.recipe.tolerates(flaw.kind)) {
+            return unused(flaw.clone());
         }
         let names = self.recipe.picture_names(&wanted.id, span.pictures.len());
         for (name, picture) in names.iter().zip(&span.pictures) {
@@ -99,9 +97,22 @@ impl Cutter<'_> {
             bytes: member.bytes,
             seconds: span.sound.seconds(),
             pictures: span.pictures.len(),
-            flaw: span.flaw,
+            flaw: span.flaws.into_iter().next(),
             used: true,
         })
+    }
+
+    /// Removes what was written of an earlier film of this id. `evaluate` would take it for this one's.
+    fn discard(&self, id: &str) -> Result<()> {
+        let sound = self.out.join(self.recipe.sound_name(id));
+        if !sound.exists() {
+            return Ok(());
+        }
+        // The sound is written last and removed last. No film has more pictures than the longest span has seconds.
+        let pictures = self.recipe.picture_names(id, MAX_SECONDS as usize);
+        let pictures = pictures.iter().map(|name| self.out.join(name)).take_while(|path| path.exists());
+        let mut files = pictures.chain([sound.clone()]);
+        files.try_for_each(|path| std::fs::remove_file(&path).map_err(Error::io(&path, "remove")))
     }
 
     fn read(&self, wanted: &Wanted, path: &Path) -> Cut<Span> {
@@ -111,7 +122,7 @@ impl Cutter<'_> {
         let (info, start) = (film.info(), wanted.start);
         let there = (info.seconds - start).min(seconds);
         let expected = format!("a span of {min_seconds} s from {start} s on");
-        if there < min_seconds - TOLERANCE {
+        if there <= 0.0 || there < min_seconds - TOLERANCE {
             return Err(short(expected, format!("a film of {:.3} s", info.seconds)));
         }
         if info.sound.is_none() {
@@ -139,7 +150,7 @@ impl Cutter<'_> {
         let pictures =
             times.iter().map(|time| picture_at(&film, start, first + time, path)).collect::<Cut<Vec<_>>>()?;
         let sound = Waveform::from_samples(samples, sample_rate).and_then(|sound| sound.resample(SAMPLE_RATE));
-        Ok(Span { sound: sound.map_err(judge)?, pictures, flaw: silent.or(still) })
+        Ok(Span { sound: sound.map_err(judge)?, pictures, flaws: silent.into_iter().chain(still).collect() })
     }
 
     fn write_sound(&self, path: &Path, sound: &Waveform) -> Result<()> {

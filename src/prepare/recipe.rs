@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::flaw::FlawKind;
 use super::list::is_plain_name;
 use crate::error::{Error, Result};
 
 /// The longest span, in seconds. Spans are held in memory.
-const MAX_SECONDS: f64 = 3600.0;
+pub(super) const MAX_SECONDS: f64 = 3600.0;
 /// The largest number of pictures of a span.
 const MAX_PICTURES: u32 = 1000;
 
@@ -170,6 +171,15 @@ impl Recipe {
         match self.pictures.is_single() {
             true => vec![format!("{folder}/{id}.{ending}")],
             false => (1..=count).map(|number| format!("{folder}/{id}_{number}.{ending}")).collect(),
+        }
+    }
+
+    /// Whether films with a flaw of this kind are used.
+    pub(super) fn tolerates(&self, kind: FlawKind) -> bool {
+        match kind {
+            FlawKind::Silent => self.keep_silent,
+            FlawKind::Still => self.keep_still,
+            _ => false,
         }
     }
 

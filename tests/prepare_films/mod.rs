@@ -74,7 +74,8 @@ pub fn flawed_films(folder: &Path, films: &Path) {
     std::fs::rename(folder.join("image.png"), films.join("image.mp4")).unwrap();
     std::fs::write(films.join("empty.mp4"), "").unwrap();
     std::fs::write(films.join("text.mp4"), "this is no film\n".repeat(50)).unwrap();
-    std::fs::write(films.join("bytes.webm"), (0..20_000_u32).map(|n| (n * n >> 7) as u8).collect::<Vec<_>>()).unwrap();
+    std::fs::write(films.join("bytes.webm"), (0..20_000_u32).map(|n| ((n * n) >> 7) as u8).collect::<Vec<_>>())
+        .unwrap();
     let whole = std::fs::read(films.join("f00.mp4")).unwrap();
     // The index is at the end.
     std::fs::write(films.join("cut.mp4"), &whole[..whole.len() / 2]).unwrap();

@@ -120,8 +120,9 @@ pub fn prepare(options: Options) -> Result<()> {
             println!("{}", text(&summary));
             let lists: Vec<String> = summary.lists(out).iter().map(|list| list.display().to_string()).collect();
             println!("written     {}, flaws.csv, summary.json, contact.png", lists.join(", "));
-            if options.benchmark.is_none() {
-                let data = if is_single { format!("{} --split {}", out.display(), lists[0]) } else { lists[0].clone() };
+            let train = out.join("train.csv").display().to_string();
+            if lists.contains(&train) {
+                let data = if is_single { format!("{} --split {train}", out.display()) } else { train };
                 println!("next        soundsight train --data {data} --out RUN");
             }
         }

@@ -170,3 +170,28 @@ fn not_a_file(found: &str) -> Flaw {
 fn plain(name: &str) -> String {
     name.strip_prefix("./").unwrap_or(name).replace('\\', "/")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_ends_when_its_budget_is_spent() {
+        let read = |budget| {
+            let mut bytes = Vec::new();
+            Limited { reader: std::io::repeat(0).take(100_000), budget }
+                .read_to_end(&mut bytes)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(read(100_000), Ok(100_000));
+        assert_eq!(read(99_999), Err("contents of more than 100 times its size: a bomb".to_owned()));
+    }
+
+    #[test]
+    fn names_are_those_of_a_folder() {
+        assert_eq!(
+            ["./a/b.mp4", "a/b.mp4", "a\\b.mp4", "../b.mp4"].map(plain),
+            ["a/b.mp4", "a/b.mp4", "a/b.mp4", "../b.mp4"]
+        );
+    }
+}
