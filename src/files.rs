@@ -1,11 +1,13 @@
 //! Atomic file writes: neither a reader nor a crash ever sees a partially written file.
 
-#[cfg(any(feature = "hub", feature = "train"))]
+#[cfg(any(feature = "eval", feature = "hub", feature = "train"))]
 mod digest;
 #[cfg(any(feature = "hub", feature = "train"))]
 pub use digest::sha256;
+#[cfg(any(feature = "eval", feature = "train"))]
+pub(crate) use digest::sha256_of;
 #[cfg(feature = "train")]
-pub(crate) use digest::{hash_contents, hex, sha256_of};
+pub(crate) use digest::{hash_contents, hex};
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

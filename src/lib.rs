@@ -4,6 +4,8 @@
 
 pub mod error;
 mod files;
+#[cfg(any(feature = "eval", feature = "train"))]
+mod shard;
 
 pub mod audio;
 pub mod image;
@@ -22,6 +24,8 @@ pub mod localizer;
 pub mod data;
 #[cfg(feature = "eval")]
 pub mod eval;
+#[cfg(feature = "prepare")]
+pub mod prepare;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod viz;

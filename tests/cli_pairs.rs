@@ -102,6 +102,51 @@ fn each_pair_is_answered_as_if_it_were_alone_and_what_is_broken_is_skipped() {
 }
 
 #[test]
+fn shards_together_are_the_whole_bit_for_bit() {
+    let folder = media();
+    std::fs::write(folder.path().join("audio/broken.wav"), "this is no sound").unwrap();
+    // Each batch needs sounds, and some a picture, that occur in another one for the first time.
+    let mut pairs = Vec::new();
+    for k in 0..40 {
+        let sound = if k == 11 { "audio/broken.wav".into() } else { format!("audio/p{}.wav", k * 5 % 6) };
+        pairs.push((sound, format!("frames/p{}.png", k / 9)));
+    }
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(sound, picture)| (sound.as_str(), picture.as_str())).collect();
+    let list = write_list(folder.path(), &pairs);
+    let localize = |out: &str, shard: Option<&str>| {
+        let mut command = soundsight("localize");
+        command.arg("--model").arg(fixture("mini")).args(["--json", "--out", "out", "--pairs", &list]);
+        command.args(shard.iter().flat_map(|shard| ["--shard", shard]));
+        std::fs::create_dir_all(folder.path().join(out)).unwrap();
+        stdout(command.current_dir(folder.path().join(out)))
+    };
+    let whole = localize("whole", None);
+    let mut lines: Vec<String> = Vec::new();
+    for shard in ["3/3", "1/3", "2/3"] {
+        let part = localize("parts", Some(shard));
+        assert!(part.lines().count() > 7, "{shard}: {part}");
+        lines.extend(part.lines().map(String::from));
+    }
+    let mut expected: Vec<&str> = whole.lines().collect();
+    assert_eq!(expected.len(), 39);
+    expected.sort();
+    lines.sort();
+    assert_eq!(lines, expected);
+    let (whole, parts) = (folder.path().join("whole/out"), folder.path().join("parts/out"));
+    assert_eq!(names_in(&whole), names_in(&parts));
+    for name in names_in(&whole) {
+        assert!(std::fs::read(whole.join(&name)).unwrap() == std::fs::read(parts.join(&name)).unwrap(), "{name}");
+    }
+    // More shards than batches: there is nothing to do.
+    assert_eq!(localize("none", Some("9/9")), "");
+    refused(
+        &mut self::localize(folder.path(), &["--shard", "1/2", "a.wav", "b.png"]),
+        &["--shard", "cannot be used with"],
+    );
+    refused(&mut self::localize(folder.path(), &["--shard", "3/2", "--pairs", &list]), &["--shard", "I/N", "3/2"]);
+}
+
+#[test]
 fn a_folder_is_a_list_of_what_shares_a_name() {
     let folder = media();
     let both = folder.path().join("both");

@@ -43,4 +43,6 @@ pub use loader::{BatchSource, Dataset, Loaded, Loader};
 pub use media::MediaReader;
 pub use pair_dataset::{AudioInput, PairBatch, PairDataset, PairReader, PairSample};
 pub use pairs::{Pair, PairList};
-pub use sampler::{EpochSampler, Shard};
+pub use sampler::EpochSampler;
+
+pub use crate::shard::Shard;

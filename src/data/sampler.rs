@@ -4,20 +4,7 @@ use rand::seq::SliceRandom;
 
 use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
-
-/// The share of one process in a run that several processes train together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    /// The number of this process, from 0.
-    pub rank: usize,
-    /// The total number of processes.
-    pub world: usize,
-}
-
-impl Shard {
-    /// The only shard of a run in a single process.
-    pub const WHOLE: Self = Self { rank: 0, world: 1 };
-}
+use crate::shard::Shard;
 
 /// The batches of each epoch, as a pure function of (seed, epoch).
 ///

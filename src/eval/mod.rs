@@ -8,6 +8,7 @@
 //! |---|---|
 //! | read annotations, silent pairs and splits | [`read_samples`] |
 //! | find and read the media of a sample | [`locate_media`], [`read_sound`] |
+//! | predict in several processes, and read what they wrote | [`save_predictions`], [`Predictions`] |
 //! | score one heatmap against one ground truth | [`Record`] |
 //! | summarize all records as the published metrics | [`Report`] |
 //! | write JSON, text, CSV or HTML | [`Report::write_json`], [`Report::table`], [`write_csv`], [`write_page`] |
@@ -81,6 +82,7 @@ mod report;
 mod run;
 mod sample;
 mod segmentation;
+mod shards;
 mod split;
 mod table;
 mod universal;
@@ -108,7 +110,10 @@ pub use report::{Entry, Options, Report, Row};
 pub use run::{Evaluation, evaluate};
 pub use sample::{GroundTruth, Sample, TruthMap};
 pub use segmentation::{f_measure_curve, max_mean_f_measure, mini_batch_mean};
+pub use shards::{Predictions, save_predictions};
 pub use split::Split;
 pub use table::write_csv;
 pub use universal::UniversalThreshold;
 pub use vggss::read_vggss;
+
+pub use crate::shard::Shard;

@@ -12,7 +12,11 @@ use super::sample::Sample;
 use crate::error::{Error, Result};
 use crate::weights::Checkpoint;
 
-const KIND: &str = "predictions file";
+pub(super) const KIND: &str = "predictions file";
+/// The entry of the header that says which share of the samples a file is about.
+pub(super) const SHARD: &str = "shard";
+/// The beginning of the names of heatmaps.
+const HEATMAP: &str = "heatmap.";
 
 /// A safetensors file with precomputed heatmaps.
 ///
@@ -21,6 +25,9 @@ const KIND: &str = "predictions file";
 /// | `heatmap.<id>` | f32 `[224, 224]` | samples without one count as missing |
 /// | `confidence.<id>` | f32 `[1]` | required by the Extended benchmarks |
 /// | `silence.<id>`, `noise.<id>`, `offscreen.<id>` | f32 `[224, 224]` | optional: heatmaps for negative sounds |
+///
+/// [`save_predictions`](super::save_predictions) writes such files, and [`Predictions`](super::Predictions) reads several of
+/// them as one.
 ///
 /// The tensors of a silent pair may be named after its picture and its sound, `heatmap.<video>_<audio>`; these names
 /// take precedence over the id. This allows a picture to be in both halves of an Extended benchmark. Tensors are read
@@ -44,7 +51,9 @@ impl PredictionsFile {
             Error::Format { found, .. } => unusable(found),
             other => other,
         })?;
-        if !file.entries().keys().any(|name| name.starts_with("heatmap.")) {
+        // A shard may have nothing but samples without files.
+        let is_shard = file.metadata().contains_key(SHARD);
+        if !is_shard && !file.entries().keys().any(|name| name.starts_with(HEATMAP)) {
             return Err(unusable(format!("{} tensors, none of them a heatmap", file.entries().len())));
         }
         Ok(Self { file, benchmark })
@@ -70,15 +79,39 @@ impl PredictionsFile {
             None => Ok(heatmap),
         }
     }
-}
 
-impl Predictor for PredictionsFile {
-    type Input = Prediction;
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
 
-    fn load(&self, sample: &Sample) -> Result<Option<Prediction>> {
-        let pair = format!("{}_{}", sample.picture, sample.sound);
-        let is_pair = !sample.sounding && self.file.entries().contains_key(&format!("heatmap.{pair}"));
-        let id = if is_pair { &pair } else { &sample.id };
+    /// The strings of its header.
+    pub(super) fn metadata(&self) -> &serde_json::Map<String, serde_json::Value> {
+        self.file.metadata()
+    }
+
+    /// The names of its heatmaps, without `heatmap.`.
+    pub(super) fn heatmap_names(&self) -> impl Iterator<Item = &str> {
+        self.file.entries().keys().filter_map(|name| name.strip_prefix(HEATMAP))
+    }
+
+    /// Whether it has a heatmap of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.file.entries().contains_key(&format!("{HEATMAP}{name}"))
+    }
+
+    /// The names that the tensors of a sample may have, the best first.
+    pub(super) fn names(&self, sample: &Sample) -> Vec<String> {
+        match sample.sounding {
+            true => vec![sample.id.clone()],
+            // This crate always writes the first one: without it, the pair was left out.
+            false if self.metadata().contains_key(SHARD) => vec![pair_name(sample)],
+            false => vec![pair_name(sample), sample.id.clone()],
+        }
+    }
+
+    /// The prediction of this name, if it has one.
+    pub(super) fn prediction(&self, id: &str) -> Result<Option<Prediction>> {
         let Some(heatmap) = self.heatmap("heatmap", id)? else { return Ok(None) };
         let name = format!("confidence.{id}");
         let confidence = self.tensor(&name, &[1])?.and_then(|values| values.first().copied());
@@ -91,6 +124,22 @@ impl Predictor for PredictionsFile {
             negatives.extend(self.heatmap(kind.name(), id)?.map(|heatmap| (kind, heatmap)));
         }
         Ok(Some(Prediction { heatmap, confidence, negatives }))
+    }
+}
+
+/// The name of the tensors of a silent pair, which is different from that of the sounding pair of the same picture.
+pub(super) fn pair_name(sample: &Sample) -> String {
+    format!("{}_{}", sample.picture, sample.sound)
+}
+
+impl Predictor for PredictionsFile {
+    type Input = Prediction;
+
+    fn load(&self, sample: &Sample) -> Result<Option<Prediction>> {
+        match self.names(sample).into_iter().find(|name| self.has(name)) {
+            Some(name) => self.prediction(&name),
+            None => Ok(None),
+        }
     }
 
     fn predict(&self, batch: Vec<(&Sample, Prediction)>) -> Result<Vec<Prediction>> {

@@ -57,11 +57,47 @@ pub fn evaluate<P: Predictor>(
     let is_one_of_several = |s: &Sample| s.sounding && num_sources.get(s.picture.as_str()).is_some_and(|&n| n > 1);
     let scorer = Scorer::new(benchmark, options.threshold, GroundTruth::Nothing.map()?);
 
-    let batches = batches(samples);
+    let mut done: Vec<Scored> = Vec::with_capacity(samples.len());
+    let missing = predict_batches(samples, &batches(samples), predictor, progress, |places, predictions| {
+        let score = |(&i, prediction): (&usize, Prediction)| {
+            let sample = &samples[i];
+            let prediction = checked(benchmark, sample, prediction)?;
+            let truth = sample.truth.map()?;
+            let baselines = Baseline::ALL.map(|baseline| {
+                baseline.with_heatmap(i, |heatmap, confidence| BaselineScores {
+                    confidence,
+                    scores: scorer.measure.at_tables(&scorer.tables, heatmap, &truth),
+                    f_curve: benchmark.is_segmentation().then(|| f_measure_curve(heatmap, &truth)).flatten(),
+                })
+            });
+            let record = scorer.record(i, sample, &truth, &prediction, is_one_of_several(sample));
+            Ok(Scored { record, baselines })
+        };
+        done.extend(places.par_iter().zip(predictions).map(score).collect::<Result<Vec<_>>>()?);
+        Ok(())
+    })?;
+    if done.is_empty() {
+        let expected = "at least one sample whose heatmap or media files exist";
+        return Err(Error::argument("samples", expected, format!("none of {} samples", samples.len())));
+    }
+    done.sort_by_key(|scored| scored.record.place);
+    let missing = missing.into_iter().map(|i| samples[i].id.clone()).collect();
+    let (records, baselines): (Vec<_>, Vec<_>) = done.into_iter().map(|s| (s.record, s.baselines)).unzip();
+    let report = Report::new(benchmark, options, &records, &baselines, missing, &num_sources);
+    Ok(Evaluation { report, records })
+}
+
+/// Predicts the samples of `batches` batch by batch, while the next one is loaded. `take` gets the positions of those that
+/// the predictor has files for, and their predictions. Returns the positions of the others, in ascending order.
+pub(super) fn predict_batches<P: Predictor>(
+    samples: &[Sample],
+    batches: &[Vec<usize>],
+    predictor: &P,
+    progress: impl Fn(usize),
+    mut take: impl FnMut(&[usize], Vec<Prediction>) -> Result<()>,
+) -> Result<Vec<usize>> {
     let mut batches = batches.iter();
     let load = |batch: &Vec<usize>| -> Vec<_> { batch.par_iter().map(|&i| (i, predictor.load(&samples[i]))).collect() };
-
-    let mut done: Vec<Scored> = Vec::with_capacity(samples.len());
     let mut missing = Vec::new();
     let mut loaded = batches.next().map(load).unwrap_or_default();
     while !loaded.is_empty() {
@@ -84,37 +120,15 @@ pub fn evaluate<P: Predictor>(
             let expected = format!("one for each of the {} samples of the batch", places.len());
             return Err(Error::argument("predictions", expected, predictions.len()));
         }
-        let score = |(&i, prediction): (&usize, Prediction)| {
-            let sample = &samples[i];
-            let prediction = checked(benchmark, sample, prediction)?;
-            let truth = sample.truth.map()?;
-            let baselines = Baseline::ALL.map(|baseline| {
-                baseline.with_heatmap(i, |heatmap, confidence| BaselineScores {
-                    confidence,
-                    scores: scorer.measure.at_tables(&scorer.tables, heatmap, &truth),
-                    f_curve: benchmark.is_segmentation().then(|| f_measure_curve(heatmap, &truth)).flatten(),
-                })
-            });
-            let record = scorer.record(i, sample, &truth, &prediction, is_one_of_several(sample));
-            Ok(Scored { record, baselines })
-        };
-        done.extend(places.par_iter().zip(predictions).map(score).collect::<Result<Vec<_>>>()?);
+        take(&places, predictions)?;
         progress(num_here);
     }
-    if done.is_empty() {
-        let expected = "at least one sample whose heatmap or media files exist";
-        return Err(Error::argument("samples", expected, format!("none of {} samples", samples.len())));
-    }
-    done.sort_by_key(|scored| scored.record.place);
     missing.sort_unstable();
-    let missing = missing.into_iter().map(|i| samples[i].id.clone()).collect();
-    let (records, baselines): (Vec<_>, Vec<_>) = done.into_iter().map(|s| (s.record, s.baselines)).unzip();
-    let report = Report::new(benchmark, options, &records, &baselines, missing, &num_sources);
-    Ok(Evaluation { report, records })
+    Ok(missing)
 }
 
 /// The positions of the samples, in batches. All samples of a picture are in the same batch.
-fn batches(samples: &[Sample]) -> Vec<Vec<usize>> {
+pub(super) fn batches(samples: &[Sample]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by_key(|&i| (&samples[i].picture, i));
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -133,7 +147,7 @@ struct Scored {
 }
 
 /// Returns `prediction` if it is valid.
-fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Result<Prediction> {
+pub(super) fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Result<Prediction> {
     let heatmaps = prediction.negatives.iter().map(|(kind, heatmap)| (kind.name(), heatmap));
     for (name, heatmap) in heatmaps.chain([("heatmap", &prediction.heatmap)]) {
         if heatmap.len() != PIXELS {

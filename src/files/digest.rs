@@ -1,17 +1,22 @@
 //! Digests that identify files by their contents.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+#[cfg(any(feature = "hub", feature = "train"))]
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
 use sha2::{Digest, Sha256};
 
+#[cfg(any(feature = "hub", feature = "train"))]
 use crate::error::{Error, Result};
 
 /// The SHA-256 of a file's contents, in hexadecimal digits.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read.
+#[cfg(any(feature = "hub", feature = "train"))]
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash_contents(&mut hash, path)?;
@@ -19,6 +24,7 @@ pub fn sha256(path: &Path) -> Result<String> {
 }
 
 /// Adds the contents of a file to `hash` in pieces, because films do not fit into memory.
+#[cfg(any(feature = "hub", feature = "train"))]
 pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io(path, "read"))?);
     loop {
@@ -33,7 +39,7 @@ pub(crate) fn hash_contents(hash: &mut Sha256, path: &Path) -> Result<()> {
 }
 
 /// The SHA-256 of bytes in memory, in hexadecimal digits.
-#[cfg(feature = "train")]
+#[cfg(any(feature = "eval", feature = "train"))]
 pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -43,5 +43,7 @@ pub use film::Film;
 pub(crate) use frames::{CLOCK_TOLERANCE, MAX_RATE};
 pub use frames::{Frame, FrameOptions, Frames};
 pub use probe::{FilmInfo, SoundInfo};
+#[cfg(feature = "prepare")]
+pub(crate) use probe::{MOVING_PICTURES, PICTURE_TRACK};
 pub use sound::Sound;
 pub use writer::{FilmWriter, WriterOptions};

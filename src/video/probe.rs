@@ -18,6 +18,10 @@ const MAX_REPORT: u64 = 1 << 24;
 const USUAL_FRAME_RATE: f64 = 25.0;
 /// The size, either side, from which players assume BT.709 for pictures that name no colour space.
 const HIGH_DEFINITION: (usize, usize) = (1280, 720);
+/// What is expected of a file without pictures that move.
+pub(crate) const PICTURE_TRACK: &str = "a picture track";
+/// What is expected of a still picture.
+pub(crate) const MOVING_PICTURES: &str = "a film (a sound with a still picture: `soundsight localize SOUND PICTURE`)";
 /// The formats that refer to other files, by `ffmpeg`'s names.
 const LISTS: [&str; 8] = ["concat", "dash", "hls", "imf", "rtp", "rtsp", "sdp", "webm_dash_manifest"];
 
@@ -27,6 +31,9 @@ const LISTS: [&str; 8] = ["concat", "dash", "hls", "imf", "rtp", "rtsp", "sdp", 
 pub struct FilmInfo {
     /// How long the film is, from the beginning of the track that begins first to the end of the one that ends last.
     pub seconds: f64,
+    /// When the first picture is shown, in seconds from the beginning of the film: 0, or the delay of the pictures
+    /// behind the sound.
+    pub picture_start: f64,
     /// Width in pixels as displayed: upright, with square pixels.
     pub width: usize,
     /// Height in pixels as displayed: upright, with square pixels.
@@ -97,17 +104,15 @@ pub(super) fn probe(path: &Path, ffmpeg: &Ffmpeg) -> Result<(FilmInfo, Tracks)> 
     if LISTS.iter().any(|list| format.split(',').any(|name| name == *list)) {
         return Err(unusable("a single film", format!("a list of files ({format})")));
     }
-    let still = |codec: Option<&str>| {
-        let expected = "a film (a sound with a still picture: `soundsight localize SOUND PICTURE`)";
-        unusable(expected, format!("a still picture ({})", codec.unwrap_or(format)))
-    };
+    let still =
+        |codec: Option<&str>| unusable(MOVING_PICTURES, format!("a still picture ({})", codec.unwrap_or(format)));
     let Some(picture) = choose(&report.streams, |stream| stream.is("video") && !stream.is_cover()) else {
         let found = match report.streams.iter().any(|stream| stream.is("video")) {
             true => "only a cover picture",
             false => "none",
         };
         let others: Vec<&str> = report.streams.iter().filter_map(|stream| stream.codec_type.as_deref()).collect();
-        return Err(unusable("a picture track", format!("{found} (tracks: {})", others.join(", "))));
+        return Err(unusable(PICTURE_TRACK, format!("{found} (tracks: {})", others.join(", "))));
     };
     if format == "image2" || format.ends_with("_pipe") {
         return Err(still(picture.codec_name.as_deref()));
@@ -155,6 +160,7 @@ pub(super) fn probe(path: &Path, ffmpeg: &Ffmpeg) -> Result<(FilmInfo, Tracks)> 
     };
     let info = FilmInfo {
         seconds: seconds.unwrap_or(0.0).max(0.0),
+        picture_start: (picture.start_time.unwrap_or(start) - start).max(0.0),
         width,
         height,
         rotation,

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
+use indicatif::ProgressBar;
 use soundsight::ModelSource;
 use soundsight::eval::{
-    self, Benchmark, Media, PredictionsFile, Predictor, Sample, Split, locate_media, read_samples, write_csv,
-    write_page,
+    self, Benchmark, Media, Predictions, Predictor, Sample, Shard, Split, locate_media, read_samples, save_predictions,
+    write_csv, write_page,
 };
 
 use crate::model::{DTypeChoice, DeviceChoice, ModelOptions, WeightsChoice};
@@ -32,11 +33,12 @@ pub struct Options {
     /// CSV file of the silent pairs, for the Extended benchmarks.
     #[arg(long, value_name = "CSV")]
     silent: Option<PathBuf>,
-    /// Heatmaps to score: a safetensors file with `heatmap.<id>`, f32 [224, 224], for each sample.
+    /// Heatmaps to score: safetensors files with `heatmap.<id>`, f32 [224, 224], for each sample.
     ///
-    /// The Extended benchmarks also need `confidence.<id>`, f32 [1].
-    #[arg(long, value_name = "FILE")]
-    predictions: Option<PathBuf>,
+    /// The Extended benchmarks also need `confidence.<id>`, f32 [1]. Several files must together have each sample once: the
+    /// files of all shards, or others.
+    #[arg(long, value_name = "FILES", num_args = 1..)]
+    predictions: Vec<PathBuf>,
     /// Model to score: a directory, acl-vit16 (the published weights), embedded, or auto.
     #[arg(long, value_name = "DIR|NAME", requires = "data")]
     model: Option<ModelSource>,
@@ -46,6 +48,15 @@ pub struct Options {
     /// Format of the model's weight matrices in memory [default: as-stored].
     #[arg(long, value_enum, requires = "model")]
     weights: Option<WeightsChoice>,
+    /// Write the model's heatmaps to this file, for --predictions.
+    #[arg(long, value_name = "FILE", conflicts_with = "predictions")]
+    save_predictions: Option<PathBuf>,
+    /// Predict only the Ith of N shares of the samples, counted from 1, such as 2/3, and score nothing.
+    ///
+    /// When all shares are done, --predictions with all files of --save-predictions gives the same scores as one process.
+    #[arg(long, value_name = "I/N", requires = "save_predictions",
+          conflicts_with_all = ["json", "csv", "report", "threshold"])]
+    shard: Option<Shard>,
     /// Folder with the benchmark's pictures and sounds; with --predictions, for the gallery of --report.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -71,8 +82,8 @@ pub fn evaluate(args: Options) -> Result<()> {
     let split = args.split.as_deref().map(Split::read).transpose()?;
     let samples = read_samples(args.benchmark, &args.annotations, args.silent.as_deref(), split.as_ref())?;
     let options = eval::Options { threshold: args.threshold, split: split.map(|split| split.name().to_owned()) };
-    if let Some(file) = &args.predictions {
-        return run(&args, &samples, &PredictionsFile::open(file, args.benchmark)?, &options);
+    if !args.predictions.is_empty() {
+        return run(&args, &samples, &Predictions::open(&args.predictions, args.benchmark, &samples)?, &options);
     }
     let model = args.model.clone().context("neither --predictions nor --model")?;
     let data = args.data.clone().context("--model without --data")?;
@@ -82,12 +93,34 @@ pub fn evaluate(args: Options) -> Result<()> {
         dtype: DTypeChoice::F32,
         weights: args.weights.unwrap_or(WeightsChoice::AsStored),
     };
-    run(&args, &samples, &model::Model::new(model.load()?, args.benchmark, data)?, &options)
+    let files = model.find()?;
+    let predictor = model::Model::new(model.load_files(&files)?, args.benchmark, data)?;
+    let Some(path) = &args.save_predictions else {
+        return run(&args, &samples, &predictor, &options);
+    };
+    // What is trained tells models apart.
+    let identity = format!("{} {:?}", files.acl.sha256()?, model.weights.format());
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    let bar = samples_bar(samples.len().div_ceil(shard.world));
+    let advance = |done| bar.inc(done as u64);
+    let count = save_predictions(path, args.benchmark, &samples, &predictor, shard, &identity, advance)?;
+    bar.finish_and_clear();
+    match args.shard {
+        Some(shard) => {
+            println!("shard {shard}: {count} predictions in {}", path.display());
+            Ok(())
+        }
+        None => run(&args, &samples, &Predictions::open(&[path], args.benchmark, &samples)?, &options),
+    }
+}
+
+fn samples_bar(length: usize) -> ProgressBar {
+    progress_bar(length, "{wide_bar} {pos}/{len} samples, {eta} left")
 }
 
 /// Scores the heatmaps of `predictor` and writes the requested files.
 fn run(args: &Options, samples: &[Sample], predictor: &impl Predictor, options: &eval::Options) -> Result<()> {
-    let bar = progress_bar(samples.len(), "{wide_bar} {pos}/{len} samples, {eta} left");
+    let bar = samples_bar(samples.len());
     let evaluation = eval::evaluate(args.benchmark, samples, predictor, options, |done| bar.inc(done as u64))?;
     bar.finish_and_clear();
 

@@ -17,6 +17,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
+use soundsight::data::Shard;
 use soundsight::weights::save_safetensors;
 use soundsight::{Embedding, Picture, Waveform};
 
@@ -49,6 +50,12 @@ pub struct Options {
     /// together. Pairs that cannot be read are skipped and listed at the end.
     #[arg(long, value_name = "CSV|DIR", conflicts_with_all = ["text", "save_tensors", "audio"])]
     pairs: Option<PathBuf>,
+    /// Localize only the Ith of N shares of --pairs, counted from 1, such as 2/3.
+    ///
+    /// The shares may be computed at the same time, with the same --out. Together they give what one process gives.
+    #[arg(long, value_name = "I/N", requires = "pairs", conflicts_with_all = ["text", "audio"],
+          default_value_t = Shard::WHOLE, hide_default_value = true)]
+    shard: Shard,
     /// Write every intermediate tensor to a safetensors file.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     save_tensors: Option<PathBuf>,
@@ -65,7 +72,7 @@ pub struct Options {
 /// Runs the subcommand.
 pub fn localize(mut options: Options) -> Result<()> {
     if let Some(list) = &options.pairs {
-        return pairs::localize_pairs(&options.model.load()?, list, options.start, &options.output);
+        return pairs::localize_pairs(&options.model.load()?, list, options.shard, options.start, &options.output);
     }
     let started = Instant::now();
     let mut stages = Stages::default();

@@ -5,6 +5,7 @@ mod convert;
 mod evaluate;
 mod localize;
 mod model;
+mod prepare;
 mod program;
 mod train;
 
@@ -23,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Localize(localize::Options),
+    Prepare(prepare::Options),
     Train(train::Options),
     Evaluate(evaluate::Options),
     Convert(convert::Options),
@@ -32,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     program::run(|cli: Cli| match cli.command {
         Command::Localize(options) => localize::localize(options),
+        Command::Prepare(options) => prepare::prepare(options),
         Command::Train(options) => train::train(options),
         Command::Evaluate(options) => evaluate::evaluate(options),
         Command::Convert(options) => convert::convert(options),

@@ -9,11 +9,11 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use soundsight::data::{Pair, PairList};
+use soundsight::data::{Pair, PairList, Shard};
 use soundsight::error::chain;
 use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
 
-use super::decode::{Decoded, Job, batches, decode};
+use super::decode::{Decoded, Group, Job, batches, decode};
 use super::output::{Answer, OutputOptions};
 use super::sound_json;
 use crate::program::progress::progress_bar;
@@ -21,11 +21,20 @@ use crate::program::progress::progress_bar;
 /// A sound or a picture in the form that the network needs, or the reason why it cannot be used.
 type Known<T> = HashMap<PathBuf, Result<T, String>>;
 
-/// Localizes every pair of a list or folder. Pairs that cannot be read are skipped and listed at the end.
-pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &OutputOptions) -> Result<()> {
+/// Localizes every pair of a list or folder, or those of a shard of it. Pairs that cannot be read are skipped and listed at
+/// the end.
+pub fn localize_pairs(
+    localizer: &Localizer,
+    list: &Path,
+    shard: Shard,
+    start: f64,
+    options: &OutputOptions,
+) -> Result<()> {
     let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
     let batches = batches(&list);
-    let bar = progress_bar(list.num_pairs(), "{wide_bar} {pos}/{len} pairs, {eta} left");
+    let mine = || batches.iter().enumerate().filter(|(place, _)| shard.contains(*place)).map(|(_, batch)| batch);
+    let num_pairs: usize = mine().map(Vec::len).sum();
+    let bar = progress_bar(num_pairs, "{wide_bar} {pos}/{len} pairs, {eta} left");
     let mut state = State {
         localizer,
         options,
@@ -37,8 +46,8 @@ pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &
     std::thread::scope(|scope| -> Result<()> {
         let (sender, receiver) = sync_channel(1);
         let (batches, seconds) = (&batches, localizer.audio_seconds());
-        scope.spawn(move || decode(batches, start, seconds, &sender));
-        for (batch, decoded) in batches.iter().zip(receiver) {
+        scope.spawn(move || decode(batches, shard, start, seconds, &sender));
+        for (batch, decoded) in mine().zip(receiver) {
             state.encode(batch, decoded)?;
             for line in state.answer(batch)? {
                 bar.suspend(|| writeln!(std::io::stdout(), "{line}")).context("standard output: cannot write")?;
@@ -54,9 +63,9 @@ pub fn localize_pairs(localizer: &Localizer, list: &Path, start: f64, options: &
         eprintln!("pair {number}: {reason}");
     }
     match failures.len() {
-        failed if failed == list.num_pairs() => bail!("none of {failed} pairs could be localized"),
         0 => {}
-        failed => eprintln!("{failed} of {} pairs skipped", list.num_pairs()),
+        failed if failed == num_pairs => bail!("none of {failed} pairs could be localized"),
+        failed => eprintln!("{failed} of {num_pairs} pairs skipped"),
     }
     Ok(())
 }
@@ -77,19 +86,28 @@ struct State<'a> {
 impl State<'_> {
     /// Encodes the new sounds and pictures of a batch in parallel, and drops pictures that the batch does not use.
     fn encode(&mut self, batch: &[Job<'_>], decoded: Decoded) -> Result<()> {
-        self.pictures.retain(|path, _| batch.iter().any(|(_, pair)| pair.image == *path));
-        let (sound_paths, waveforms) = usable(decoded.sounds, &mut self.sounds);
-        let (picture_paths, pictures) = usable(decoded.pictures, &mut self.pictures);
+        let is_used = |path: &PathBuf| batch.iter().any(|(_, pair)| pair.image == *path);
+        self.pictures.retain(|path, _| is_used(path));
+        let sounds: Vec<_> = decoded.sounds.into_iter().map(|group| usable(group, &mut self.sounds)).collect();
+        let pictures: Vec<_> = decoded.pictures.into_iter().map(|group| usable(group, &mut self.pictures)).collect();
         let (embeddings, images) = rayon::join(
-            || self.localizer.embed_audio_batch(&waveforms),
-            || self.localizer.encode_image_batch(&pictures),
+            || sounds.iter().map(|(_, sounds)| self.localizer.embed_audio_batch(sounds)).collect::<Result<Vec<_>, _>>(),
+            || {
+                pictures
+                    .iter()
+                    .map(|(_, group)| self.localizer.encode_image_batch(group))
+                    .collect::<Result<Vec<_>, _>>()
+            },
         );
-        for ((path, waveform), embedding) in sound_paths.into_iter().zip(&waveforms).zip(embeddings?) {
-            let about = sound_json(&path, waveform);
-            self.sounds.insert(path, Ok((embedding, about)));
+        for ((paths, waveforms), embeddings) in sounds.into_iter().zip(embeddings?) {
+            for ((path, waveform), embedding) in paths.into_iter().zip(&waveforms).zip(embeddings) {
+                let about = sound_json(&path, waveform);
+                self.sounds.insert(path, Ok((embedding, about)));
+            }
         }
-        for ((path, picture), image) in picture_paths.into_iter().zip(pictures).zip(images?) {
-            self.pictures.insert(path, Ok((picture, image)));
+        for ((paths, pictures), images) in pictures.into_iter().zip(images?) {
+            let known = paths.into_iter().zip(pictures.into_iter().zip(images).map(Ok));
+            self.pictures.extend(known.filter(|(path, _)| is_used(path)));
         }
         Ok(())
     }
@@ -148,7 +166,7 @@ impl State<'_> {
 }
 
 /// The paths and contents of the files that could be decoded; for the others, the reasons are added to `known`.
-fn usable<M, T>(decoded: Vec<(PathBuf, soundsight::Result<M>)>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
+fn usable<M, T>(decoded: Group<M>, known: &mut Known<T>) -> (Vec<PathBuf>, Vec<M>) {
     let (mut paths, mut media) = (Vec::new(), Vec::new());
     for (path, result) in decoded {
         match result {
