@@ -90,7 +90,8 @@ impl ModelFiles {
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
-        let [config, beats, clipseg, acl] = required(folder, |name| file(name).is_some())?.map(|name| folder.join(name));
+        let [config, beats, clipseg, acl] =
+            required(folder, |name| file(name).is_some())?.map(|name| folder.join(name));
         let vocab_merges =
             || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
         Self::new(
@@ -118,9 +119,7 @@ impl ModelFiles {
         let mut open = |name: &str| Checkpoint::from_bytes(folder.join(name), take(name).unwrap_or_default());
         let (beats, clipseg, acl) = (open(beats)?, open(clipseg)?, open(acl)?);
         let tokenizer = match (take("tokenizer.json"), take("vocab.json"), take("merges.txt")) {
-            (Some(json), ..) => {
-                Some(TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: json.into() })
-            }
+            (Some(json), ..) => Some(TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: json.into() }),
             (None, Some(vocab), Some(merges)) => {
                 Some(TokenizerFiles::MemoryVocabMerges { folder: folder.into(), vocab, merges })
             }

@@ -44,7 +44,9 @@ impl Files {
     /// Loads the model, called `name`. The memory of the files is free afterwards.
     pub fn load(self, name: &str) -> Result<Model, JsError> {
         let load = || -> Result<Model, Error> {
-            let files = ModelFiles::from_memory(name, self.contents)?;
+            let mut files = ModelFiles::from_memory(name, self.contents)?;
+            // Not "./embedded", which a folder of this name would be.
+            files.name = name.to_owned();
             let localizer = Localizer::builder(&files.source).load_files(&files)?;
             Ok(Model::new(localizer, files.classes))
         };
