@@ -88,17 +88,14 @@ export class Camera {
         continue;
       }
       last = time;
-      const scale = Math.min(1, Math.max(320, 2 * this.stage.side) / Math.max(video.videoWidth, video.videoHeight));
-      const size = { width: Math.round(video.videoWidth * scale), height: Math.round(video.videoHeight * scale) };
       try {
-        const bitmap = await createImageBitmap(video, {
-          resizeWidth: size.width, resizeHeight: size.height, resizeQuality: "low",
-        });
-        const params = { time, bitmap, threshold: this.stage.threshold };
-        const { moments, ms } = await engine.call("watchFrame", params, [bitmap]);
+        const frame = this.stage.grab(video);
+        const scale = video.videoWidth / frame.width;
+        const params = { time, frame, threshold: this.stage.threshold };
+        const { moments, ms } = await engine.call("watchFrame", params, [frame.data.buffer]);
         if (session !== this.session) return;
         this.ms = ms;
-        this.take(moments, video.videoWidth / size.width);
+        this.take(moments, scale);
       } catch (error) {
         if (session === this.session) {
           this.complain(error);

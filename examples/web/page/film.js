@@ -114,8 +114,9 @@ export class Film {
       this.follow();
       throw error;
     }
-    this.follow();
     this.wantsToPlay = true;
+    this.showState();
+    this.follow();
   }
 
   close() {
@@ -218,14 +219,7 @@ export class Film {
 
   /** The findings of a moment in pixels of the film. @param {Moment} moment */
   scaled(moment) {
-    return scaled(moment, this.video.videoWidth / this.frameSize().width);
-  }
-
-  /** The size in which frames are analysed. */
-  frameSize() {
-    const { videoWidth, videoHeight } = this.video;
-    const scale = Math.min(1, Math.max(320, 2 * this.stage.side) / Math.max(videoWidth, videoHeight));
-    return { width: Math.round(videoWidth * scale), height: Math.round(videoHeight * scale) };
+    return scaled(moment, this.video.videoWidth / this.stage.frameSize().width);
   }
 
   /** Analyses from `start` until the lead is enough; the film on the screen starts it again. @param {number} start */
@@ -240,7 +234,6 @@ export class Film {
       const base = Math.max(0, Math.floor((start - 1.5) * RATE)) / RATE;
       const first = Math.max(base, start - SMOOTHING - 0.5 / RATE);
       await engine.call("watch", { sampleRate: this.soundRate, rate: RATE, hop: 1 / RATE, smoothing: SMOOTHING });
-      const size = this.frameSize();
       let heard = Math.round(base * this.soundRate);
       const hear = async (/** @type {number} */ time) => {
         const end = Math.min(Math.round(time * this.soundRate), sound.length);
@@ -259,16 +252,17 @@ export class Film {
           this.fillTo(this.video.duration);
           break;
         }
-        const frame = await this.frameAt(time, size);
-        if (!current()) return frame.close();
+        await this.seekAhead(time);
+        if (!current()) return;
+        const frame = this.stage.grab(ahead);
         await hear(time + 1);
-        if (!current()) return frame.close();
-        const from = performance.now();
-        const params = { time: Math.max(time - base, last + 1e-3), bitmap: frame, threshold: this.stage.threshold };
+        if (!current()) return;
+        const params = { time: Math.max(time - base, last + 1e-3), frame, threshold: this.stage.threshold };
         last = params.time;
-        const { moments, ms } = await engine.call("watchFrame", params, [frame]);
+        const { moments, ms } = await engine.call("watchFrame", params, [frame.data.buffer]);
+        if (!current()) return;
         this.keep(moments, base);
-        this.msPerMoment = ms || performance.now() - from;
+        this.msPerMoment = ms;
         // Far enough ahead, or the visitor went elsewhere.
         while (current() && this.lead(this.video.currentTime) >= LEAD + SMOOTHING) {
           await new Promise((resolve) => setTimeout(resolve, 60));
@@ -282,17 +276,11 @@ export class Film {
     }
   }
 
-  /**
-   * The frame at `time`, by the video element that nobody sees.
-   * @param {number} time @param {{ width: number, height: number }} size
-   */
-  async frameAt(time, size) {
+  /** Shows the frame at `time` in the video element that nobody sees. @param {number} time */
+  async seekAhead(time) {
     const seeked = until(this.ahead, "seeked");
     this.ahead.currentTime = time;
     await seeked;
-    return createImageBitmap(this.ahead, {
-      resizeWidth: size.width, resizeHeight: size.height, resizeQuality: "medium",
-    });
   }
 
   /** @param {Moment[]} moments @param {number} base what their times are relative to */

@@ -160,6 +160,7 @@ async function addSound(given) {
 function showSound(sound) {
   if (mode !== "picture" || !sound.logits) return;
   stage.turnInto(sound.logits);
+  stage.heat.setAttribute("aria-label", `The heatmap of ${sound.name} over ${picture?.name}`);
   showResult(sound.findings ?? null, sound.confidence);
   badge(sound.name);
   refreshFindings.now();
@@ -233,6 +234,7 @@ function showResult(findings, confidence, sound) {
 /** @param {import("./engine.js").Moment | null} found @param {string} note */
 function reportMoment(found, note) {
   moment = found;
+  stage.heat.setAttribute("aria-label", `The heatmap over the ${mode}`);
   if (found && !note) note = found.sounding ? "" : "Nothing in the picture sounds";
   badge(note);
   showResult(found, found?.confidence);
@@ -498,7 +500,7 @@ const exampleButtons = EXAMPLES.map((example) => {
 });
 const filmButton = create(
   "button",
-  { type: "button", className: "example" },
+  { type: "button", className: "example film" },
   create("img", { src: "media/savanna.jpg", alt: "" }),
   create("span", {}, "Film"),
 );

@@ -34,6 +34,10 @@ export class Stage {
     this.grid = new ScoreGrid(1, 1);
     this.painted = new OffscreenCanvas(1, 1);
     this.turning = 0;
+    // In memory and not on the graphics card, from which reading takes long.
+    this.grabbed = /** @type {OffscreenCanvasRenderingContext2D} */ (
+      new OffscreenCanvas(1, 1).getContext("2d", { alpha: false, willReadFrequently: true })
+    );
     new ResizeObserver(() => this.draw()).observe(this.frame);
   }
 
@@ -64,6 +68,26 @@ export class Stage {
     this.grid = new ScoreGrid(Math.max(2, Math.round(width * scale)), Math.max(2, Math.round(height * scale)));
     this.painted = new OffscreenCanvas(this.grid.width, this.grid.height);
     this.clear();
+  }
+
+  /**
+   * The size in which frames of the video are analysed: a few times what the model sees.
+   * @returns {{ width: number, height: number }}
+   */
+  frameSize() {
+    const { videoWidth, videoHeight } = this.video;
+    const scale = Math.min(1, Math.max(256, 2 * this.side) / Math.max(videoWidth, videoHeight));
+    return { width: Math.max(1, Math.round(videoWidth * scale)), height: Math.max(1, Math.round(videoHeight * scale)) };
+  }
+
+  /** The present frame of a video, to be analysed. @param {HTMLVideoElement} video */
+  grab(video) {
+    const { width, height } = this.frameSize();
+    if (this.grabbed.canvas.width !== width || this.grabbed.canvas.height !== height) {
+      Object.assign(this.grabbed.canvas, { width, height });
+    }
+    this.grabbed.drawImage(video, 0, 0, width, height);
+    return this.grabbed.getImageData(0, 0, width, height);
   }
 
   /** Nothing over the picture. */

@@ -58,10 +58,7 @@ async function bytesOf(blob) {
   return new Uint8Array(await blob.arrayBuffer());
 }
 
-/**
- * The pixels of a bitmap, at most `side` pixels long.
- * @param {ImageBitmap} bitmap
- */
+/** The pixels of a bitmap. @param {ImageBitmap} bitmap */
 function pixels(bitmap) {
   const { width, height } = bitmap;
   if (canvas.width !== width || canvas.height !== height) {
@@ -303,19 +300,13 @@ const methods = {
     return watch ? plain(watch.sound(samples), threshold) : [];
   },
 
-  /** @param {{ time: number, bitmap: ImageBitmap, threshold: number }} params */
-  watchFrame({ time, bitmap, threshold }) {
-    if (!watch) {
-      bitmap.close();
-      return { moments: [], ms: 0 };
-    }
+  /** @param {{ time: number, frame: ImageData, threshold: number }} params */
+  watchFrame({ time, frame, threshold }) {
+    if (!watch) return { moments: [], ms: 0 };
     const current = watch;
-    const { width, height } = bitmap;
-    const [moments, ms] = timed(() => {
-      const rgba = new Uint8Array(pixels(bitmap).buffer);
-      return plain(current.frame(time, width, height, rgba), threshold);
-    });
-    return { moments, ms };
+    const { width, height, data } = frame;
+    const [moments, ms] = timed(() => current.frame(time, width, height, new Uint8Array(data.buffer)));
+    return { moments: plain(moments, threshold), ms };
   },
 
   /** @param {{ threshold: number }} params */

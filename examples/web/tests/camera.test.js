@@ -46,11 +46,11 @@ test("camera and microphone, live", async (t) => {
 test("a recorded sound is looked for", async () => {
   const { page, check } = await open(browser, server.url, { permissions: ["microphone"] });
   await settle(page);
-  await page.getByRole("button", { name: "Record" }).click();
+  await page.getByRole("button", { name: "Record", exact: true }).click();
   // It ends by itself once the model has heard enough.
   await found(page, "Recording 1");
   assert.ok(parseInt(await page.locator("#peak").textContent()) < 320, "the elephant is on the left");
-  await page.getByRole("button", { name: "Record" }).click();
+  await page.getByRole("button", { name: "Record", exact: true }).click();
   await page.waitForTimeout(700);
   await page.getByRole("button", { name: "Stop", exact: true }).click();
   await found(page, "Recording 2");

@@ -62,10 +62,11 @@ export function rgb8(file) {
 /** Serves the page. */
 export async function serve() {
   const server = createServer((request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
+    let path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
+    if (path.endsWith("/")) path += "index.html";
     try {
-      const body = readFileSync(join(PAGE, path.endsWith("/") ? `${path}index.html` : path));
-      response.writeHead(200, { "content-type": TYPES[extname(path.endsWith("/") ? ".html" : path)] ?? "application/octet-stream" });
+      const body = readFileSync(join(PAGE, path));
+      response.writeHead(200, { "content-type": TYPES[extname(path)] ?? "application/octet-stream" });
       response.end(body);
     } catch {
       response.writeHead(404).end();
@@ -159,9 +160,10 @@ export async function saved(page, name) {
   return path;
 }
 
-/** Waits until a sound is selected and its findings are shown. */
-export async function found(page, name) {
+/** Waits until a sound is selected and its findings are shown, over the picture `image` if given. */
+export async function found(page, name, image = "") {
   await page.locator(".sound.selected", { hasText: name }).waitFor();
+  await page.locator(`#heat[aria-label^="The heatmap of ${name}"][aria-label$="${image}"]`).waitFor();
   await page.waitForFunction(() => document.getElementById("peak").textContent !== "–");
 }
 
@@ -179,7 +181,9 @@ export async function problem(page) {
 export const painted = (page) =>
   page.evaluate(() => {
     const canvas = document.getElementById("heat");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
     let count = 0;
     for (let i = 3; i < data.length; i += 4) count += data[i] > 60 ? 1 : 0;
     return count / (canvas.width * canvas.height);

@@ -58,6 +58,7 @@ test("everything works by keyboard", async () => {
   const press = async (key, times = 1) => { for (let i = 0; i < times; i++) await page.keyboard.press(key); };
   const focused = () => page.evaluate(() => {
     const element = document.activeElement;
+    if (element === document.body) return "";
     return element.getAttribute("aria-label") ?? (element.textContent.trim() || element.id || element.value);
   });
   /** Tabs until something has the focus. */

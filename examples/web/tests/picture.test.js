@@ -40,9 +40,9 @@ test("chosen files give what the command gives, and can be saved", async (t) => 
   await settle(page);
   for (const [image, sound] of [["farm.jpg", "horse.wav"], ["shore.jpg", "duck.wav"]]) {
     await choose(page, [join(MEDIA, image)]);
-    await page.waitForFunction((name) => document.getElementById("status").textContent.startsWith(name), image);
+    await found(page, "", image);
     await choose(page, [join(MEDIA, sound)]);
-    await found(page, sound);
+    await found(page, sound, image);
     const expected = native(join(MEDIA, sound), join(MEDIA, image));
     const json = JSON.parse(readFileSync(await saved(page, "JSON"), "utf8"));
     assert.ok(Math.abs(json.confidence - expected.confidence) < 1e-4, `${json.confidence}, ${expected.confidence}`);
@@ -78,7 +78,7 @@ test("dropped and pasted files", async () => {
     data.items.add(new File([bytes], "pasted.jpg", { type: "image/jpeg" }));
     document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
   }, base64);
-  await page.waitForFunction(() => document.getElementById("status").textContent.startsWith("pasted.jpg"));
+  await found(page, "frog.wav", "pasted.jpg");
   await page.evaluate(() => {
     const data = new DataTransfer();
     data.setData("text/plain", "lion");
@@ -148,7 +148,7 @@ test("unusable files are refused in the library's words, and the page goes on", 
   await page.getByLabel("A word in place of a sound").fill("walrus");
   await page.getByRole("button", { name: "Look" }).click();
   assert.match(await problem(page), /walrus/);
-  await page.getByRole("button", { name: "Record" }).click();
+  await page.getByRole("button", { name: "Record", exact: true }).click();
   assert.equal(await problem(page), "no microphone found: connect one, or use files instead");
   await page.getByRole("radio", { name: "Camera" }).check({ force: true });
   await page.getByRole("button", { name: "Start the camera" }).click();
@@ -178,9 +178,9 @@ test("sounds and pictures in many formats", async () => {
     const file = join(folder, name);
     ffmpeg("-i", join(MEDIA, "savanna.jpg"), ...(name.endsWith("avif") ? ["-c:v", "libaom-av1", "-cpu-used", "8", "-still-picture", "1"] : []), file);
     await choose(page, [file]);
-    await page.waitForFunction((name) => document.getElementById("status").textContent.startsWith(name), name);
+    await found(page, "", name);
     await page.locator(".sound", { hasText: "elephant.flac" }).locator(".pick").click();
-    await found(page, "elephant.flac");
+    await found(page, "elephant.flac", name);
     const [x, y] = await peak(page);
     assert.ok(Math.hypot(x - expected.peak.x, y - expected.peak.y) < 40, `${name}: ${x}, ${y}`);
   }
