@@ -16,24 +16,24 @@ build="${CARGO_TARGET_DIR:-$PWD/target}/web-build"
 source=examples/web
 export CARGO_INCREMENTAL=0
 
-# compile NAME CARGO_OPTION… compiles one of the builds of the library into the folder NAME of the page.
+# compile NAME TARGET_FEATURES CARGO_OPTION… compiles one of the builds of the library into the folder NAME of the page.
 compile() {
-  local name="$1" flags="-C target-feature=+simd128"
-  shift
+  local name="$1" flags="-C target-feature=$2"
+  shift 2
   # Debian's toolchain has no linker of its own.
   rustup_has "$target" || flags+=" -C linker=/usr/bin/wasm-ld -C linker-flavor=wasm-ld"
-  CARGO_TARGET_DIR="$build/library" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
+  CARGO_TARGET_DIR="$build/$name" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
     cross_cargo "$target" build --release --locked --manifest-path "$source/Cargo.toml" --package soundsight-web "$@"
-  "$build/tools/debug/bundle" "$build/library/$target/release/soundsight_web.wasm" soundsight "$staged/$name"
+  "$build/tools/debug/bundle" "$build/$name/$target/release/soundsight_web.wasm" soundsight "$staged/$name"
 }
 
 staged="$build/page"
 rm -rf "$staged"
 mkdir -p "$staged/model" "$staged/media"
 CARGO_TARGET_DIR="$build/tools" cargo build --locked --manifest-path "$source/Cargo.toml" --package bundle
-compile plain
+compile plain +simd128
 # Browsers with relaxed SIMD load this one, which is faster; see docs/web.md.
-compile relaxed --features relaxed-simd
+compile relaxed +simd128,+relaxed-simd --features relaxed-simd
 # The types are for checking the page's own code (scripts/web-tests.sh).
 mkdir -p "$build/types"
 mv "$staged/plain/soundsight.d.ts" "$build/types/index.d.ts"

@@ -57,7 +57,8 @@ export class Film {
     this.wantsToPlay = false;
     /** The session of the analysis; a later one ends it. */
     this.session = 0;
-    this.running = false;
+    /** The analysis that is going on. @type {object | null} */
+    this.running = null;
     this.msPerMoment = 0;
     /** @type {Map<number, Moment>} */
     this.moments = new Map();
@@ -122,7 +123,7 @@ export class Film {
   close() {
     this.session++;
     this.active = false;
-    this.running = false;
+    this.running = null;
     this.wantsToPlay = false;
     this.sound = null;
     this.moments.clear();
@@ -196,6 +197,12 @@ export class Film {
     step();
   }
 
+  /** Starts again with another model. */
+  analyseAgain() {
+    this.moments.clear();
+    this.running = null;
+  }
+
   /** @param {number} time */
   paint(time) {
     const moment = this.moments.get(slotOf(time));
@@ -227,8 +234,9 @@ export class Film {
     const { session, ahead } = this;
     const sound = /** @type {Float32Array} */ (this.sound);
     const engine = this.engine();
-    const current = () => session === this.session && engine === this.engine();
-    this.running = true;
+    const run = {};
+    this.running = run;
+    const current = () => session === this.session && this.running === run;
     try {
       // The moments before `start` are known; the second before it is needed for the sound around it.
       const base = Math.max(0, Math.floor((start - 1.5) * RATE)) / RATE;
@@ -236,10 +244,11 @@ export class Film {
       await engine.call("watch", { sampleRate: this.soundRate, rate: RATE, hop: 1 / RATE, smoothing: SMOOTHING });
       let heard = Math.round(base * this.soundRate);
       const hear = async (/** @type {number} */ time) => {
-        const end = Math.min(Math.round(time * this.soundRate), sound.length);
+        const end = Math.round(time * this.soundRate);
         if (end <= heard) return;
         // Beyond its end the sound is silent.
-        const samples = sound.slice(heard, end);
+        const samples = new Float32Array(end - heard);
+        samples.set(sound.subarray(heard, end));
         heard = end;
         this.keep(await engine.call("watchSound", { samples, threshold: this.stage.threshold }, [samples.buffer]), base);
       };
@@ -272,7 +281,7 @@ export class Film {
         if (Number.isFinite(lead) && (here < start - 0.5 / RATE || here > time + 2 / RATE)) break;
       }
     } finally {
-      if (session === this.session) this.running = false;
+      if (this.running === run) this.running = null;
     }
   }
 

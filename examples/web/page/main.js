@@ -63,11 +63,7 @@ async function useModel(loaded, facts) {
   if (first) return;
   try {
     if (mode === "camera") return void (await camera.start());
-    if (mode === "film") {
-      film.moments.clear();
-      film.running = false;
-      return;
-    }
+    if (mode === "film") return film.analyseAgain();
     await lookAgain();
   } catch (error) {
     fail(error);
@@ -305,6 +301,7 @@ async function startCamera() {
   try {
     await camera.start();
   } catch (error) {
+    await camera.stop();
     fail(error);
   }
   if (!camera.active) {

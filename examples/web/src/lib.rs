@@ -21,9 +21,6 @@ use wasm_bindgen::prelude::*;
 fn start() {
     // A panic would otherwise be a bare "unreachable", which says nothing.
     std::panic::set_hook(Box::new(|panic| wasm_bindgen::throw_str(&panic.to_string())));
-    // The page has found that the browser knows it.
-    #[cfg(feature = "relaxed-simd")]
-    pulp::wasm::enable_relaxed_simd();
 }
 
 /// The colours of the scores 0 to 1 in 256 steps: red, green, blue.
