@@ -562,7 +562,7 @@ await Promise.all([opening, models.loadEmbedded()]).catch(fail);
 if (engine) {
   await showExample(EXAMPLES[0]).then(startTour, fail);
 }
-if ("serviceWorker" in navigator) {
+if (card && "serviceWorker" in navigator) {
   // After the first heatmap, which needs the network more.
-  navigator.serviceWorker.register("service-worker.js").catch(() => {});
+  navigator.serviceWorker.register(`service-worker.js?build=${/** @type {Card} */ (card).build}`).catch(() => {});
 }
