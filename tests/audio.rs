@@ -53,6 +53,24 @@ fn rms_difference(a: &[f32], b: &[f32]) -> f64 {
     (squares / a.len().min(b.len()) as f64).sqrt()
 }
 
+#[test]
+fn bytes_are_decoded_like_files() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixture("")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // Some fixtures are no sounds.
+        let (true, Ok(expected)) = (audio_formats::is_readable(name), Waveform::open(&path)) else { continue };
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(Waveform::from_bytes(&bytes).unwrap(), expected, "{name}");
+        let start = expected.seconds() / 2.0;
+        let window = Waveform::open_window(&path, start, 0.1).unwrap();
+        assert_eq!(Waveform::from_bytes_window(&bytes, start, 0.1).unwrap(), window, "{name}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count} sounds");
+}
+
 /// Every lossless format reproduces the signal within its own quantisation error, with the exact length.
 #[test]
 fn lossless_formats_are_decoded_exactly() {

@@ -39,6 +39,17 @@ fn assert_config<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, finds
     }
 }
 
+#[test]
+fn bytes_are_refused_like_files() {
+    let text = b"this is no sound at all";
+    assert_audio(Waveform::from_bytes(text), Path::new("bytes"), "a sound in WAV", "contents of no such format");
+    assert_audio(Waveform::from_bytes(b""), Path::new("bytes"), "a sound file", "an empty file");
+    let wav = std::fs::read(fixture("s16.wav")).unwrap();
+    assert_audio(Waveform::from_bytes(&wav[..wav.len() / 2]), Path::new("bytes"), "complete", "truncated");
+    assert_audio(Waveform::from_bytes_window(&wav, 1e3, 1.0), Path::new("bytes"), "a start before", "1000.000 s");
+    assert_config(Waveform::from_bytes_window(&wav, 0.0, 0.0), "seconds", "0");
+}
+
 /// A file with these bytes, in a folder that exists as long as the test keeps the handle.
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -203,6 +203,58 @@ fn tokenizers_of_a_directory() {
     assert_eq!(tokenizer(), Some(TokenizerFiles::Json(path("tokenizer.json"))));
 }
 
+/// The files of a directory, by name.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let file = |entry: std::fs::DirEntry| {
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| file(entry.unwrap())).collect()
+}
+
+#[test]
+fn a_directory_in_memory() {
+    let config = r#"{"clipseg": {"reduce_dim": 2}, "classes": ["dog"]}"#;
+    let folder = directory(&PICKLES, config);
+    std::fs::write(folder.path().join("notes.md"), "ignored").unwrap();
+    let memory = || ModelFiles::from_memory("mine", contents(folder.path()));
+    let (files, expected) = (memory().unwrap(), ModelFiles::from_directory(folder.path()).unwrap());
+    assert_eq!(files.source, ModelSource::Directory("mine".into()));
+    assert_eq!(files.name, "mine");
+    for (ours, theirs) in [(&files.beats, &expected.beats), (&files.clipseg, &expected.clipseg)] {
+        assert_eq!(file_name(ours), file_name(theirs));
+        assert!(ours.entries().keys().eq(theirs.entries().keys()));
+    }
+    assert_eq!(files.acl.path(), Path::new("mine/acl.pth"));
+    assert_eq!(
+        (files.beats_config, files.clipseg_config, files.classes),
+        (expected.beats_config, expected.clipseg_config, expected.classes)
+    );
+    assert_eq!(files.tokenizer, None);
+
+    // Tokenizers, which can be written to a directory again.
+    let (vocab, merges) = (b"{}".to_vec(), b"#version".to_vec());
+    std::fs::write(folder.path().join("vocab.json"), &vocab).unwrap();
+    std::fs::write(folder.path().join("merges.txt"), &merges).unwrap();
+    let files = memory().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    files.place_tokenizer(copy.path()).unwrap();
+    assert_eq!(contents(copy.path()), [("merges.txt".into(), merges.clone()), ("vocab.json".into(), vocab.clone())].into());
+    let expected = TokenizerFiles::MemoryVocabMerges { folder: "mine".into(), vocab, merges };
+    assert_eq!(files.tokenizer, Some(expected));
+    std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let expected = TokenizerFiles::Memory { name: "mine/tokenizer.json".into(), json: b"{}".into() };
+    assert_eq!(memory().unwrap().tokenizer, Some(expected));
+
+    // Errors are those of a directory.
+    let mut lacking = contents(folder.path());
+    lacking.remove("beats.pt");
+    let error = ModelFiles::from_memory("mine", lacking).unwrap_err();
+    assert_format(error, Path::new("mine"), "no beats.safetensors or beats.gguf or beats.pt");
+    let mut cut = contents(folder.path());
+    cut.insert("config.json".into(), b"{".into());
+    assert_format(ModelFiles::from_memory("mine", cut).unwrap_err(), Path::new("mine/config.json"), "EOF");
+}
+
 #[test]
 fn what_a_directory_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! The container format of a sound file, recognised by its first bytes and not by its name.
 
-use std::fs::File;
 use std::io::{self, Seek};
 
 use crate::audio::bytes::read_up_to;
+use crate::audio::input::Input;
 
 /// The container format of a sound file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Container {
 }
 
 /// Recognises the container by the first bytes of `file`, and rewinds it.
-pub(super) fn identify(file: &mut File) -> io::Result<Container> {
+pub(super) fn identify(file: &mut Input) -> io::Result<Container> {
     file.rewind()?;
     let (head, _) = read_up_to::<12>(file)?;
     file.rewind()?;

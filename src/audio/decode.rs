@@ -8,25 +8,31 @@ use crate::audio::container::{self, Container};
 use crate::audio::errors::{truncated, unusable};
 #[cfg(feature = "audio-formats")]
 use crate::audio::formats::decode as decode_other;
+use crate::audio::input::Input;
 use crate::audio::wav;
 use crate::error::{Error, Result};
 
 /// Decodes `span` of the sound file `path`.
 pub(super) fn decode(path: &Path, span: Span) -> Result<Clip> {
-    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
-    let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-    if metadata.is_dir() {
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    if file.metadata().map_err(Error::io(path, "read"))?.is_dir() {
         return Err(Error::io(path, "read")(std::io::ErrorKind::IsADirectory.into()));
     }
-    if metadata.len() == 0 {
+    decode_input(path, Input::File(file), span)
+}
+
+/// Decodes `span` of the sound file `file`; `path` represents it in error messages.
+pub(super) fn decode_input(path: &Path, mut file: Input, span: Span) -> Result<Clip> {
+    let length = file.len().map_err(Error::io(path, "read"))?;
+    if length == 0 {
         return Err(unusable(path.display(), "a sound file", "an empty file"));
     }
     let container = container::identify(&mut file).map_err(Error::io(path, "read"))?;
     if container == Container::Wav {
-        if let Some(cut) = wav::missing(&mut file, metadata.len()).map_err(Error::io(path, "read"))? {
+        if let Some(cut) = wav::missing(&mut file, length).map_err(Error::io(path, "read"))? {
             return Err(truncated(path, cut));
         }
-        if let Some(clip) = wav::decode(path, &file, span)? {
+        if let Some(clip) = wav::decode(path, &mut file, span)? {
             return Ok(clip);
         }
     }
@@ -35,7 +41,7 @@ pub(super) fn decode(path: &Path, span: Span) -> Result<Clip> {
 
 /// Returns an error that names the feature needed to read the file.
 #[cfg(not(feature = "audio-formats"))]
-fn decode_other(path: &Path, _: File, container: Container, _: Span) -> Result<Clip> {
+fn decode_other(path: &Path, _: Input, container: Container, _: Span) -> Result<Clip> {
     let kind = match container {
         Container::Wav => "a WAV file that is not plain PCM or 32-bit float",
         Container::Ogg => "an Ogg file",

@@ -33,6 +33,7 @@ mod fbank_options;
 #[cfg(feature = "audio-formats")]
 mod formats;
 mod frontend;
+mod input;
 mod mel;
 mod resample;
 mod wav;

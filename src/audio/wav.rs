@@ -1,6 +1,5 @@
 //! Decodes WAV using hound.
 
-use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
@@ -9,11 +8,12 @@ use hound::{SampleFormat, WavReader};
 use crate::audio::bytes::read_up_to;
 use crate::audio::clip::{Clip, Span};
 use crate::audio::errors::{start_beyond_end, unusable};
+use crate::audio::input::Input;
 use crate::error::{Error, Result};
 
 /// Describes what is missing from a WAV file whose `data` chunk is longer than the file; `None` if it is complete. A
 /// length of 2³² - 1 means "unknown" (written to a pipe).
-pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>> {
+pub(super) fn missing(file: &mut Input, length: u64) -> io::Result<Option<String>> {
     let mut at = 12;
     while at + 8 <= length {
         file.seek(SeekFrom::Start(at))?;
@@ -32,8 +32,7 @@ pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>
 
 /// Decodes WAV using hound; `None` for the kinds that hound does not read (ADPCM, A-law, 64-bit float, unknown length
 /// …).
-pub(super) fn decode(path: &Path, file: &File, span: Span) -> Result<Option<Clip>> {
-    let mut file = file;
+pub(super) fn decode(path: &Path, file: &mut Input, span: Span) -> Result<Option<Clip>> {
     file.rewind().map_err(Error::io(path, "read"))?;
     let Ok(mut reader) = WavReader::new(BufReader::new(file)) else {
         return Ok(None);

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
-use crate::audio::clip::{Span, mix_to_mono};
+use crate::audio::clip::{Clip, Span, mix_to_mono};
 use crate::audio::errors::{check_finite, start_beyond_end, unusable};
+use crate::audio::input::Input;
 use crate::audio::{decode, resample};
 use crate::error::{Error, Result};
 
 /// The highest accepted sample rate in Hz. It is four times the highest rate in use, and low enough that a false header
 /// cannot make the resampler allocate gigabytes of filters.
 pub const MAX_SAMPLE_RATE: u32 = 768_000;
+
+/// The origin that errors name for sounds given as the bytes of a file.
+const BYTES: &str = "bytes";
 
 /// A mono sound: at least one sample, all of them finite, at a rate of 1 to [`MAX_SAMPLE_RATE`] Hz.
 ///
@@ -51,6 +55,22 @@ impl Waveform {
     /// length).
     pub fn open_window(path: impl AsRef<Path>, start_seconds: f64, seconds: f64) -> Result<Self> {
         Self::decode(path.as_ref(), Span::new(start_seconds, seconds)?)
+    }
+
+    /// As [`open`](Self::open), from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), except for [`Error::Io`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::decode_bytes(bytes, Span::WHOLE)
+    }
+
+    /// As [`open_window`](Self::open_window), from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`open_window`](Self::open_window), except for [`Error::Io`].
+    pub fn from_bytes_window(bytes: &[u8], start_seconds: f64, seconds: f64) -> Result<Self> {
+        Self::decode_bytes(bytes, Span::new(start_seconds, seconds)?)
     }
 
     /// A mono sound from memory.
@@ -144,10 +164,16 @@ impl Waveform {
     }
 
     fn decode(path: &Path, span: Span) -> Result<Self> {
-        let clip = decode::decode(path, span)?;
+        Self::from_clip(&path.display().to_string(), decode::decode(path, span)?)
+    }
+
+    fn decode_bytes(bytes: &[u8], span: Span) -> Result<Self> {
+        Self::from_clip(BYTES, decode::decode_input(Path::new(BYTES), Input::memory(bytes), span)?)
+    }
+
+    fn from_clip(origin: &str, clip: Clip) -> Result<Self> {
         let clip_seconds = clip.num_frames as f64 / f64::from(clip.sample_rate.max(1));
-        let origin = path.display().to_string();
-        Self::checked(&origin, clip.samples, clip.sample_rate, clip.channels, Some(clip_seconds))
+        Self::checked(origin, clip.samples, clip.sample_rate, clip.channels, Some(clip_seconds))
     }
 
     /// Checks the invariants of this type; all constructors call it.

@@ -154,9 +154,19 @@ impl ClipTokenizer {
     /// token is missing, or a merge names a token that the vocabulary lacks.
     pub fn from_vocab_and_merges(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let (vocab_path, merges_path) = (vocab.as_ref(), merges.as_ref());
-        let vocab = parse::<Vocabulary>(vocab_path, &read(vocab_path)?, "a JSON object, token → id")?;
-        let text = read(merges_path)?;
-        let text = std::str::from_utf8(&text)
+        let (vocab, merges) = (read(vocab_path)?, read(merges_path)?);
+        Self::from_vocab_and_merges_bytes((vocab_path, &vocab), (merges_path, &merges))
+    }
+
+    /// As [`ClipTokenizer::from_vocab_and_merges`], from the contents of the two files. Each is paired with a name that
+    /// represents it in error messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as [`ClipTokenizer::from_vocab_and_merges`].
+    pub fn from_vocab_and_merges_bytes(vocab: (&Path, &[u8]), merges: (&Path, &[u8])) -> Result<Self> {
+        let ((vocab_path, vocab), (merges_path, merges)) = (vocab, merges);
+        let vocab = parse::<Vocabulary>(vocab_path, vocab, "a JSON object, token → id")?;
+        let text = std::str::from_utf8(merges)
             .map_err(|error| Error::format(merges_path, "tokenizer", "UTF-8 text, a pair a line", error))?;
         let merges = text
             .lines()

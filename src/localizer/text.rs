@@ -36,6 +36,10 @@ pub(super) fn open(files: &TokenizerFiles) -> Result<ClipTokenizer> {
         TokenizerFiles::Json(path) => ClipTokenizer::from_file(path),
         TokenizerFiles::VocabMerges { vocab, merges } => ClipTokenizer::from_vocab_and_merges(vocab, merges),
         TokenizerFiles::Memory { name, json } => ClipTokenizer::from_json(name, json),
+        TokenizerFiles::MemoryVocabMerges { folder, vocab, merges } => {
+            let (vocab_name, merges_name) = (folder.join("vocab.json"), folder.join("merges.txt"));
+            ClipTokenizer::from_vocab_and_merges_bytes((&vocab_name, vocab), (&merges_name, merges))
+        }
     }
 }
 

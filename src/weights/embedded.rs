@@ -21,7 +21,8 @@ pub(super) fn files() -> Result<ModelFiles> {
 
     let folder = Path::new("embedded");
     let open = |name: &str, bytes: &'static [u8]| Checkpoint::from_bytes(folder.join(name), bytes);
-    let tokenizer = TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: file!("tokenizer.json") };
+    let tokenizer =
+        TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: file!("tokenizer.json").into() };
     ModelFiles::new(
         ModelSource::Embedded,
         parse_config(&folder.join("config.json"), file!("config.json"))?,

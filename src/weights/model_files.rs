@@ -1,5 +1,7 @@
 //! The files of a model; reading and writing model directories.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +61,16 @@ pub enum TokenizerFiles {
         /// Represents the file in error messages.
         name: PathBuf,
         /// The contents of the file.
-        json: &'static [u8],
+        json: Cow<'static, [u8]>,
+    },
+    /// A `vocab.json` and a `merges.txt` in memory.
+    MemoryVocabMerges {
+        /// Represents the folder of the files in error messages.
+        folder: PathBuf,
+        /// The contents of `vocab.json`.
+        vocab: Vec<u8>,
+        /// The contents of `merges.txt`.
+        merges: Vec<u8>,
     },
 }
 
@@ -79,22 +90,8 @@ impl ModelFiles {
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
-        let part = |names: [&str; 3]| names.into_iter().find_map(file).ok_or_else(|| names.join(" or "));
-        let config = file(CONFIG_NAME).ok_or_else(|| CONFIG_NAME.to_owned());
-        let (config, beats, clipseg, acl) = match (config, part(BEATS_NAMES), part(CLIPSEG_NAMES), part(ACL_NAMES)) {
-            (Ok(config), Ok(beats), Ok(clipseg), Ok(acl)) => (config, beats, clipseg, acl),
-            (config, beats, clipseg, acl) => {
-                let missing: Vec<String> = [config, beats, clipseg, acl].into_iter().filter_map(Result::err).collect();
-                let names = [BEATS_NAMES, CLIPSEG_NAMES, ACL_NAMES].map(|names| names.join(" or "));
-                let expected = format!("{CONFIG_NAME}, {}", names.join(", "));
-                return Err(Error::format(
-                    folder,
-                    "model directory",
-                    expected,
-                    format!("no {}", missing.join(", no ")),
-                ));
-            }
-        };
+        let [config, beats, clipseg, acl] =
+            required(folder, |name| file(name).is_some())?.map(|name| folder.join(name));
         let vocab_merges =
             || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
         Self::new(
@@ -106,6 +103,29 @@ impl ModelFiles {
             Checkpoint::open(acl)?,
             file("tokenizer.json").map(TokenizerFiles::Json).or_else(vocab_merges),
         )
+    }
+
+    /// Opens the files of a model directory that are in memory, by name (`"config.json"`, `"beats.gguf"` …); see
+    /// [`ModelFiles::from_directory`]. Other files are ignored. `folder` represents the directory in error messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as for [`ModelFiles::from_directory`].
+    pub fn from_memory(folder: impl AsRef<Path>, mut files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let [config, beats, clipseg, acl] = required(folder, |name| files.contains_key(name))?;
+        let mut take = |name: &str| files.remove(name);
+        let text = take(config).unwrap_or_default();
+        let config = folder.join(config);
+        let mut open = |name: &str| Checkpoint::from_bytes(folder.join(name), take(name).unwrap_or_default());
+        let (beats, clipseg, acl) = (open(beats)?, open(clipseg)?, open(acl)?);
+        let tokenizer = match (take("tokenizer.json"), take("vocab.json"), take("merges.txt")) {
+            (Some(json), ..) => Some(TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: json.into() }),
+            (None, Some(vocab), Some(merges)) => {
+                Some(TokenizerFiles::MemoryVocabMerges { folder: folder.into(), vocab, merges })
+            }
+            _ => None,
+        };
+        Self::new(folder.into(), parse_config(&config, &text)?, &config, beats, clipseg, acl, tokenizer)
     }
 
     /// Combines opened files and the contents of their `config.json`; its path `config` is for error messages.
@@ -201,13 +221,37 @@ impl ModelFiles {
                 link_or_copy(vocab, &folder.join("vocab.json"))?;
                 link_or_copy(merges, &folder.join("merges.txt"))?;
             }
-            Some(TokenizerFiles::Memory { .. }) if single.exists() => {}
-            Some(TokenizerFiles::Memory { json, .. }) => {
-                write_atomically(&single, |writer| writer.write_all(json).map_err(Error::io(&single, "write")))?;
+            Some(TokenizerFiles::Memory { json, .. }) => place_bytes(json, &single)?,
+            Some(TokenizerFiles::MemoryVocabMerges { vocab, merges, .. }) => {
+                place_bytes(vocab, &folder.join("vocab.json"))?;
+                place_bytes(merges, &folder.join("merges.txt"))?;
             }
         }
         Ok(())
     }
+}
+
+/// The names of the configuration and of the three files of weights, of those that exist in `folder`.
+fn required(folder: &Path, exists: impl Fn(&str) -> bool) -> Result<[&'static str; 4]> {
+    let part = |names: [&'static str; 3]| names.into_iter().find(|name| exists(name)).ok_or_else(|| names.join(" or "));
+    let config = Some(CONFIG_NAME).filter(|name| exists(name)).ok_or_else(|| CONFIG_NAME.to_owned());
+    match (config, part(BEATS_NAMES), part(CLIPSEG_NAMES), part(ACL_NAMES)) {
+        (Ok(config), Ok(beats), Ok(clipseg), Ok(acl)) => Ok([config, beats, clipseg, acl]),
+        (config, beats, clipseg, acl) => {
+            let missing: Vec<String> = [config, beats, clipseg, acl].into_iter().filter_map(Result::err).collect();
+            let names = [BEATS_NAMES, CLIPSEG_NAMES, ACL_NAMES].map(|names| names.join(" or "));
+            let expected = format!("{CONFIG_NAME}, {}", names.join(", "));
+            Err(Error::format(folder, "model directory", expected, format!("no {}", missing.join(", no "))))
+        }
+    }
+}
+
+/// Writes `bytes` to `target`. An existing `target` is left unchanged.
+fn place_bytes(bytes: &[u8], target: &Path) -> Result<()> {
+    if target.exists() {
+        return Ok(());
+    }
+    write_atomically(target, |writer| writer.write_all(bytes).map_err(Error::io(target, "write")))
 }
 
 /// Reads a JSON object from a file.

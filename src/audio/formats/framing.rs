@@ -2,8 +2,9 @@
 //!
 //! Decoders do not distinguish a truncated file from one that ends normally, so these checks detect truncation.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+
+use crate::audio::input::Input;
 
 /// How many bytes at the end of an Ogg file are certain to contain its last page: two pages of maximum size.
 const OGG_TAIL: u64 = 2 * 65_307;
@@ -12,7 +13,7 @@ const MPEG_TAIL: u64 = 8192;
 
 /// An Ogg file that ends within a page. A missing end-of-stream mark alone is accepted, because a few real files lack
 /// it.
-pub(super) fn missing_from_ogg(file: &mut File) -> io::Result<Option<String>> {
+pub(super) fn missing_from_ogg(file: &mut Input) -> io::Result<Option<String>> {
     let tail = read_tail(file, OGG_TAIL)?;
     // A page: "OggS", a version of 0, …, at 26 the number of segments, then their lengths, then the segments.
     let Some(at) = tail.windows(5).rposition(|window| window == b"OggS\0") else {
@@ -27,7 +28,7 @@ pub(super) fn missing_from_ogg(file: &mut File) -> io::Result<Option<String>> {
 }
 
 /// The end of a file of MPEG audio: more than one frame and the tags that commonly follow it.
-pub(super) fn read_mpeg_tail(file: &mut File) -> io::Result<Vec<u8>> {
+pub(super) fn read_mpeg_tail(file: &mut Input) -> io::Result<Vec<u8>> {
     read_tail(file, MPEG_TAIL)
 }
 
@@ -49,7 +50,7 @@ pub(super) fn ends_within_mpeg_frame(tail: &[u8], last: &[u8]) -> bool {
 }
 
 /// The last `count` bytes of a file, or all of a shorter one.
-fn read_tail(file: &mut File, count: u64) -> io::Result<Vec<u8>> {
+fn read_tail(file: &mut Input, count: u64) -> io::Result<Vec<u8>> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(count)))?;
     let mut tail = Vec::new();

@@ -5,7 +5,6 @@ mod mp4;
 mod reader;
 mod window;
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
@@ -14,10 +13,11 @@ use self::window::{Edit, Window};
 use crate::audio::clip::{Clip, Span};
 use crate::audio::container::Container;
 use crate::audio::errors::{start_beyond_end, truncated};
+use crate::audio::input::Input;
 use crate::error::{Error, Result};
 
 /// Decodes `span` of `file`.
-pub(super) fn decode(path: &Path, mut file: File, container: Container, span: Span) -> Result<Clip> {
+pub(super) fn decode(path: &Path, mut file: Input, container: Container, span: Span) -> Result<Clip> {
     if let Some(cut) = missing(&mut file, container).map_err(Error::io(path, "read"))? {
         return Err(truncated(path, cut));
     }
@@ -56,7 +56,7 @@ pub(super) fn decode(path: &Path, mut file: File, container: Container, span: Sp
 }
 
 /// Describes what is missing at the end of the file, judging by its container alone; `None` if it is complete.
-fn missing(file: &mut File, container: Container) -> io::Result<Option<String>> {
+fn missing(file: &mut Input, container: Container) -> io::Result<Option<String>> {
     match container {
         Container::Ogg => framing::missing_from_ogg(file),
         Container::Mp4 => {

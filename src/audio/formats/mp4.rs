@@ -1,16 +1,16 @@
 //! Reads the boxes of an MP4 file to detect truncation, and to find the part of a track that is meant to be played.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::window::Edit;
 use crate::audio::bytes::read_up_to;
+use crate::audio::input::Input;
 
 /// The largest `moov` box that is read; it has room for the sample tables of many hours.
 const MAX_MOOV: u64 = 1 << 28;
 
 /// An MP4 with a top-level box that is longer than the file.
-pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>> {
+pub(super) fn missing(file: &mut Input, length: u64) -> io::Result<Option<String>> {
     let mut at = 0;
     while let Some((kind, _, end)) = read_box_header(file, at, length)? {
         // Other kinds may be junk after the last box.
@@ -24,7 +24,7 @@ pub(super) fn missing(file: &mut File, length: u64) -> io::Result<Option<String>
 }
 
 /// Type, start of the contents and end of the box at `at`; `None` when there is none.
-fn read_box_header(file: &mut File, at: u64, length: u64) -> io::Result<Option<([u8; 4], u64, u64)>> {
+fn read_box_header(file: &mut Input, at: u64, length: u64) -> io::Result<Option<([u8; 4], u64, u64)>> {
     file.seek(SeekFrom::Start(at))?;
     let (header, filled) = read_up_to::<16>(file)?;
     let [s0, s1, s2, s3, k0, k1, k2, k3, large @ ..] = header;
@@ -39,7 +39,7 @@ fn read_box_header(file: &mut File, at: u64, length: u64) -> io::Result<Option<(
 }
 
 /// The edits of an MP4 file's tracks by track identifier, for tracks with exactly one edit.
-pub(super) fn edits(file: &mut File) -> io::Result<Vec<(u32, Edit)>> {
+pub(super) fn edits(file: &mut Input) -> io::Result<Vec<(u32, Edit)>> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut at = 0;
     while let Some((kind, start, end)) = read_box_header(file, at, length)? {

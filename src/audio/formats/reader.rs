@@ -1,6 +1,5 @@
 //! Reads one sound track of a file, packet by packet, using symphonia.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -18,6 +17,7 @@ use super::framing;
 use super::window::Window;
 use crate::audio::container::Container;
 use crate::audio::errors::{truncated, unusable};
+use crate::audio::input::Input;
 use crate::error::{Error, Result};
 
 /// How much is decoded and discarded before the start of a window, because block codecs depend on earlier blocks.
@@ -27,7 +27,7 @@ const FORMATS: &str = "a sound in WAV, FLAC, MP3, Ogg Vorbis, AAC or ALAC (MP4, 
 
 /// A file in the form that symphonia requires.
 struct Source {
-    file: File,
+    file: Input,
     /// `None` for files without a container. From the length symphonia would estimate their duration, and truncate the
     /// sound to the estimate.
     length: Option<u64>,
@@ -81,11 +81,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn open(path: &'a Path, file: &File, container: Container) -> Result<Self> {
+    pub(super) fn open(path: &'a Path, file: &Input, container: Container) -> Result<Self> {
         let mut file = file.try_clone().map_err(Error::io(path, "read"))?;
         file.rewind().map_err(Error::io(path, "read"))?;
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        let length = (container != Container::Unframed).then_some(metadata.len());
+        let bytes = file.len().map_err(Error::io(path, "read"))?;
+        let length = (container != Container::Unframed).then_some(bytes);
         let stream = MediaSourceStream::new(Box::new(Source { file, length }), Default::default());
         let format = symphonia::default::get_probe()
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
 
     /// A reader whose next packet contains the time `seconds` or precedes it. It is always a new reader: symphonia's
     /// readers do not seek reliably after packets were read, and cannot continue after a failed seek.
-    pub(super) fn sought(&mut self, file: &File, seconds: f64) -> Result<Self> {
+    pub(super) fn sought(&mut self, file: &Input, seconds: f64) -> Result<Self> {
         if self.origin.is_none() {
             self.fill(&mut Window::of_first_frame(), 0.0)?;
         }
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
 
     /// The end of the track, for a window that did not reach it. The remaining packets are read only if this is the
     /// only way to find out whether the file is complete, or how long it is; otherwise the end stays unknown.
-    pub(super) fn find_end(&mut self, file: &File, mut end: End) -> Result<End> {
+    pub(super) fn find_end(&mut self, file: &Input, mut end: End) -> Result<End> {
         match (self.container, self.announced_seconds()) {
             (Container::Unframed, _) => {}
             (Container::Wav, None) => {

@@ -1,0 +1,568 @@
+// The page: what visitors do, and what they see of it.
+
+import { PLAIN_SOUND, decoded, listen, media } from "./audio.js";
+import { Camera } from "./camera.js";
+import { announce, calm, complain, create, element, icon, save, stopComplaining } from "./dom.js";
+import { EngineStopped } from "./engine.js";
+import { EXAMPLES, FILM, medium } from "./examples.js";
+import { Film } from "./film.js";
+import { ModelDialog } from "./model-dialog.js";
+import { Sounds } from "./sounds.js";
+import { Stage } from "./stage.js";
+
+/** @typedef {import("./engine.js").Engine} Engine */
+/** @typedef {import("./engine.js").Card} Card */
+/** @typedef {import("./engine.js").Findings} Findings */
+/** @typedef {import("./sounds.js").Sound} Sound */
+
+/** How long each sound is shown while the page shows itself, in milliseconds. */
+const TOUR_STEP = 3200;
+
+const stage = new Stage();
+const sounds = new Sounds({ select: showSound, remove: ({ id }) => void engine?.call("forget", { id }).catch(() => {}) });
+const film = new Film(theEngine, stage, reportMoment, fail);
+const camera = new Camera(theEngine, stage, reportMoment, fail);
+const models = new ModelDialog(useModel);
+
+/** @type {Engine | null} */
+let engine = null;
+/** @type {Card | null} */
+let card = null;
+/** The picture that the sounds are looked for in. @type {{ name: string, blob: Blob, decodeMs: number, seeMs: number } | null} */
+let picture = null;
+/** @type {"picture" | "film" | "camera"} */
+let mode = "picture";
+/** The present moment of a film or camera. @type {Findings | null} */
+let moment = null;
+let tour = 0;
+
+function theEngine() {
+  if (!engine) throw new Error("the model is not loaded yet");
+  return engine;
+}
+
+/** Shows an error; a worker that has stopped is replaced. @param {unknown} error */
+function fail(error) {
+  if (!(error instanceof EngineStopped)) return complain(error);
+  // Calls that a new model has overtaken.
+  if (error.message === "the model was replaced") return;
+  complain(new Error(`The model stopped and was started again: ${error.message}`));
+  models.loadEmbedded();
+}
+
+/** Takes over a model: everything on the page is looked at again. @param {Engine} loaded @param {Card} facts */
+async function useModel(loaded, facts) {
+  const first = !engine;
+  engine?.stop();
+  engine = loaded;
+  card = facts;
+  stage.colors = facts.colors;
+  stage.offset = facts.offset;
+  stage.side = facts.side;
+  sounds.heard = facts.seconds;
+  if (first) return;
+  try {
+    if (mode === "camera") return void (await camera.start());
+    if (mode === "film") return film.analyseAgain();
+    await lookAgain();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** Encodes the picture and all sounds with the present model. */
+async function lookAgain() {
+  if (picture) await encodePicture(picture.name, picture.blob);
+  for (const sound of [...sounds.all]) await hear(sound).catch(fail);
+  await findAll();
+  if (sounds.selected) showSound(sounds.selected);
+}
+
+// Pictures and sounds.
+
+/** @param {string} name @param {Blob} blob */
+async function encodePicture(name, blob) {
+  const { bitmap, width, height, decodeMs, seeMs } = await theEngine().call("picture", { name, blob });
+  picture = { name, blob, decodeMs, seeMs };
+  stage.setPicture(bitmap, width, height);
+}
+
+/** Shows another picture; the sounds stay. @param {string} name @param {Blob} blob */
+async function setPicture(name, blob) {
+  setMode("picture");
+  await encodePicture(name, blob);
+  pressExample(null);
+  await findAll();
+  if (sounds.selected) showSound(sounds.selected);
+  announce(`${name} is shown`);
+}
+
+/** Lets the model hear a sound or read a text. @param {Sound} sound */
+async function hear(sound) {
+  const { id, name, blob } = sound;
+  const engine = theEngine();
+  if (sound.text !== undefined) {
+    sound.ms.hear = (await engine.call("text", { id, text: sound.text })).hearMs;
+    return;
+  }
+  let result;
+  if (blob) {
+    result = await engine.call("sound", { id, name, blob }).catch(async (error) => {
+      // The browser knows formats that the library does not, such as Opus.
+      const samples = error instanceof EngineStopped ? null : await decoded(blob, 48_000);
+      if (!samples) throw error;
+      return engine.call("samples", { id, samples, rate: 48_000 }, [samples.buffer]);
+    });
+  } else {
+    result = await engine.call("samples", { id, samples: sound.samples, rate: sound.rate });
+  }
+  sound.samples = result.samples;
+  sound.rate = result.rate;
+  sound.fileSeconds = result.fileSeconds;
+  Object.assign(sound.ms, { hear: result.hearMs, decode: result.decodeMs });
+  sounds.drawWave(sound);
+}
+
+/** @param {Sound} sound */
+async function find(sound) {
+  sound.findings = undefined;
+  const { logits, confidence, findMs } = await theEngine().call("find", { id: sound.id });
+  Object.assign(sound, { logits, confidence });
+  sound.ms.find = findMs;
+  sounds.showScore(sound);
+}
+
+async function findAll() {
+  if (!picture) return;
+  for (const sound of [...sounds.all]) await find(sound);
+}
+
+/** Adds a sound or text, and shows where it comes from. @param {Pick<Sound, "name"> & Partial<Sound>} given */
+async function addSound(given) {
+  setMode("picture");
+  const sound = sounds.add(given);
+  sounds.showScore(sound);
+  try {
+    await hear(sound);
+    if (picture) await find(sound);
+    sounds.select(sound);
+  } catch (error) {
+    sounds.remove(sound);
+    throw error;
+  }
+}
+
+/** @param {Sound} sound */
+function showSound(sound) {
+  if (mode !== "picture" || !sound.logits) return;
+  stage.turnInto(sound.logits);
+  stage.heat.setAttribute("aria-label", `The heatmap of ${sound.name} over ${picture?.name}`);
+  showResult(sound.findings ?? null, sound.confidence);
+  badge(sound.name);
+  refreshFindings.now();
+}
+
+/** Peak, boxes and area for the present threshold; the last call counts. */
+const refreshFindings = {
+  waiting: false,
+  again: false,
+  async now() {
+    if (this.waiting) {
+      this.again = true;
+      return;
+    }
+    this.waiting = true;
+    try {
+      do {
+        this.again = false;
+        const sound = sounds.selected;
+        if (mode !== "picture" || !sound?.logits) break;
+        /** @type {Findings} */
+        const findings = await theEngine().call("json", { id: sound.id, threshold: stage.threshold });
+        sound.findings = findings;
+        if (sound !== sounds.selected || mode !== "picture") continue;
+        stage.setFindings(findings);
+        showResult(findings, findings.confidence, sound);
+        const { x, y } = findings.peak;
+        announce(`${sound.name}: at ${x}, ${y}, confidence ${findings.confidence.toFixed(2)}`);
+      } while (this.again);
+    } catch (error) {
+      fail(error);
+    } finally {
+      this.waiting = false;
+    }
+  },
+};
+
+// What was found.
+
+/** @param {string} text */
+function badge(text) {
+  const shown = element("badge", HTMLElement);
+  shown.textContent = text;
+  shown.hidden = !text;
+}
+
+/** @param {Findings | null} findings @param {number} [confidence] @param {Sound} [sound] */
+function showResult(findings, confidence, sound) {
+  const meter = element("confidence", HTMLMeterElement);
+  meter.value = confidence ?? -1;
+  element("confidence-text", HTMLElement).textContent = confidence?.toFixed(2) ?? "–";
+  const text = (/** @type {string} */ id, /** @type {string} */ value) => (element(id, HTMLElement).textContent = value);
+  const whole = Math.round;
+  text("peak", findings ? `${whole(findings.peak.x)}, ${whole(findings.peak.y)} · ${findings.peak.score.toFixed(2)}` : "–");
+  text("area", findings ? `${(findings.area * 100).toFixed(1)} %` : "–");
+  const boxes = findings?.boxes ?? [];
+  const size = (/** @type {import("./engine.js").Box} */ box) =>
+    `${whole(box.width)} × ${whole(box.height)} at ${whole(box.x)}, ${whole(box.y)}`;
+  const more = boxes.length > 2 ? ` and ${boxes.length - 2} more` : "";
+  text("boxes", findings ? boxes.slice(0, 2).map(size).join("; ") + more || "none" : "–");
+  if (sound && picture) {
+    const ms = (/** @type {number} */ time) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
+    const query = sound.text === undefined ? "sound" : "text";
+    text("times", `picture ${ms(picture.seeMs)} · ${query} ${ms(sound.ms.hear)} · heatmap ${ms(sound.ms.find)}`);
+  }
+  element("save-overlay", HTMLButtonElement).disabled = !findings || mode !== "picture";
+  element("save-heatmap", HTMLButtonElement).disabled = !findings || mode !== "picture";
+  element("save-json", HTMLButtonElement).disabled = !findings;
+}
+
+/** @param {import("./engine.js").Moment | null} found @param {string} note */
+function reportMoment(found, note) {
+  moment = found;
+  stage.heat.setAttribute("aria-label", `The heatmap over the ${mode}`);
+  if (found && !note) note = found.sounding ? "" : "Nothing in the picture sounds";
+  badge(note);
+  showResult(found, found?.confidence);
+  const ms = mode === "film" ? film.msPerMoment : camera.ms;
+  element("times", HTMLElement).textContent = ms ? `${ms.toFixed(0)} ms per moment` : "–";
+}
+
+// Picture, film or camera.
+
+/** @param {typeof mode} next */
+function setMode(next) {
+  endTour();
+  if (next === mode) return;
+  if (mode === "film") film.close();
+  if (mode === "camera") camera.stop();
+  mode = next;
+  sounds.player.stop();
+  stage.clear();
+  showResult(null);
+  badge("");
+  element("times", HTMLElement).textContent = "–";
+  for (const radio of document.querySelectorAll("input[name=mode]")) {
+    if (radio instanceof HTMLInputElement) radio.checked = radio.value === next;
+  }
+  element("sound-panel", HTMLElement).hidden = next !== "picture";
+  const empty = element("empty", HTMLElement);
+  empty.hidden = next === "picture";
+  if (next === "film") {
+    element("empty-text", HTMLElement).textContent = "Drop a film here. It is analysed while it plays, on this device.";
+    element("empty-buttons", HTMLElement).replaceChildren(
+      button("Choose a film", "file", () => choose(), true),
+      button("Show the example", "play", () => openFilm(FILM, medium(FILM))),
+    );
+  } else if (next === "camera") {
+    element("empty-text", HTMLElement).textContent =
+      "The camera looks and the microphone listens. Nothing is recorded, and nothing leaves this device.";
+    element("empty-buttons", HTMLElement).replaceChildren(button("Start the camera", "image", startCamera, true));
+  } else if (picture) {
+    const { name, blob } = picture;
+    encodePicture(name, blob).then(findAll).then(() => sounds.selected && showSound(sounds.selected)).catch(fail);
+  }
+}
+
+/** @param {string} label @param {string} name @param {() => void} click @param {boolean} [strong] */
+function button(label, name, click, strong = false) {
+  const made = create("button", { type: "button", className: strong ? "button strong" : "button" }, icon(name), label);
+  made.addEventListener("click", click);
+  return made;
+}
+
+/** @param {string} name @param {Blob | Promise<Blob>} blob */
+async function openFilm(name, blob) {
+  setMode("film");
+  pressExample(null);
+  const empty = element("empty", HTMLElement);
+  empty.hidden = true;
+  try {
+    await film.open(name, await blob);
+  } catch (error) {
+    if (!film.video.videoWidth) empty.hidden = false;
+    fail(error);
+  }
+}
+
+async function startCamera() {
+  const empty = element("empty", HTMLElement);
+  empty.hidden = true;
+  try {
+    await camera.start();
+  } catch (error) {
+    await camera.stop();
+    fail(error);
+  }
+  if (!camera.active) {
+    empty.hidden = mode === "picture";
+    stage.clear();
+    badge("");
+  }
+}
+
+// Files.
+
+/** Sorts files by what they are. @param {File[]} files */
+async function take(files) {
+  stopComplaining();
+  const isModel = (/** @type {File} */ { name }) => /\.(gguf|safetensors|pt|pth|bin|json)$|^(vocab|merges)\.\w+$/i.test(name);
+  const model = files.filter(isModel);
+  if (model.some(({ name }) => /\.(gguf|safetensors|pt|pth|bin)$/i.test(name))) return models.loadFiles(model);
+  for (const file of files) {
+    try {
+      if (/^image\//.test(file.type) || /\.(p[bgnp]m|tga|qoi)$/i.test(file.name)) await setPicture(file.name, file);
+      else if (/^video\//.test(file.type) || /\.(mkv|mov|mp4|webm)$/i.test(file.name)) await openFilm(file.name, file);
+      else await addSound({ name: file.name, blob: file });
+    } catch (error) {
+      fail(error);
+    }
+  }
+}
+
+const chooser = element("chooser", HTMLInputElement);
+const choose = () => chooser.click();
+chooser.addEventListener("change", () => {
+  const files = [...(chooser.files ?? [])];
+  chooser.value = "";
+  take(files);
+});
+element("add-file", HTMLButtonElement).addEventListener("click", choose);
+
+const dropping = element("dropping", HTMLElement);
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => {
+    if (!(event instanceof DragEvent) || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    dropping.hidden = false;
+  });
+}
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) dropping.hidden = true;
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  dropping.hidden = true;
+  take([...(event.dataTransfer?.files ?? [])]);
+});
+addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (files.length) {
+    event.preventDefault();
+    return take(files);
+  }
+  const text = event.clipboardData?.getData("text/plain").trim();
+  if (text && text.length < 200 && !(document.activeElement instanceof HTMLInputElement)) {
+    addSound({ name: text, text }).catch(fail);
+  }
+});
+
+// Recording.
+
+const recordButton = element("record", HTMLButtonElement);
+/** Ends the recording that is going on. @type {(() => void) | null} */
+let endRecording = null;
+recordButton.addEventListener("click", () => (endRecording ? endRecording() : record().catch(fail)));
+
+/** Records as much as the model hears. */
+async function record() {
+  stopComplaining();
+  endTour();
+  const stream = await media({ audio: PLAIN_SOUND }, "microphone");
+  const seconds = card?.seconds ?? 4;
+  /** @type {Float32Array[]} */
+  const pieces = [];
+  let length = 0;
+  const label = element("record-label", HTMLElement);
+  recordButton.setAttribute("aria-pressed", "true");
+  label.textContent = "Stop";
+  let rate = 0;
+  const done = new Promise((resolve) => {
+    endRecording = () => resolve(undefined);
+  });
+  try {
+    const recorder = await listen(stream, (samples) => {
+      pieces.push(samples);
+      length += samples.length;
+      const share = rate ? length / rate / seconds : 0;
+      recordButton.style.setProperty("--done", String(share));
+      if (share >= 1) endRecording?.();
+    });
+    rate = recorder.rate;
+    await done;
+    await recorder.end();
+  } finally {
+    stream.getTracks().forEach((track) => track.stop());
+    endRecording = null;
+    recordButton.setAttribute("aria-pressed", "false");
+    recordButton.style.setProperty("--done", "0");
+    label.textContent = "Record";
+  }
+  if (!length) throw new Error("the recording is empty");
+  const samples = new Float32Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    samples.set(piece, at);
+    at += piece.length;
+  }
+  const number = sounds.all.filter(({ name }) => name.startsWith("Recording")).length + 1;
+  await addSound({ name: `Recording ${number}`, samples, rate });
+}
+
+// Text.
+
+element("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
+  event.preventDefault();
+  stopComplaining();
+  const input = element("prompt", HTMLInputElement);
+  const text = input.value.trim();
+  if (!text) return;
+  addSound({ name: text, text }).then(() => (input.value = ""), fail);
+});
+
+// Display and saving.
+
+for (const name of /** @type {const} */ (["threshold", "opacity"])) {
+  const slider = element(name, HTMLInputElement);
+  slider.addEventListener("input", () => {
+    stage[name] = Number(slider.value);
+    element(`${name}-text`, HTMLElement).textContent = Number(slider.value).toFixed(2);
+    stage.draw();
+    if (name === "threshold") refreshFindings.now();
+  });
+}
+const marks = element("marks", HTMLInputElement);
+marks.addEventListener("change", () => {
+  stage.marks = marks.checked;
+  stage.draw();
+});
+
+/** @param {string} kind */
+const savedName = (kind) => {
+  const name = (mode === "picture" ? picture?.name : mode === "film" ? film.name : "camera") ?? "picture";
+  return `${name.replace(/\.[^.]*$/, "")}.${kind}`;
+};
+
+/** @param {"overlay" | "heatmap"} kind */
+async function savePng(kind) {
+  const sound = sounds.selected;
+  if (!sound) return;
+  const { threshold, opacity } = stage;
+  const png = await theEngine().call(kind, { id: sound.id, threshold, opacity });
+  save(savedName(`${kind}.png`), new Blob([png], { type: "image/png" }));
+}
+element("save-overlay", HTMLButtonElement).addEventListener("click", () => savePng("overlay").catch(fail));
+element("save-heatmap", HTMLButtonElement).addEventListener("click", () => savePng("heatmap").catch(fail));
+element("save-json", HTMLButtonElement).addEventListener("click", () => {
+  if (mode === "film") return save(savedName("timeline.jsonl"), new Blob([film.timeline()], { type: "application/jsonl" }));
+  const sound = sounds.selected;
+  const what = mode === "picture" ? { image: picture?.name, [sound?.text === undefined ? "audio" : "text"]: sound?.name } : {};
+  const { logits: _, ...found } = /** @type {any} */ (mode === "picture" ? sound?.findings : moment) ?? {};
+  const json = JSON.stringify({ model: card?.name, ...what, ...found }, null, 2);
+  save(savedName("json"), new Blob([json], { type: "application/json" }));
+});
+
+for (const radio of document.querySelectorAll("input[name=mode]")) {
+  radio.addEventListener("change", () => {
+    stopComplaining();
+    if (radio instanceof HTMLInputElement) setMode(/** @type {typeof mode} */ (radio.value));
+  });
+}
+element("error-close", HTMLButtonElement).addEventListener("click", stopComplaining);
+
+// Examples.
+
+const exampleButtons = EXAMPLES.map((example) => {
+  const made = create(
+    "button",
+    { type: "button", className: "example", "aria-pressed": "false" },
+    create("img", { src: `media/${example.picture}`, alt: "" }),
+    create("span", {}, example.label),
+  );
+  made.addEventListener("click", () => {
+    setMode("picture");
+    showExample(example).catch(fail);
+  });
+  return made;
+});
+const filmButton = create(
+  "button",
+  { type: "button", className: "example film" },
+  create("img", { src: "media/savanna.jpg", alt: "" }),
+  create("span", {}, "Film"),
+);
+filmButton.addEventListener("click", () => openFilm(FILM, medium(FILM)));
+element("examples", HTMLElement).append(...exampleButtons, filmButton);
+
+/** @param {import("./examples.js").Example | null} example */
+function pressExample(example) {
+  exampleButtons.forEach((made, i) => made.setAttribute("aria-pressed", String(EXAMPLES[i] === example)));
+}
+
+/** @param {import("./examples.js").Example} example */
+async function showExample(example) {
+  stopComplaining();
+  const [blob, ...blobs] = await Promise.all([example.picture, ...example.sounds.map(([, file]) => file)].map(medium));
+  sounds.clear();
+  await encodePicture(example.picture, blob);
+  pressExample(example);
+  const added = example.sounds.map(([name], i) => sounds.add({ name, blob: blobs[i] }));
+  for (const sound of added) {
+    await hear(sound);
+    await find(sound);
+    if (sound !== added[0]) continue;
+    sounds.select(sound);
+    // How long it took until the first heatmap was there.
+    document.documentElement.dataset.ready ??= performance.now().toFixed(0);
+  }
+}
+
+// The page shows itself until somebody does something.
+
+function startTour() {
+  if (calm()) return;
+  const start = performance.now();
+  const step = (/** @type {number} */ now) => {
+    if (mode !== "picture" || !sounds.all.length) return endTour();
+    const at = Math.max(0, now - start);
+    const sound = sounds.all[Math.floor(at / TOUR_STEP) % sounds.all.length];
+    sounds.mark = { id: sound.id, seconds: (at % TOUR_STEP) / 1000 };
+    if (sound !== sounds.selected) sounds.select(sound);
+    sounds.drawAll();
+    tour = requestAnimationFrame(step);
+  };
+  tour = requestAnimationFrame(step);
+}
+
+function endTour() {
+  if (!tour) return;
+  cancelAnimationFrame(tour);
+  tour = 0;
+  sounds.mark = { id: 0, seconds: 0 };
+  sounds.drawAll();
+}
+for (const kind of ["pointerdown", "keydown", "dragenter", "paste"]) addEventListener(kind, endTour, { capture: true });
+
+// The first picture is there at once, the heatmap as soon as the model is.
+const opening = medium(EXAMPLES[0].picture).then(async (blob) => {
+  const bitmap = await createImageBitmap(blob);
+  if (!engine) stage.setPicture(bitmap, bitmap.width, bitmap.height);
+});
+await Promise.all([opening, models.loadEmbedded()]).catch(fail);
+if (engine) {
+  await showExample(EXAMPLES[0]).then(startTour, fail);
+}
+if (card && "serviceWorker" in navigator) {
+  // After the first heatmap, which needs the network more.
+  navigator.serviceWorker.register(`service-worker.js?build=${/** @type {Card} */ (card).build}`).catch(() => {});
+}

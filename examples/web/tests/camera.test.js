@@ -1,0 +1,58 @@
+// Camera and microphone, played by files.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { MEDIA, ffmpeg, folder, found, launch, open, painted, serve, settle, shot } from "./harness.js";
+
+let server, browser;
+before(async () => {
+  server = await serve();
+  const [picture, sound] = [join(folder, "camera.mjpeg"), join(folder, "microphone.wav")];
+  // An elephant that trumpets all the time.
+  ffmpeg("-loop", "1", "-i", join(MEDIA, "savanna.jpg"), "-t", "2", "-r", "25", "-vf", "scale=640:480", "-q:v", "3", "-pix_fmt", "yuvj420p", picture);
+  ffmpeg("-i", join(MEDIA, "elephant.wav"), "-ar", "48000", "-ac", "2", sound);
+  browser = await launch(
+    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+    `--use-file-for-fake-video-capture=${picture}`, `--use-file-for-fake-audio-capture=${sound}`,
+  );
+});
+after(async () => {
+  await browser.close();
+  await server.close();
+});
+
+test("camera and microphone, live", async (t) => {
+  const { page, check } = await open(browser, server.url, { permissions: ["camera", "microphone"] });
+  await settle(page);
+  await page.getByRole("radio", { name: "Camera" }).check({ force: true });
+  await page.getByRole("button", { name: "Start the camera" }).click();
+  await page.waitForFunction(() => Number(document.getElementById("live-speed").dataset.rate) > 0);
+  await page.waitForFunction(() => {
+    const [x] = document.getElementById("peak").textContent.split(/[,·]/).map(Number);
+    return x < 340 && Number(document.getElementById("confidence-text").textContent) > 0.1;
+  });
+  assert.ok((await painted(page)) > 0.01);
+  await page.waitForTimeout(4000);
+  t.diagnostic(`${await page.locator("#live-speed").textContent()}, ${await page.locator("#times").textContent()}`);
+  await shot(page, "camera");
+  await page.getByRole("button", { name: "Stop the camera" }).click();
+  assert.ok(await page.locator("#live").isHidden());
+  assert.equal(await page.evaluate(() => document.getElementById("video").srcObject), null);
+  check();
+});
+
+test("a recorded sound is looked for", async () => {
+  const { page, check } = await open(browser, server.url, { permissions: ["microphone"] });
+  await settle(page);
+  await page.getByRole("button", { name: "Record", exact: true }).click();
+  // It ends by itself once the model has heard enough.
+  await found(page, "Recording 1");
+  assert.ok(parseInt(await page.locator("#peak").textContent()) < 320, "the elephant is on the left");
+  await page.getByRole("button", { name: "Record", exact: true }).click();
+  await page.waitForTimeout(700);
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await found(page, "Recording 2");
+  check();
+});

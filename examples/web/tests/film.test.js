@@ -1,0 +1,93 @@
+// Films, decoded by the browser and analysed while they play.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { MEDIA, NATIVE, choose, ffmpeg, folder, launch, open, painted, problem, saved, serve, settle, shot } from "./harness.js";
+
+let server, browser;
+before(async () => {
+  server = await serve();
+  browser = await launch();
+});
+after(async () => {
+  await browser.close();
+  await server.close();
+});
+
+const seek = async (page, time) => {
+  await page.getByLabel("Position in the film").fill(String(time));
+  await page.waitForFunction((time) => Math.abs(document.getElementById("video").currentTime - time) < 0.3, time);
+};
+
+test("a film plays with its heatmap, and gives the moments that the command gives", async (t) => {
+  const { page, check } = await open(browser, server.url);
+  await settle(page);
+  await page.getByRole("radio", { name: "Film" }).check({ force: true });
+  await choose(page, [join(MEDIA, "savanna.mp4")], page.getByRole("button", { name: "Choose a film" }));
+  await page.getByRole("button", { name: "Pause the film" }).waitFor();
+  // The elephant trumpets from 0.6 to 2.5 s, on the left.
+  await page.waitForFunction(() => document.getElementById("video").currentTime > 1.6);
+  await page.getByRole("button", { name: "Pause the film" }).click();
+  await page.waitForFunction(() => document.getElementById("peak").textContent !== "–");
+  assert.ok(parseInt(await page.locator("#peak").textContent()) < 320);
+  assert.ok((await painted(page)) > 0.01);
+  await shot(page, "film");
+  t.diagnostic(await page.locator("#times").textContent());
+  // The bull bellows from 6 to 8.2 s, on the right; nothing sounds before it but wind.
+  await seek(page, 7);
+  await page.waitForFunction(() => parseInt(document.getElementById("peak").textContent) > 320);
+  await seek(page, 0);
+  await page.getByRole("button", { name: "Play the film" }).click();
+  await page.waitForFunction(() => document.getElementById("video").ended, null, { timeout: 90_000 });
+  const lines = readFileSync(await saved(page, "JSON"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const out = join(folder, "film");
+  const options = ["--model", "embedded", "--no-film", "--out", out];
+  execFileSync(NATIVE, ["localize", join(MEDIA, "savanna.mp4"), ...options], { stdio: "ignore" });
+  const expected = readFileSync(join(out, "savanna.timeline.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  // The browser's decoders and sizes differ a little from ffmpeg's.
+  let same = 0;
+  for (const moment of expected) {
+    const ours = lines.find(({ time }) => Math.abs(time - moment.time) < 0.11);
+    assert.ok(ours, `there is a moment at ${moment.time} s`);
+    if (ours.sounding !== moment.sounding) continue;
+    const near = Math.hypot(ours.peak.x - moment.peak.x, ours.peak.y - moment.peak.y) < 60;
+    if (!moment.sounding || near) same++;
+  }
+  t.diagnostic(`${same} of ${expected.length} moments are the command's`);
+  assert.ok(same >= 0.8 * expected.length, `${same} of ${expected.length}`);
+  check();
+});
+
+test("the example film, and back to the picture", async () => {
+  const { page, check } = await open(browser, server.url);
+  await settle(page);
+  await page.getByRole("button", { name: "Film", exact: true }).click();
+  await page.getByRole("button", { name: "Pause the film" }).waitFor();
+  await page.getByRole("button", { name: "Turn the sound off" }).click();
+  await page.getByRole("button", { name: "Turn the sound on" }).waitFor();
+  await page.getByRole("radio", { name: "Picture" }).check({ force: true });
+  await page.waitForFunction(() => document.getElementById("peak").textContent !== "–");
+  assert.ok(await page.locator("#transport").isHidden());
+  check();
+});
+
+test("a film without sound is shown, and said to have none", async () => {
+  const { page, check } = await open(browser, server.url);
+  await settle(page);
+  const silent = join(folder, "silent.mp4");
+  ffmpeg("-i", join(MEDIA, "savanna.mp4"), "-t", "2", "-an", "-c:v", "copy", silent);
+  await choose(page, [silent]);
+  assert.match(await problem(page), /^silent\.mp4: unusable sound: expected a sound track, found none/);
+  assert.equal(await page.locator("#badge").textContent(), "Without sound there is nothing to look for.");
+  await page.getByRole("button", { name: "Play the film" }).click();
+  await page.waitForFunction(() => document.getElementById("video").currentTime > 0.3);
+  const broken = join(folder, "broken.mp4");
+  ffmpeg("-f", "lavfi", "-i", "anullsrc", "-t", "0.1", broken);
+  await choose(page, [broken]);
+  assert.match(await problem(page), /^broken\.mp4: /);
+  check();
+});
