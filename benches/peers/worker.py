@@ -88,8 +88,8 @@ class PyTorch:
 class PyTorchBf16(PyTorch):
     """The same under autocast: products in bf16."""
 
-    def job(self, *size):
-        inner = super().job(*size)
+    def job(self, **size):
+        inner = super().job(**size)
         def run():
             with torch.autocast("cpu", dtype=torch.bfloat16): return inner()
         return run
