@@ -204,9 +204,8 @@ fn tokenizers_of_a_directory() {
 
 /// The files of a directory, by name.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let file = |entry: std::fs::DirEntry| {
-        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
-    };
+    let file =
+        |entry: std::fs::DirEntry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
     std::fs::read_dir(folder).unwrap().map(|entry| file(entry.unwrap())).collect()
 }
 
@@ -237,7 +236,10 @@ fn a_directory_in_memory() {
     let files = memory().unwrap();
     let copy = tempfile::tempdir().unwrap();
     files.place_tokenizer(copy.path()).unwrap();
-    assert_eq!(contents(copy.path()), [("merges.txt".into(), merges.clone()), ("vocab.json".into(), vocab.clone())].into());
+    assert_eq!(
+        contents(copy.path()),
+        [("merges.txt".into(), merges.clone()), ("vocab.json".into(), vocab.clone())].into()
+    );
     let expected = TokenizerFiles::MemoryVocabMerges { folder: "mine".into(), vocab, merges };
     assert_eq!(files.tokenizer, Some(expected));
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
