@@ -11,10 +11,10 @@ import { Strip } from "./strip.js";
 /** The most moments per second; how many there are depends on the machine. */
 const RATE = 30;
 /** The time between two windows of sound, in seconds. */
-const HOP = 0.1;
+const HOP = 0.2;
 /** How far the middle of the sound that belongs to a frame lies in the past, so that its window of a second is complete
  * (half of it and half a hop are later than the middle, and the microphone gives pieces of a twentieth of a second). */
-const PAST = 0.65;
+const PAST = 0.7;
 /** How many seconds of the past the strip shows. */
 const SHOWN = 20;
 

@@ -14,6 +14,8 @@ const RATE = 5;
 const SMOOTHING = 0.6;
 /** How far ahead the film is analysed, and how little of that lets it go on after a wait, in seconds. */
 const [LEAD, ENOUGH] = [2.5, 0.8];
+/** The least time between two paintings of the heatmap, in milliseconds. */
+const PAINT = 40;
 /** Samples per second of the sound, where the browser decodes it. */
 const SOUND_RATE = 16_000;
 /** How much memory the heatmaps of a film may take, in bytes; older ones are dropped and computed again. */
@@ -167,34 +169,44 @@ export class Film {
   /** Follows the film on the screen: paints, starts and ends the analysis, waits for it. */
   follow() {
     const session = this.session;
-    const step = () => {
+    let painted = "";
+    let paintedAt = 0;
+    const step = (/** @type {number} */ now) => {
       if (session !== this.session) return;
+      requestAnimationFrame(step);
       const { video } = this;
       const time = video.currentTime;
-      if (this.sound) {
-        const lead = this.lead(time);
-        if (lead < LEAD && !this.running) this.analyse(time + lead).catch(this.complain);
-        if (this.wantsToPlay && video.paused && !video.ended && lead >= ENOUGH) {
-          video.play().catch(() => {
-            // Browsers play sound only after a click; the film can be seen all the same.
-            video.muted = true;
-            this.showState();
-            return video.play().catch(this.complain);
-          });
-        }
-        if (!video.paused && lead <= 0.5 / RATE) video.pause();
-        if (video.ended && this.wantsToPlay) {
-          this.wantsToPlay = false;
-          this.showState();
-        }
-        this.paint(time);
-      }
+      if (this.sound) this.steer(time);
+      // Only what is new, and no oftener than eyes need: the rest of the processor belongs to the model.
+      const state = `${time} ${this.moments.size} ${this.wantsToPlay} ${this.running !== null}`;
+      if (state === painted || now - paintedAt < PAINT) return;
+      [painted, paintedAt] = [state, now];
+      if (this.sound) this.paint(time);
       if (document.activeElement !== this.range || !video.paused) this.range.value = String(time);
       this.range.setAttribute("aria-valuetext", `${clock(time)} of ${clock(video.duration)}`);
       this.time.textContent = `${clock(time)} / ${clock(video.duration)}`;
-      requestAnimationFrame(step);
     };
-    step();
+    requestAnimationFrame(step);
+  }
+
+  /** Starts the analysis where it is needed, and lets the film wait for it. @param {number} time */
+  steer(time) {
+    const { video } = this;
+    const lead = this.lead(time);
+    if (lead < LEAD && !this.running) this.analyse(time + lead).catch(this.complain);
+    if (this.wantsToPlay && video.paused && !video.ended && lead >= ENOUGH) {
+      video.play().catch(() => {
+        // Browsers play sound only after a click; the film can be seen all the same.
+        video.muted = true;
+        this.showState();
+        return video.play().catch(this.complain);
+      });
+    }
+    if (!video.paused && lead <= 0.5 / RATE) video.pause();
+    if (video.ended && this.wantsToPlay) {
+      this.wantsToPlay = false;
+      this.showState();
+    }
   }
 
   /** Starts again with another model. */
@@ -280,6 +292,11 @@ export class Film {
         const here = this.video.currentTime + lead;
         if (Number.isFinite(lead) && (here < start - 0.5 / RATE || here > time + 2 / RATE)) break;
       }
+    } catch (error) {
+      // Not again and again; a model that was replaced is no failure.
+      if (!current()) return;
+      this.sound = null;
+      throw error;
     } finally {
       if (this.running === run) this.running = null;
     }

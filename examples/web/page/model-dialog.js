@@ -67,7 +67,11 @@ export class ModelDialog {
 
   /** @param {(engine: Engine) => Promise<Card>} start */
   async load(start) {
-    if (this.busy) return;
+    if (this.busy) {
+      this.problem.textContent = "Another model is being loaded; try again when it is there.";
+      this.problem.hidden = false;
+      return;
+    }
     this.busy = true;
     this.problem.hidden = true;
     this.progress.hidden = false;

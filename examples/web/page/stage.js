@@ -150,7 +150,7 @@ export class Stage {
     grid.paint(image, this.colors, this.opacity * this.strength);
     small.putImageData(image, 0, 0);
     context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = "medium";
     context.drawImage(this.painted, 0, 0, width, height);
     context.globalAlpha = this.strength;
     this.stroke(context, grid.outline(this.threshold, width / grid.width, height / grid.height), 2 * ratio);

@@ -163,7 +163,7 @@ export async function saved(page, name) {
 /** Waits until a sound is selected and its findings are shown, over the picture `image` if given. */
 export async function found(page, name, image = "") {
   await page.locator(".sound.selected", { hasText: name }).waitFor();
-  await page.locator(`#heat[aria-label^="The heatmap of ${name}"][aria-label$="${image}"]`).waitFor();
+  await page.getByRole("img", { name: new RegExp(`^The heatmap of ${name}.* over .*${image}$`) }).waitFor();
   await page.waitForFunction(() => document.getElementById("peak").textContent !== "–");
 }
 

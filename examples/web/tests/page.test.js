@@ -137,7 +137,7 @@ test("a model from files: progress, use, and clear words where it fails", async 
   for (const file of files) copyFileSync(file, join(damaged, file.split("/").at(-1)));
   writeFileSync(join(damaged, "acl.gguf"), readFileSync(join(q8, "acl.gguf")).subarray(0, 5000));
   await chooseModel(readdirSync(damaged).map((name) => join(damaged, name)));
-  await page.waitForFunction(() => /acl\.gguf/.test(document.getElementById("model-problem").textContent));
+  await page.waitForFunction(() => /acl\.gguf: unusable checkpoint/.test(document.getElementById("model-problem").textContent));
   // Larger than what a browser can hold.
   await dialog();
   await page.evaluate(() => {
