@@ -7,6 +7,7 @@
 //!
 //! With 16 bits, rounding the left-hand side moves a result far less than the 8 bits of the weights do, even in a row
 //! with a few massive activations: they cost precision only within their own row and block of depth.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // other processors compute in floats
 
 use std::ops::Range;
 
