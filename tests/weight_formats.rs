@@ -61,7 +61,10 @@ fn files_in_fewer_bits_say_the_same_as_memory_in_fewer_bits() {
             let memory = heatmap(&fixture(name), format, name);
             for kept in [WeightFormat::AsStored, WeightFormat::F32, format] {
                 let (off, _) = differences(&memory, &heatmap(folder.path(), kept, name));
-                assert_eq!(off, 0.0, "{name} {format:?} kept as {kept:?}");
+                // The same weights are multiplied in integers where they are kept in 8 bits.
+                let in_floats = (format, kept) == (WeightFormat::Q8_0, WeightFormat::F32);
+                let allowed = if in_floats { 1e-5 } else { 0.0 };
+                assert!(off <= allowed, "{name} {format:?} kept as {kept:?}: off by {off}");
             }
             // Converting back to 32 bits loses nothing more.
             let files = ModelFiles::from_directory(folder.path()).unwrap();
