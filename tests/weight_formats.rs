@@ -56,24 +56,25 @@ fn heatmaps_change_little() {
 #[test]
 fn files_in_fewer_bits_say_the_same_as_memory_in_fewer_bits() {
     for name in MODELS {
+        let full = heatmap(&fixture(name), WeightFormat::F32, name);
         for format in FORMATS {
             let folder = converted(name, format);
             let memory = heatmap(&fixture(name), format, name);
             for kept in [WeightFormat::AsStored, WeightFormat::F32, format] {
                 let (off, _) = differences(&memory, &heatmap(folder.path(), kept, name));
-                // The same weights are multiplied in integers where they are kept in 8 bits.
+                // In memory, 8-bit weights are multiplied in integers. What this rounds is small beside the 8 bits.
                 let in_floats = (format, kept) == (WeightFormat::Q8_0, WeightFormat::F32);
-                let allowed = if in_floats { 1e-5 } else { 0.0 };
+                let allowed = if in_floats { differences(&full, &memory).0 / 10.0 } else { 0.0 };
                 assert!(off <= allowed, "{name} {format:?} kept as {kept:?}: off by {off}");
             }
             // Converting back to 32 bits loses nothing more.
             let files = ModelFiles::from_directory(folder.path()).unwrap();
             let path = folder.path().join("full.safetensors");
             save_as(&files.beats, &path, WeightFormat::F32).unwrap();
-            let full = Checkpoint::open(&path).unwrap();
-            for (tensor, entry) in full.entries() {
+            let back = Checkpoint::open(&path).unwrap();
+            for (tensor, entry) in back.entries() {
                 assert_eq!((entry.dtype(), entry.is_quantized()), (DType::F32, false));
-                let [a, b] = [&full, &files.beats].map(|file| file.tensor(tensor, &Device::Cpu, DType::F32).unwrap());
+                let [a, b] = [&back, &files.beats].map(|file| file.tensor(tensor, &Device::Cpu, DType::F32).unwrap());
                 assert_eq!(common::max_difference(&a, &b), 0.0, "{tensor}");
             }
         }
