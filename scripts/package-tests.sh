@@ -17,7 +17,7 @@ fail() {
 }
 
 rm -f "$CARGO_TARGET_DIR"/package/soundsight-*.crate
-cargo package --no-verify --allow-dirty --quiet
+cargo package --package soundsight --no-verify --allow-dirty --quiet
 archive="$(ls "$CARGO_TARGET_DIR"/package/soundsight-*.crate)"
 # -m: the archive's own times are years old, and cargo would take an earlier build of another version for fresh.
 tar -xzmf "$archive" -C "$unpacked" --strip-components=1

@@ -226,8 +226,9 @@ export class Film {
       const share = next && !next.cut ? Math.min(Math.max((time - moment.time) * RATE, 0), 1) : 0;
       const logits = next && share > 0 ? between(moment.logits, next.logits, share) : moment.logits;
       const [from, to] = [Number(moment.sounding), Number(next?.sounding ?? moment.sounding)];
-      this.stage.show(logits, moment.sounding ? this.scaled(moment) : null, from + (to - from) * share);
-      this.report(moment, "");
+      const findings = this.scaled(moment);
+      this.stage.show(logits, moment.sounding ? findings : null, from + (to - from) * share);
+      this.report(findings, "");
     }
     this.strip.draw(this.inOrder(), 0, this.video.duration, time, 1 / RATE);
   }
@@ -290,7 +291,8 @@ export class Film {
         }
         const lead = this.lead(this.video.currentTime);
         const here = this.video.currentTime + lead;
-        if (Number.isFinite(lead) && (here < start - 0.5 / RATE || here > time + 2 / RATE)) break;
+        // Up to `start`, frames are only seen for the sake of the moments after it.
+        if (Number.isFinite(lead) && (here < start - 0.5 / RATE || here > Math.max(time, start) + 2 / RATE)) break;
       }
     } catch (error) {
       // Not again and again; a model that was replaced is no failure.

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { MEDIA, NATIVE, choose, ffmpeg, folder, launch, open, painted, problem, saved, serve, settle, shot } from "./harness.js";
+import { MEDIA, NATIVE, choose, drop, ffmpeg, folder, launch, open, painted, problem, saved, serve, settle, shot } from "./harness.js";
 
 let server, browser;
 before(async () => {
@@ -87,7 +87,7 @@ test("a film without sound is shown, and said to have none", async () => {
   await page.waitForFunction(() => document.getElementById("video").currentTime > 0.3);
   const broken = join(folder, "broken.mp4");
   ffmpeg("-f", "lavfi", "-i", "anullsrc", "-t", "0.1", broken);
-  await choose(page, [broken]);
+  await drop(page, [{ name: "broken.mp4", type: "video/mp4", file: broken }]);
   assert.match(await problem(page), /^broken\.mp4: /);
   check();
 });
