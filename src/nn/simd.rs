@@ -12,7 +12,7 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Adding `1.5·2²³` rounds an `f32` to an integer in its lowest mantissa bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// `eˣ` with a relative error below 3e-7 for x in [−87, 88]. Smaller x give 0 (instead of values below 1e-37); larger x
 /// are clamped.

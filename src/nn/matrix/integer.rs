@@ -14,6 +14,7 @@ use std::ops::Range;
 use pulp::{Scalar, Simd, WithSimd};
 
 use super::super::format::BLOCK;
+use super::super::simd::ROUND;
 use super::block::{KC, MR, Tile, TileRows};
 use super::operands::{Epilogue, MatrixRef};
 use super::panels::{BYTES, Lanes, NR, Quants};
@@ -28,8 +29,6 @@ const BLOCK_PAIRS: usize = BLOCK / PAIR;
 const LARGEST: f32 = 32_767.0;
 /// Rows whose elements are all smaller are zero, for the inverse of their scale could overflow.
 const NEGLIGIBLE: f32 = 1e-30;
-/// Adding `1.5·2²³` rounds an `f32` to an integer in its lowest mantissa bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// Vectors that multiply pairs of 16-bit integers.
 pub(super) trait PairDot: Simd {

@@ -31,6 +31,17 @@ use strassen::StrassenBlock;
 
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
 pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
+    matmul_in(in_integers(b), a, b, epilogue, out);
+}
+
+/// The same in integers, or in floats.
+fn matmul_in(
+    integers: Option<(Integers, Quants<'_>)>,
+    a: MatrixRef<'_>,
+    b: &PackedMatrix,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
     let (m, n) = (a.rows, b.columns);
     if m == 0 || n == 0 {
         return;
@@ -40,8 +51,8 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
     if m >= 2 * MR * threads || threads == 1 {
         // Equal blocks of whole tiles; their number is a multiple of the threads. Each block packs its own rows and
         // reads all panels.
-        let fast = in_integers(b).is_none() && strassen::pays(m.div_ceil(threads), b);
-        let block_rows = match in_integers(b) {
+        let fast = integers.is_none() && strassen::pays(m.div_ceil(threads), b);
+        let block_rows = match integers {
             Some(_) => integer::MC,
             None if fast => strassen::MC,
             None => b.block_rows(),
@@ -55,7 +66,7 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
                 Arch::new().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
                 return;
             }
-            multiply_block(a, b, 0..panels, epilogue, out, n);
+            multiply_block(integers, a, b, 0..panels, epilogue, out, n);
         });
     } else {
         // Few rows (the text tower has six): the panels are distributed over the threads, and the results are joined
@@ -68,7 +79,7 @@ pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>,
                 let width = (range.end * NR).min(n) - range.start * NR;
                 let first = range.start * NR;
                 let mut out = vec![0.0; m * width];
-                multiply_block(a, b, range, epilogue, &mut out, width);
+                multiply_block(integers, a, b, range, epilogue, &mut out, width);
                 (first, width, out)
             })
             .collect();
@@ -87,6 +98,7 @@ fn in_integers(b: &PackedMatrix) -> Option<(Integers, Quants<'_>)> {
 
 /// `out = activation(a · b[panels] + bias)` on this thread.
 fn multiply_block(
+    integers: Option<(Integers, Quants<'_>)>,
     a: MatrixRef<'_>,
     b: &PackedMatrix,
     panels: Range<usize>,
@@ -94,7 +106,7 @@ fn multiply_block(
     out: &mut [f32],
     out_stride: usize,
 ) {
-    match in_integers(b) {
+    match integers {
         Some((integers, quants)) => {
             integers.run(IntegerBlock { a, b: quants, columns: b.columns, panels, epilogue, out, out_stride });
         }
@@ -192,12 +204,10 @@ mod tests {
                 let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
                 let product = |b: &PackedMatrix| {
                     let mut out = vec![f32::NAN; m * n];
-                    matmul(MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
+                    matmul_in(None, MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
                     out
                 };
-                if in_integers(&packed).is_none() {
-                    assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
-                }
+                assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
             }
         }
     }
