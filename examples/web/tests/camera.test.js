@@ -2,29 +2,23 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { MEDIA, ffmpeg, folder, found, launch, open, painted, serve, settle, shot } from "./harness.js";
+import { MEDIA, ffmpeg, folder, found, open, painted, place, settle, shot } from "./harness.js";
 
-let server, browser;
-before(async () => {
-  server = await serve();
+const its = place(() => {
   const [picture, sound] = [join(folder, "camera.mjpeg"), join(folder, "microphone.wav")];
   // An elephant that trumpets all the time.
   ffmpeg("-loop", "1", "-i", join(MEDIA, "savanna.jpg"), "-t", "2", "-r", "25", "-vf", "scale=640:480", "-q:v", "3", "-pix_fmt", "yuvj420p", picture);
   ffmpeg("-i", join(MEDIA, "elephant.wav"), "-ar", "48000", "-ac", "2", sound);
-  browser = await launch(
+  return [
     "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
     `--use-file-for-fake-video-capture=${picture}`, `--use-file-for-fake-audio-capture=${sound}`,
-  );
-});
-after(async () => {
-  await browser.close();
-  await server.close();
+  ];
 });
 
 test("camera and microphone, live", async (t) => {
-  const { page, check } = await open(browser, server.url, { permissions: ["camera", "microphone"] });
+  const { page, check } = await open(its.browser, its.server.url, { permissions: ["camera", "microphone"] });
   await settle(page);
   await page.getByRole("radio", { name: "Camera" }).check({ force: true });
   await page.getByRole("button", { name: "Start the camera" }).click();
@@ -44,7 +38,7 @@ test("camera and microphone, live", async (t) => {
 });
 
 test("a recorded sound is looked for", async () => {
-  const { page, check } = await open(browser, server.url, { permissions: ["microphone"] });
+  const { page, check } = await open(its.browser, its.server.url, { permissions: ["microphone"] });
   await settle(page);
   await page.getByRole("button", { name: "Record", exact: true }).click();
   // It ends by itself once the model has heard enough.

@@ -4,19 +4,11 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { MEDIA, NATIVE, choose, drop, ffmpeg, folder, launch, open, painted, problem, saved, serve, settle, shot } from "./harness.js";
+import { MEDIA, NATIVE, choose, drop, ffmpeg, folder, open, painted, place, problem, saved, settle, shot } from "./harness.js";
 
-let server, browser;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-});
-after(async () => {
-  await browser.close();
-  await server.close();
-});
+const its = place();
 
 const seek = async (page, time) => {
   await page.getByLabel("Position in the film").fill(String(time));
@@ -24,7 +16,7 @@ const seek = async (page, time) => {
 };
 
 test("a film plays with its heatmap, and gives the moments that the command gives", async (t) => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   await page.getByRole("radio", { name: "Film" }).check({ force: true });
   await choose(page, [join(MEDIA, "savanna.mp4")], page.getByRole("button", { name: "Choose a film" }));
@@ -63,7 +55,7 @@ test("a film plays with its heatmap, and gives the moments that the command give
 });
 
 test("the example film, and back to the picture", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   await page.getByRole("button", { name: "Film", exact: true }).click();
   await page.getByRole("button", { name: "Pause the film" }).waitFor();
@@ -76,7 +68,7 @@ test("the example film, and back to the picture", async () => {
 });
 
 test("a film without sound is shown, and said to have none", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   const silent = join(folder, "silent.mp4");
   ffmpeg("-i", join(MEDIA, "savanna.mp4"), "-t", "2", "-an", "-c:v", "copy", silent);

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, extname, join, normalize } from "node:path";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
@@ -80,11 +81,25 @@ export async function serve() {
 }
 
 /** Starts the browser. */
-export function launch(...args) {
+function launch(...args) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", ...args],
   });
+}
+
+/** The server and the browser of a file's tests. `flags` gives further options for the browser, once the tests begin. */
+export function place(flags = () => []) {
+  const place = {};
+  before(async () => {
+    place.server = await serve();
+    place.browser = await launch(...flags());
+  });
+  after(async () => {
+    await place.browser.close();
+    await place.server.close();
+  });
+  return place;
 }
 
 /**

@@ -5,20 +5,12 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { MEDIA, NATIVE, choose, folder, found, launch, native, open, ready, serve, settle, shot } from "./harness.js";
+import { MEDIA, NATIVE, choose, folder, found, native, open, place, ready, serve, settle, shot } from "./harness.js";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-let server, browser;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-});
-after(async () => {
-  await browser.close();
-  await server.close();
-});
+const its = place();
 
 /** The violations that axe-core finds, in words. */
 async function violations(page) {
@@ -31,7 +23,7 @@ async function violations(page) {
 test("no violations of accessibility, in light and dark, wide and narrow, in every mode", async () => {
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [1280, 360]) {
-      const { page, check, context } = await open(browser, server.url, { colorScheme, viewport: { width, height: 780 } });
+      const { page, check, context } = await open(its.browser, its.server.url, { colorScheme, viewport: { width, height: 780 } });
       await settle(page);
       await found(page, "");
       assert.deepEqual(await violations(page), [], `${colorScheme}, ${width}`);
@@ -54,7 +46,7 @@ test("no violations of accessibility, in light and dark, wide and narrow, in eve
 });
 
 test("everything works by keyboard", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   const press = async (key, times = 1) => { for (let i = 0; i < times; i++) await page.keyboard.press(key); };
   const focused = () => page.evaluate(() => {
     const element = document.activeElement;
@@ -97,7 +89,7 @@ test("everything works by keyboard", async () => {
 
 test("the second visit needs no network, and the film plays without it", async () => {
   const { url, close } = await serve();
-  const { page, context } = await open(browser, url);
+  const { page, context } = await open(its.browser, url);
   await page.evaluate(() => navigator.serviceWorker.ready);
   await page.waitForFunction(async () => {
     const [name] = await caches.keys();
@@ -119,7 +111,7 @@ test("a model from files: progress, use, and clear words where it fails", async 
   execFileSync(NATIVE, ["convert", "--model", "embedded", "--weights", "q8", "--out", q8]);
   const files = readdirSync(q8).map((name) => join(q8, name));
   assert.ok(files.some((name) => name.endsWith(".gguf")));
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   const dialog = async () => {
     if (!(await page.locator("#model-dialog[open]").count())) await page.locator("#model-open").click();

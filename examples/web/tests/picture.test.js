@@ -3,28 +3,20 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { deflateSync } from "node:zlib";
 
 import {
-  MEDIA, calls, choose, drop, ffmpeg, folder, found, grey16, launch, native, open, painted, problem, rgb8, saved, serve, settle, shot,
+  MEDIA, calls, choose, drop, ffmpeg, folder, found, grey16, native, open, painted, place, problem, rgb8, saved, settle, shot,
 } from "./harness.js";
 
-let server, browser;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-});
-after(async () => {
-  await browser.close();
-  await server.close();
-});
+const its = place();
 
 const confidence = (page) => page.locator("#confidence-text").textContent().then(Number);
 const peak = (page) => page.locator("#peak").textContent().then((text) => text.split(/[,·]/).map(Number));
 
 test("it opens with a picture and a sound, and shows one sound after the other", async (t) => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   t.diagnostic(`the first heatmap was there after ${await page.evaluate(() => document.documentElement.dataset.ready)} ms`);
   await found(page, "Elephant");
   assert.ok((await peak(page))[0] < 320, "the elephant is on the left");
@@ -37,7 +29,7 @@ test("it opens with a picture and a sound, and shows one sound after the other",
 });
 
 test("chosen files give what the command gives, and can be saved", async (t) => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   for (const [image, sound] of [["farm.jpg", "horse.wav"], ["shore.jpg", "duck.wav"]]) {
     await choose(page, [join(MEDIA, image)]);
@@ -63,7 +55,7 @@ test("chosen files give what the command gives, and can be saved", async (t) => 
 });
 
 test("dropped and pasted files", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await drop(page, [
     { name: "shore.jpg", type: "image/jpeg", file: join(MEDIA, "shore.jpg") },
     { name: "frog.wav", type: "audio/wav", file: join(MEDIA, "frog.wav") },
@@ -90,7 +82,7 @@ test("dropped and pasted files", async () => {
 });
 
 test("several sounds and a word share one encoded picture", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   const encoded = await calls(page, "picture");
   await page.getByRole("button", { name: /^Lion/ }).click();
@@ -114,7 +106,7 @@ test("several sounds and a word share one encoded picture", async () => {
 });
 
 test("sliders act without the model", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   await found(page, "");
   const covered = async () => parseFloat(await page.locator("#area").textContent());
@@ -153,7 +145,7 @@ function blackPng(width, height) {
 }
 
 test("unusable files are refused in the library's words, and the page goes on", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   const text = join(folder, "notes.txt");
   writeFileSync(text, "This is not a sound.\n");
@@ -186,7 +178,7 @@ test("unusable files are refused in the library's words, and the page goes on", 
 });
 
 test("sounds and pictures in many formats", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   const expected = native(join(MEDIA, "elephant.wav"), join(MEDIA, "savanna.jpg"));
   for (const [name, ...codec] of [["elephant.flac"], ["elephant.mp3"], ["elephant.m4a"], ["elephant.opus", "-c:a", "libopus"]]) {
@@ -212,7 +204,7 @@ test("sounds and pictures in many formats", async () => {
 });
 
 test("a sound can be heard and stopped", async () => {
-  const { page, check } = await open(browser, server.url);
+  const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
   await page.getByRole("button", { name: "Play Lion" }).click();
   await page.getByRole("button", { name: "Stop Lion" }).click();
@@ -221,7 +213,7 @@ test("a sound can be heard and stopped", async () => {
 });
 
 test("the build without relaxed SIMD finds the same", async (t) => {
-  const { page, check } = await open(browser, server.url, {}, (page) =>
+  const { page, check } = await open(its.browser, its.server.url, {}, (page) =>
     page.route("**/worker.js", async (route) => {
       const response = await route.fetch();
       await route.fulfill({ response, body: `WebAssembly.validate = () => false;\n${await response.text()}` });
