@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use common::{assert_close, builder, device, fixture, tensors};
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::nn::{Interpolation, resize};
@@ -75,7 +75,9 @@ fn every_hidden_state_of_the_vision_tower() {
 #[test]
 fn every_hidden_state_of_the_text_tower_and_its_mask() {
     both(|f| {
-        let (clip, ids) = (&f.acl.clipseg.clip, &f.hidden["text.ids"].to_dtype(DType::U32).unwrap());
+        // Candle's CUDA backend has no conversion from 32-bit signed integers.
+        let ids = f.hidden["text.ids"].to_device(&Device::Cpu).unwrap().to_dtype(DType::U32).unwrap();
+        let (clip, ids) = (&f.acl.clipseg.clip, &ids.to_device(device()).unwrap());
         let output = clip.text_model.forward(ids).unwrap();
         f.assert_states("text", &output.hidden_states);
         f.assert("text", &output.last_hidden_state, &f.hidden["text.last_hidden_state"], TOLERANCE);
