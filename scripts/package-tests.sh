@@ -26,7 +26,7 @@ echo "$(basename "$archive"): $size bytes, $(find "$unpacked" -type f | wc -l) f
 [ "$size" -le "$limit" ] || fail "the package has more than $limit bytes"
 
 # The package must not contain copies of the media under the GPL, under any name.
-gpl=(examples/media/*.wav examples/media/*.jpg docs/sounds.png docs/web.png
+gpl=(examples/media/*.{wav,jpg,mp4} docs/{film,sounds,web}.png
   tests/fixtures/audio/{crow,cello,horse}.wav tests/fixtures/audio/washing_machine.ogg)
 sums="$(sha256sum "${gpl[@]}" | cut -d' ' -f1)"
 found="$(find "$unpacked" -type f -exec sha256sum {} + | grep -F "$sums" || true)"

@@ -13,7 +13,7 @@
 //! | `.prepare/` | what was done already |
 //!
 //! Films are prepared in parallel, by several threads and by several processes ([`Shard`](crate::data::Shard)). A run that
-//! is killed at any moment leaves no incomplete file, and the next run goes on from there. The result is the same, byte
+//! is killed at any moment leaves no incomplete file, and the next run continues from there. The result is the same, byte
 //! for byte.
 //!
 //! ```no_run

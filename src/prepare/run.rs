@@ -130,7 +130,7 @@ impl Preparation {
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be written or an archive cannot be read; [`Error::MissingProgram`] without
-    /// `ffmpeg`; [`Error::Format`] for a damaged archive. What is done stays so, and another run goes on from there.
+    /// `ffmpeg`; [`Error::Format`] for a damaged archive. Finished films are kept, and another run continues from there.
     pub fn run(self, jobs: usize, stop: &AtomicBool, progress: &(dyn Fn() + Sync)) -> Result<Outcome> {
         let done = self.work(jobs.max(1), stop, progress)?;
         if done < self.left.len() {
