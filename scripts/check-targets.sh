@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR="${TARGETS_DIR:-$PWD/target/targets}" CARGO_INCREMENTAL=
 
 # All features but `hub`, whose TLS library needs a C compiler for each target.
 features() {
-  local common=audio-formats,embedded,eval,image-formats,text,train
+  local common=audio-formats,embedded,eval,image-formats,prepare,text,train
   case "$1" in
     aarch64-apple-darwin) echo "$common,metal" ;;
     wasm32-unknown-unknown) echo "$common,wasm-js" ;;

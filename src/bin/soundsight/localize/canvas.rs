@@ -6,6 +6,8 @@ use soundsight::{Picture, Result};
 
 /// The side of a dot of the digits, in pixels.
 const DOT: usize = 3;
+/// The height of digits, in pixels.
+pub const TEXT_HEIGHT: usize = 5 * DOT;
 
 pub struct Canvas {
     width: usize,

@@ -176,7 +176,8 @@ impl Job<'_> {
             false => timeline.finish()?,
         }
         heatmaps.map(HeatmapWriter::finish).transpose()?;
-        picture.write(&files.picture)?;
+        let until = if summary.unfinished { summary.last + 1.0 / fps } else { self.end };
+        picture.write(&files.picture, until.min(self.end))?;
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(summary),

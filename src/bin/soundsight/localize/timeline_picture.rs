@@ -9,7 +9,7 @@ use soundsight::video::{Film, FrameOptions};
 use soundsight::viz::{OverlayOptions, overlay};
 use soundsight::watch::Moment;
 
-use super::canvas::Canvas;
+use super::canvas::{Canvas, TEXT_HEIGHT};
 
 /// The picture's width in pixels.
 const WIDTH: usize = 1600;
@@ -88,8 +88,9 @@ impl TimelinePicture {
         }
     }
 
-    pub fn write(mut self, path: &Path) -> Result<()> {
-        self.listen()?;
+    /// Draws the picture, with the waveform up to `until`, and writes it.
+    pub fn write(mut self, path: &Path, until: f64) -> Result<()> {
+        self.listen(until)?;
         let info = self.film.info();
         let width = WIDTH / THUMBNAILS;
         let height = (width * info.height / info.width.max(1)).clamp(width / 4, width * 2);
@@ -124,18 +125,23 @@ impl TimelinePicture {
         }
         let zero = height_of(0.0);
         canvas.fill(0..WIDTH, zero..zero + 1, CUT);
+        // The scale: the top of the panel, and 0 unless it would run into the former.
+        canvas.text(&format!("{highest:.2}"), 4, confidence + 4, TEXT);
+        if zero > confidence + 2 * TEXT_HEIGHT {
+            canvas.text("0", 4, zero - TEXT_HEIGHT - 4, TEXT);
+        }
         self.draw_axis(&mut canvas, axis);
         self.draw_thumbnails(&mut canvas, width, height)?;
         Ok(canvas.into_picture()?.write_png(path)?)
     }
 
-    /// Reads the sound once more for the waveform.
-    fn listen(&mut self) -> Result<()> {
+    /// Reads the sound up to `until` once more for the waveform.
+    fn listen(&mut self, until: f64) -> Result<()> {
         let Some(rate) = self.film.info().sound.as_ref().map(|sound| f64::from(sound.sample_rate)) else {
             return Ok(());
         };
         let mut position = 0_u64;
-        for samples in self.film.sound(self.from, Some(self.end))? {
+        for samples in self.film.sound(self.from, Some(until))? {
             // A damaged film is reported by the analysis; the picture shows what could be read.
             let Ok(samples) = samples else { break };
             for sample in samples {
