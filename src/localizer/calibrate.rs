@@ -47,7 +47,7 @@ impl Localizer {
     /// Localizes in each picture its own sound, the sound of another pair and each of `negatives`, sounds that belong to no
     /// picture such as silence and noise. The pairs must not have been trained on.
     ///
-    /// The other sound is that of the next pair of the same [16](CHUNK) with another label. Memory does not grow with the
+    /// The other sound is that of the next pair of the same 16 with another label. Memory does not grow with the
     /// number of pairs.
     ///
     /// # Errors

@@ -105,6 +105,9 @@ impl LocalizerBuilder {
         if let Some(calibration) = &files.presence {
             localizer = localizer.with_calibration(PresenceCalibration::from_json(&files.name, calibration)?)?;
         }
+        if let Some(classes) = &files.classes {
+            localizer = localizer.with_classes(classes.clone());
+        }
         #[cfg(feature = "text")]
         let localizer = Localizer { tokenizer, ..localizer };
         Ok(Localizer { source: Some(files.source.clone()), ..localizer })

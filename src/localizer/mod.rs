@@ -24,6 +24,7 @@ mod calibrate;
 mod heatmap;
 mod load;
 mod presence;
+mod sources;
 #[cfg(feature = "text")]
 mod text;
 
@@ -35,6 +36,7 @@ pub use calibrate::{LabelledPair, PairEvidence};
 pub use heatmap::Heatmap;
 pub use load::{LocalizerBuilder, select_device};
 pub use presence::{Evidence, PresenceCalibration};
+pub use sources::{Separation, Source};
 
 use crate::acl::{Acl, ImageFeatures};
 use crate::audio::{AudioFrontend, Waveform};
@@ -61,6 +63,7 @@ pub struct Localizer {
     /// The offset b/w of the masker, which is added to the logits of a heatmap.
     offset: f32,
     calibration: Option<PresenceCalibration>,
+    classes: Option<Vec<String>>,
     device: Device,
     dtype: DType,
 }
@@ -153,6 +156,7 @@ impl Localizer {
             tokenizer: None,
             offset,
             calibration: None,
+            classes: None,
             device,
             dtype,
             acl,
@@ -167,6 +171,17 @@ impl Localizer {
     pub fn with_calibration(self, calibration: PresenceCalibration) -> Result<Self> {
         calibration.validate()?;
         Ok(Self { calibration: Some(calibration), ..self })
+    }
+
+    /// Sets the names of the model's classes. A localizer created [from parts](Localizer::from_parts) has none.
+    #[must_use]
+    pub fn with_classes(self, classes: Vec<String>) -> Self {
+        Self { classes: Some(classes), ..self }
+    }
+
+    /// The names of the classes that the model was trained on, if it lists them.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
     }
 
     /// The calibration of the presence, if the model has one.

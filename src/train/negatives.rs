@@ -101,3 +101,36 @@ impl NegativeSounds {
         Ok(acl.audio_features(&fbanks)?.to_dtype(DType::F32)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::localizer::Localizer;
+
+    #[test]
+    fn noise_is_drawn_anew_and_silence_is_not() {
+        let localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alt")).unwrap();
+        let acl = localizer.acl();
+        let sounds = |silence_negatives, noise_negatives| {
+            let weights = LossWeights { silence_negatives, noise_negatives, ..LossWeights::default() };
+            NegativeSounds::new(acl, &weights, &Device::Cpu, DType::F32).unwrap()
+        };
+        assert!(sounds(0, 0).is_none());
+        let sounds = sounds(1, 2).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut draw = || sounds.draw(acl, 4, true, &mut rng).unwrap();
+        let (first, second) = (draw(), draw());
+        assert_eq!(first.features.dims()[0], 3);
+        assert_eq!(first.masks.dims()[..2], [4, 3]);
+        assert_eq!(first.dropout.as_ref().unwrap().dims()[0], 3);
+        let of = |drawn: &StepNegatives, k: usize| drawn.features.get(k).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(of(&first, 0), of(&second, 0));
+        assert_ne!(of(&first, 1), of(&first, 2));
+        assert_ne!(of(&first, 1), of(&second, 1));
+        assert_ne!(of(&first, 0), of(&first, 1));
+        let again = sounds.draw(acl, 4, true, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        assert_eq!(of(&again, 1), of(&first, 1));
+    }
+}

@@ -40,7 +40,7 @@ pub struct ModelFiles {
     /// The ACL configuration, a JSON object. `None` for the published defaults.
     pub acl_config: Option<Value>,
     /// The names of the classes that the model was trained on, if `config.json` lists them (`"classes": ["dog", …]`): a
-    /// small model supports a closed set.
+    /// small model supports a closed set. Where BEATs has a tagging head for as many classes, they are in its order.
     pub classes: Option<Vec<String>>,
     /// The tokenizer, if the model has one. Only text prompts need it.
     pub tokenizer: Option<TokenizerFiles>,

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)] // command-line output
 
 mod ablate;
+mod apart;
 mod crosses;
 mod curves;
 mod disturb;
@@ -102,6 +103,9 @@ struct RunOptions {
     /// Measures how well a finished run's model, or else the embedded one, follows films.
     #[arg(long, group = "instead")]
     films: bool,
+    /// Measures how well a finished run's model, or else the embedded one, tells two sources apart.
+    #[arg(long, group = "instead")]
+    apart: bool,
     /// Films to measure on.
     #[arg(long, value_name = "N", default_value_t = 96)]
     num_films: usize,
@@ -177,6 +181,10 @@ fn miniature(options: RunOptions) -> Result<()> {
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     if options.films {
         return follow::follow(&world, &out, options.num_films, options.seed);
+    }
+    if options.apart {
+        let docs = Docs::open(&options.docs)?;
+        return apart::apart(&world, &out, options.scenes.unwrap_or(512), options.seed, &docs);
     }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
