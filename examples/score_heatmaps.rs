@@ -37,7 +37,7 @@ impl Predictor for Heatmaps {
         // The Extended benchmarks also need the model's confidence that the source is visible at all.
         let predict = |(_, heatmap): (_, Vec<f32>)| {
             let confidence = heatmap.iter().copied().reduce(f32::max);
-            Prediction { heatmap, confidence, negatives: Vec::new() }
+            Prediction { heatmap, confidence, presence: None, negatives: Vec::new() }
         };
         Ok(batch.into_iter().map(predict).collect())
     }

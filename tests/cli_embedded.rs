@@ -42,6 +42,32 @@ fn the_command_falls_back_on_it_with_one_line() {
 }
 
 #[test]
+fn each_source_has_pictures_of_its_own() {
+    let out = tempfile::tempdir().unwrap();
+    let media = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/media").join(name);
+    let localize = |more: &[&str]| {
+        let mut localize = soundsight("localize");
+        localize.args(["--model", "embedded", "--sources", "2", "--out"]).arg(out.path()).args(more);
+        stdout(localize.arg(media("frog.wav")).arg(media("shore.jpg")))
+    };
+    let answer: Value = serde_json::from_str(&localize(&["--json"])).unwrap();
+    let sources = answer["sources"].as_array().unwrap();
+    assert_eq!((sources.len(), &sources[0]["name"]), (2, &json!("frog")));
+    for (number, source) in (1..).zip(sources) {
+        assert!(source["outputs"]["overlay"].as_str().unwrap().ends_with(&format!("shore.{number}.overlay.png")));
+        assert!(
+            ["peak", "boxes", "confidence", "presence", "present", "share"].iter().all(|key| !source[key].is_null())
+        );
+    }
+    assert_eq!(names_in(out.path()).len(), 6);
+    let said = localize(&[]);
+    assert!(
+        said.contains("source 1    frog, ") && said.contains("source 2    ") && said.contains("present "),
+        "{said}"
+    );
+}
+
+#[test]
 fn training_starts_from_it_and_writes_it_out() {
     let folder = tempfile::tempdir().unwrap();
     let (data, run) = (folder.path().join("data"), folder.path().join("run"));

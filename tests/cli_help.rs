@@ -7,7 +7,7 @@ mod common;
 use common::program::{refused, stdout};
 use common::soundsight;
 
-const SUBCOMMANDS: [&str; 6] = ["localize", "prepare", "train", "evaluate", "convert", "completions"];
+const SUBCOMMANDS: [&str; 7] = ["localize", "prepare", "train", "evaluate", "calibrate", "convert", "completions"];
 
 #[test]
 fn every_subcommand_has_help_and_refuses_what_it_does_not_know() {

@@ -54,6 +54,7 @@ fn written_out_it_is_the_same_model() {
     let files = files();
     files.link_frozen(folder.path()).unwrap();
     files.acl.place_at(&folder.path().join("acl.safetensors")).unwrap();
+    files.write_presence(folder.path()).unwrap();
     let written = ModelFiles::from_directory(folder.path()).unwrap();
     assert_eq!(written.classes, files.classes);
     assert_eq!(written.acl_config, files.acl_config);

@@ -243,7 +243,7 @@ fn predictors_are_checked_too() {
     }
     let samples = read_samples(Benchmark::Vggss, &fixture("vggss.json"), None, None).unwrap();
     let run = |heatmap, options: &Options| {
-        let says = Says(Prediction { heatmap, confidence: None, negatives: Vec::new() });
+        let says = Says(Prediction { heatmap, confidence: None, presence: None, negatives: Vec::new() });
         evaluate(Benchmark::Vggss, &samples, &says, options, |_| ())
     };
     let error = run(vec![0.0; 100], &Options::default()).unwrap_err();
@@ -251,7 +251,7 @@ fn predictors_are_checked_too() {
     assert_names(&error, &["heatmap", "[224 * 224]", "[100]"]);
     let error = run(vec![f32::INFINITY; PIXELS], &Options::default()).unwrap_err();
     assert!(matches!(error, Error::NonFinite { .. }), "{error:?}");
-    let threshold = Options { threshold: Some(1.5), split: None };
+    let threshold = Options { threshold: Some(1.5), ..Default::default() };
     let error = run(vec![0.5; PIXELS], &threshold).unwrap_err();
     assert!(matches!(error, Error::Argument { .. }), "{error:?}");
     assert_names(&error, &["threshold", "[0, 1]", "1.5"]);

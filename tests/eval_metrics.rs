@@ -23,7 +23,8 @@ fn run(case: &Value, folder: &Path) -> Evaluation {
     let samples =
         read_samples(benchmark, &path("annotations").unwrap(), path("silent").as_deref(), split.as_ref()).unwrap();
     let threshold = case["threshold"].as_f64().map(|t| t as f32);
-    let options = Options { threshold, split: split.map(|split| split.name().to_owned()) };
+    let split = split.map(|split| split.name().to_owned());
+    let options = Options { threshold, split, ..Default::default() };
     let predictor = PredictionsFile::open(&file, benchmark).unwrap();
     evaluate(benchmark, &samples, &predictor, &options, |_| ()).unwrap()
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use eval_common::write_tensors;
 use soundsight::eval::{
-    Benchmark, GroundTruth, Negative, Options, PIXELS, Prediction, Predictions, Predictor, SIZE, Sample, Shard,
-    evaluate, save_predictions,
+    Benchmark, GroundTruth, Negative, NegativePrediction, Options, PIXELS, Prediction, Predictions, Predictor, SIZE,
+    Sample, Shard, evaluate, save_predictions,
 };
 use soundsight::{Error, Result};
 
@@ -33,7 +33,14 @@ impl Predictor for Neighbours {
         let predict = |(sample, number): &(&Sample, u32)| Prediction {
             heatmap: heatmap(number + sum),
             confidence: Some((number * 37 % 101) as f32 / 101.0 - f32::from(u8::from(!sample.sounding)) * 0.3),
-            negatives: vec![(Negative::Silence, heatmap(sum)), (Negative::Offscreen, heatmap(number * sum))],
+            presence: Some((number % 7) as f32 / 7.0),
+            negatives: [(Negative::Silence, sum), (Negative::Offscreen, number * sum)]
+                .map(|(kind, seed)| NegativePrediction {
+                    kind,
+                    heatmap: heatmap(seed),
+                    presence: Some((seed % 11) as f32 / 13.0),
+                })
+                .into(),
         };
         Ok(batch.iter().map(predict).collect())
     }
@@ -69,7 +76,7 @@ fn save(folder: &Path, samples: &[Sample], shard: &str, model: &str) -> PathBuf 
 fn shards_give_the_figures_of_one_process_to_the_last_digit() {
     let folder = tempfile::tempdir().unwrap();
     let samples = samples(150);
-    let options = Options { threshold: Some(0.35), split: None };
+    let options = Options { threshold: Some(0.35), ..Default::default() };
     let score = |predictor: &dyn Fn() -> soundsight::eval::Evaluation| {
         let evaluation = predictor();
         let records: Vec<String> = evaluation.records.iter().map(|record| format!("{record:?}")).collect();

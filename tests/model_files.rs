@@ -414,6 +414,28 @@ fn the_classes_that_a_model_knows_come_from_its_configuration() {
 }
 
 #[test]
+fn the_calibration_belongs_to_the_weights_that_it_was_fitted_for() {
+    let folder = directory(&PICKLES, r#"{"clipseg": {}}"#);
+    assert!(ModelFiles::from_directory(folder.path()).unwrap().presence.is_none());
+    let calibration = serde_json::json!({"bias": 0.5, "threshold": 0.7});
+    let path = folder.path().join("presence.json");
+    std::fs::write(&path, calibration.to_string()).unwrap();
+    let files = ModelFiles::from_directory(folder.path()).unwrap();
+    assert_eq!(files.presence, Some(calibration.clone()));
+    // Other weights will be put beside the frozen parts.
+    let copy = tempfile::tempdir().unwrap();
+    files.link_frozen(copy.path()).unwrap();
+    assert!(!copy.path().join("presence.json").exists());
+    files.write_presence(copy.path()).unwrap();
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(copy.path().join("presence.json")).unwrap()).unwrap();
+    assert_eq!(written, calibration);
+    std::fs::write(&path, "[]").unwrap();
+    let error = ModelFiles::from_directory(folder.path()).unwrap_err();
+    assert!(matches!(&error, Error::Format { path: found, .. } if *found == path), "{error:?}");
+}
+
+#[test]
 fn configurations_from_before_the_first_release_still_read() {
     let config = r#"{"clipseg": {}, "acl": {"heatmap_size": 224, "image_size": 64}, "things": ["dog"]}"#;
     let folder = directory(&PICKLES, config);

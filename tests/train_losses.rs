@@ -9,9 +9,9 @@ use common::{fixture, tensors};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soundsight::acl::{Acl, AudioTokenizer, ImageMasker, ModelConfig, masked_features};
-use soundsight::train::Trainable;
 use soundsight::train::losses::{self, LossWeights};
-use soundsight::train::step::{Activations, StepNoise, StepTerms, step};
+use soundsight::train::step::{Activations, StepNegatives, StepNoise, StepTerms, step, step_with};
+use soundsight::train::{NegativeSounds, Trainable};
 use soundsight::weights::ModelFiles;
 use soundsight::{Error, Localizer};
 
@@ -67,6 +67,13 @@ fn gradients_of_the_contrastive_losses() {
     check("cross entropy", &[&similarities], || losses::symmetric_cross_entropy(&similarities).unwrap());
     check("ACL_I", &[&audio, &images], || losses::acl_i(&audio, &images).unwrap());
     check("ACL_F", &[&audio, &features], || losses::acl_f(&audio, &features).unwrap());
+    let (negatives, under) = (random(5, &[2, 6]), random(6, &[4, 2, 6]));
+    check("ACL_I with negatives", &[&audio, &images, &negatives], || {
+        losses::acl_i_with(&audio, &images, &negatives).unwrap()
+    });
+    check("ACL_F with negatives", &[&audio, &features, &negatives, &under], || {
+        losses::acl_f_with(&audio, &features, &negatives, &under).unwrap()
+    });
 }
 
 #[test]
@@ -116,6 +123,22 @@ fn values_that_can_be_worked_out_by_hand() {
     let features = unit.unsqueeze(0).unwrap().repeat((4, 1, 1)).unwrap();
     assert!((number(&losses::acl_f(&unit, &features).unwrap()) - expected).abs() < 1e-9);
 
+    // Three further candidates, as similar as the other sounds of the batch, in one of the two directions.
+    let (elsewhere, images) = (unit.narrow(0, 3, 1).unwrap(), unit.narrow(0, 0, 3).unwrap());
+    let negatives = elsewhere.repeat((3, 1)).unwrap();
+    let direction = |others: f64| (1.0 + others * (-beta).exp()).ln();
+    let expected = (direction(5.0) + direction(2.0)) / 2.0;
+    assert!((number(&losses::acl_i_with(&images, &images, &negatives).unwrap()) - expected).abs() < 1e-9);
+    let features = images.unsqueeze(0).unwrap().repeat((3, 1, 1)).unwrap();
+    // Under the masks of the negatives are features that do not match these, or match them perfectly.
+    let under = images.narrow(0, 0, 1).unwrap().unsqueeze(0).unwrap().repeat((3, 3, 1)).unwrap();
+    let found = losses::acl_f_with(&images, &features, &negatives, &under).unwrap();
+    assert!((number(&found) - expected).abs() < 1e-9);
+    let under = negatives.unsqueeze(0).unwrap().repeat((3, 1, 1)).unwrap();
+    let found = losses::acl_f_with(&images, &features, &negatives, &under).unwrap();
+    let expected = ((4.0 + 2.0 * (-beta).exp()).ln() + direction(2.0)) / 2.0;
+    assert!((number(&found) - expected).abs() < 1e-9);
+
     // Masks of 4 × 4 pixels: 8 for picture 0 under its own sound; for picture 1, 4 under its own and 2 under the other.
     let mut pixels = vec![0f64; 2 * 2 * 16];
     pixels[..8].fill(1.0);
@@ -154,6 +177,7 @@ struct Mini {
     features: Tensor,
     pixels: Tensor,
     noise: StepNoise,
+    negatives: Option<StepNegatives>,
 }
 
 impl Mini {
@@ -172,11 +196,27 @@ impl Mini {
             positive: batch["noise_positive"].clone(),
             dropout: None,
         };
-        Self { acl: localizer.acl().with_trained_head(head), vars, features, pixels: batch["image"].clone(), noise }
+        let (acl, pixels) = (localizer.acl().with_trained_head(head), batch["image"].clone());
+        Self { acl, vars, features, pixels, noise, negatives: None }
+    }
+
+    /// With a silence and two noises that belong to no picture.
+    fn with_negatives() -> Self {
+        let mut mini = Self::open();
+        let sounds = mini.negative_sounds(1, 2).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        mini.negatives = Some(sounds.draw(&mini.acl, 3, false, &mut rng).unwrap());
+        mini
+    }
+
+    fn negative_sounds(&self, silence_negatives: usize, noise_negatives: usize) -> Option<NegativeSounds> {
+        let weights = LossWeights { silence_negatives, noise_negatives, ..LossWeights::default() };
+        NegativeSounds::new(&self.acl, &weights, &Device::Cpu, DType::F32).unwrap()
     }
 
     fn step(&self, weights: &LossWeights) -> StepTerms {
-        step(&self.acl, &self.features, &self.pixels, &self.noise, weights, Activations::Store).unwrap()
+        let Self { acl, features, pixels, noise, negatives, .. } = self;
+        step_with(acl, features, pixels, noise, negatives.as_ref(), weights, Activations::Store).unwrap()
     }
 
     /// The slope of `f` along the steepest descent of the loss with `weights`, computed from the gradient of that loss
@@ -225,6 +265,34 @@ fn the_slope_of_the_whole_step_is_that_of_its_gradient() {
     };
     let (by_gradient, by_difference) = mini.slopes(&only_area, soft);
     assert!((by_gradient - by_difference).abs() < 0.01 * by_gradient, "area: {by_gradient}, {by_difference}");
+}
+
+#[test]
+fn masks_of_sounds_that_belong_to_no_picture_should_be_empty() {
+    let (plain, mini) = (Mini::open(), Mini::with_negatives());
+    let all = LossWeights::default();
+    let (without, with) = (plain.step(&all), mini.step(&all));
+    assert!(without.empty_area.is_none());
+    let term = |term: &Option<Tensor>| number(term.as_ref().unwrap());
+    let empty = term(&with.empty_area);
+    assert!(empty > 0.0 && (term(&with.area) - term(&without.area) - empty).abs() < 1e-6, "{empty}");
+    // More candidates are harder to tell apart.
+    assert!(term(&with.acl_i) > term(&without.acl_i) && term(&with.acl_f) > term(&without.acl_f));
+    assert!(with.metrics().unwrap().iter().any(|(name, value)| name == "empty_area" && *value == empty));
+    // The sounds of the batch are what they are without the others.
+    assert_eq!(with.audio.to_vec2::<f32>().unwrap(), without.audio.to_vec2::<f32>().unwrap());
+
+    // With the sounds of the batch held fixed, the AudioTokenizer still learns from the others.
+    let gradient = |mini: &Mini| {
+        let term = mini.step(&all).empty_area.unwrap();
+        let gradients = term.backward().unwrap();
+        let of =
+            |(name, var): &(String, Var)| Some((name.clone(), gradients.get(var)?.sqr().unwrap().sum_all().unwrap()));
+        mini.vars.iter().filter_map(of).map(|(name, sum)| (name, number(&sum))).collect::<Vec<_>>()
+    };
+    let learning = gradient(&mini);
+    assert!(learning.iter().any(|(name, sum)| name == "audio_proj.fc2.weight" && *sum > 0.0), "{learning:?}");
+    assert!(learning.iter().any(|(name, sum)| name == "masker_i.b" && *sum > 0.0), "{learning:?}");
 }
 
 #[test]

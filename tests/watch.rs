@@ -227,7 +227,7 @@ fn silence_does_not_sound() {
 #[test]
 fn options_out_of_range_are_named() {
     let smoothing = |radius, trust| Some(Smoothing { radius, trust, ..Default::default() });
-    let gate = |open, close, level| Gate { open, close, level };
+    let gate = |open, close, level| Gate { open, close, level, ..Default::default() };
     let ok = WatchOptions::default;
     for (name, options) in [
         ("rate", WatchOptions { rate: 0.0, ..ok() }),

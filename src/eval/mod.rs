@@ -38,7 +38,7 @@
 //!     }
 //!
 //!     fn predict(&self, batch: Vec<(&Sample, ())>) -> Result<Vec<Prediction>> {
-//!         let prediction = Prediction { heatmap: vec![1.0; PIXELS], confidence: None, negatives: vec![] };
+//!         let prediction = Prediction { heatmap: vec![1.0; PIXELS], confidence: None, presence: None, negatives: vec![] };
 //!         Ok(vec![prediction; batch.len()])
 //!     }
 //! }
@@ -76,6 +76,7 @@ mod page;
 mod pairs;
 mod predictions;
 mod predictor;
+mod presence;
 mod rates;
 mod record;
 mod report;
@@ -103,7 +104,8 @@ pub use overlap::{NUM_THRESHOLDS, THRESHOLDS};
 pub use page::write_page;
 pub use pairs::Pairs;
 pub use predictions::PredictionsFile;
-pub use predictor::{Prediction, Predictor};
+pub use predictor::{NegativePrediction, Prediction, Predictor};
+pub use presence::{CalibrationBin, GatedScore, PresenceReport, PresenceScores, auroc};
 pub use rates::{area_under_success_curve, mean, success_rate};
 pub use record::{NegativeRecord, Record};
 pub use report::{Entry, Options, Report, Row};

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use super::benchmark::Benchmark;
 use super::grid::{SIZE, non_finite};
 use super::negatives::Negative;
-use super::predictor::{Prediction, Predictor};
+use super::predictor::{NegativePrediction, Prediction, Predictor};
 use super::sample::Sample;
 use crate::error::{Error, Result};
 use crate::weights::Checkpoint;
@@ -17,6 +17,8 @@ pub(super) const KIND: &str = "predictions file";
 pub(super) const SHARD: &str = "shard";
 /// The beginning of the names of heatmaps.
 const HEATMAP: &str = "heatmap.";
+/// The kind of the tensors with probabilities.
+pub(super) const PRESENCE: &str = "presence";
 
 /// A safetensors file with precomputed heatmaps.
 ///
@@ -24,7 +26,9 @@ const HEATMAP: &str = "heatmap.";
 /// |---|---|---|
 /// | `heatmap.<id>` | f32 `[224, 224]` | samples without one count as missing |
 /// | `confidence.<id>` | f32 `[1]` | required by the Extended benchmarks |
+/// | `presence.<id>` | f32 `[1]` | optional: the probability that the source is in the picture |
 /// | `silence.<id>`, `noise.<id>`, `offscreen.<id>` | f32 `[224, 224]` | optional: heatmaps for negative sounds |
+/// | `silence_presence.<id>` … | f32 `[1]` | optional: the presence of negative sounds |
 ///
 /// [`save_predictions`](super::save_predictions) writes such files, and [`Predictions`](super::Predictions) reads several of
 /// them as one.
@@ -114,16 +118,23 @@ impl PredictionsFile {
     pub(super) fn prediction(&self, id: &str) -> Result<Option<Prediction>> {
         let Some(heatmap) = self.heatmap("heatmap", id)? else { return Ok(None) };
         let name = format!("confidence.{id}");
-        let confidence = self.tensor(&name, &[1])?.and_then(|values| values.first().copied());
+        let number = |name: &str| -> Result<Option<f32>> {
+            Ok(self.tensor(name, &[1])?.and_then(|values| values.first().copied()))
+        };
+        let confidence = number(&name)?;
         if self.benchmark.is_extended() && confidence.is_none() {
             let expected = format!("`{name}` as F32 [1], which {} requires for each heatmap", self.benchmark);
             return Err(Error::format(self.file.path(), KIND, expected, "no such tensor"));
         }
         let mut negatives = Vec::new();
         for kind in [Negative::Silence, Negative::Noise, Negative::Offscreen] {
-            negatives.extend(self.heatmap(kind.name(), id)?.map(|heatmap| (kind, heatmap)));
+            if let Some(heatmap) = self.heatmap(kind.name(), id)? {
+                let presence = number(&format!("{}_{PRESENCE}.{id}", kind.name()))?;
+                negatives.push(NegativePrediction { kind, heatmap, presence });
+            }
         }
-        Ok(Some(Prediction { heatmap, confidence, negatives }))
+        let presence = number(&format!("{PRESENCE}.{id}"))?;
+        Ok(Some(Prediction { heatmap, confidence, presence, negatives }))
     }
 }
 

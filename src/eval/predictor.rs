@@ -12,8 +12,21 @@ pub struct Prediction {
     pub heatmap: Vec<f32>,
     /// The model's confidence that the picture shows the source of the sound. The Extended benchmarks require it.
     pub confidence: Option<f32>,
+    /// The calibrated probability in [0, 1] that the picture shows the source of the sound, if the model gives one.
+    pub presence: Option<f32>,
     /// Heatmaps of the same picture for negative sounds.
-    pub negatives: Vec<(Negative, Vec<f32>)>,
+    pub negatives: Vec<NegativePrediction>,
+}
+
+/// The output of a model for a picture and a negative sound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NegativePrediction {
+    /// The kind of sound.
+    pub kind: Negative,
+    /// As [`Prediction::heatmap`].
+    pub heatmap: Vec<f32>,
+    /// As [`Prediction::presence`].
+    pub presence: Option<f32>,
 }
 
 /// Predicts heatmaps, for example with a model, or from a file of precomputed heatmaps.

@@ -5,7 +5,7 @@ use super::benchmark::Benchmark;
 use super::grid::PIXELS;
 use super::negatives::{Activity, NUM_STEPS, Negative};
 use super::overlap::{Keep, NUM_THRESHOLDS, Overlap, Thresholds, adaptive_threshold, peak_is_inside};
-use super::predictor::Prediction;
+use super::predictor::{NegativePrediction, Prediction};
 use super::sample::{Sample, TruthMap};
 use super::segmentation::f_measure_curve;
 use crate::viz::mask_overlap;
@@ -28,6 +28,8 @@ pub struct Record {
     pub truth_area: f64,
     /// The model's confidence that the picture shows the source, if the model gives one.
     pub confidence: Option<f32>,
+    /// The probability that the picture shows the source, if the model gives one.
+    pub presence: Option<f32>,
     /// The cIoU (IoU for AVSBench) at each of [`THRESHOLDS`](super::THRESHOLDS).
     pub scores: [f64; NUM_THRESHOLDS],
     /// The same at the fixed threshold, if one was given.
@@ -60,6 +62,8 @@ pub struct Record {
 pub struct NegativeRecord {
     /// The kind of sound.
     pub kind: Negative,
+    /// The probability that the picture shows its source, if the model gives one.
+    pub presence: Option<f32>,
     pub(super) activity: Activity,
 }
 
@@ -151,19 +155,20 @@ impl Scorer {
         is_one_of_several: bool,
     ) -> Record {
         let heatmap = &said.heatmap[..];
-        let negative = |kind, heatmap: &[f32]| NegativeRecord {
+        let negative = |kind, heatmap: &[f32], presence| NegativeRecord {
             kind,
+            presence,
             activity: Activity::new(heatmap, &self.fine, &self.nothing),
         };
         let areas = |heatmap: &[f32]| self.measure.areas(&self.tables, heatmap, &self.nothing);
         let own = areas(heatmap);
-        let overlaps = |(_, other): &(Negative, Vec<f32>)| {
+        let overlaps = |NegativePrediction { heatmap: other, .. }: &NegativePrediction| {
             // A pixel is predicted for both sounds where the smaller of its two values reaches the threshold.
             let common: Vec<f32> = heatmap.iter().zip(other).map(|(a, b)| a.min(*b)).collect();
             let (other, common) = (areas(other), areas(&common));
             std::array::from_fn(|i| mask_overlap(own[i], other[i], common[i]))
         };
-        let pair = (!sample.sounding).then(|| negative(Negative::Pair, heatmap));
+        let pair = (!sample.sounding).then(|| negative(Negative::Pair, heatmap, said.presence));
         Record {
             place,
             id: sample.id.clone(),
@@ -173,6 +178,7 @@ impl Scorer {
             sounding: sample.sounding,
             truth_area: truth.weight() / PIXELS as f64,
             confidence: said.confidence,
+            presence: said.presence,
             scores: self.measure.at_tables(&self.tables, heatmap, truth),
             fixed: self.fixed.map(|threshold| self.measure.at(threshold, heatmap, truth)),
             adaptive: self.measure.adaptive(heatmap, truth),
@@ -182,7 +188,7 @@ impl Scorer {
             areas: own,
             overlaps: said.negatives.iter().map(overlaps).collect(),
             fine: if sample.sounding { self.measure.sweep(&self.fine, heatmap, truth) } else { Vec::new() },
-            negatives: said.negatives.iter().map(|(kind, heatmap)| negative(*kind, heatmap)).chain(pair).collect(),
+            negatives: said.negatives.iter().map(|n| negative(n.kind, &n.heatmap, n.presence)).chain(pair).collect(),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::benchmark::{Benchmark, Published};
 use super::detection::Detections;
 use super::overlap::NUM_THRESHOLDS;
 use super::pairs::{Pairs, SceneScores, scenes};
+use super::presence::PresenceReport;
 use super::rates::{area_under_success_curve, mean, success_rate};
 use super::record::Record;
 use super::segmentation::{max_mean_f_measure, mini_batch_mean};
@@ -26,6 +27,8 @@ pub struct Options {
     pub threshold: Option<f32>,
     /// The name of the split, for the report.
     pub split: Option<String>,
+    /// The presence in [0, 1] from which on a sound counts as present, chosen on another split.
+    pub presence_threshold: Option<f32>,
 }
 
 /// The metrics at one threshold as (name, percentage), in the order of the tables.
@@ -104,6 +107,8 @@ pub struct Report {
     pub failure: Option<FailureSignature>,
     /// The results at the universal threshold, if there are negative sounds.
     pub universal_threshold: Option<UniversalThreshold>,
+    /// How well the model says whether the source is in the picture, if it does and there are negative sounds.
+    pub presence: Option<PresenceReport>,
     /// The results of the trivial heatmaps, each at its best threshold.
     #[serde(serialize_with = "by_name")]
     pub baselines: Vec<(Baseline, Entry)>,
@@ -239,6 +244,7 @@ impl Report {
             failure: masks.as_ref().and_then(MaskStatistics::failure),
             masks,
             universal_threshold: UniversalThreshold::new(records),
+            presence: PresenceReport::new(records, options.presence_threshold),
             baselines: baseline_entries.collect(),
             published: benchmark.published(options.split.as_deref()),
             thresholds,

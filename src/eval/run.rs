@@ -34,7 +34,7 @@ pub struct Evaluation {
 /// predictor has no files are counted and listed in the report.
 ///
 /// # Errors
-/// - [`Error::Argument`] for a threshold outside [0, 1], when no sample could be scored, when a prediction for an
+/// - [`Error::Argument`] for a threshold or a presence outside [0, 1], when no sample could be scored, when a prediction for an
 ///   Extended benchmark has no confidence, or when the predictor returns the wrong number of predictions.
 /// - [`Error::Shape`] for a heatmap of the wrong size.
 /// - [`Error::NonFinite`] for a heatmap or a confidence that is NaN or infinite.
@@ -49,6 +49,9 @@ pub fn evaluate<P: Predictor>(
 ) -> Result<Evaluation> {
     if let Some(threshold) = options.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
         return Err(Error::argument("threshold", "a number in [0, 1]", threshold));
+    }
+    if let Some(threshold) = options.presence_threshold.filter(|t| !(0.0..=1.0).contains(t)) {
+        return Err(Error::argument("presence_threshold", "a number in [0, 1]", threshold));
     }
     let mut num_sources = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.sounding) {
@@ -148,7 +151,7 @@ struct Scored {
 
 /// Returns `prediction` if it is valid.
 pub(super) fn checked(benchmark: Benchmark, sample: &Sample, prediction: Prediction) -> Result<Prediction> {
-    let heatmaps = prediction.negatives.iter().map(|(kind, heatmap)| (kind.name(), heatmap));
+    let heatmaps = prediction.negatives.iter().map(|negative| (negative.kind.name(), &negative.heatmap));
     for (name, heatmap) in heatmaps.chain([("heatmap", &prediction.heatmap)]) {
         if heatmap.len() != PIXELS {
             return Err(Error::shape("heatmap", format!("[{SIZE} * {SIZE}]"), &[heatmap.len()]));
@@ -156,6 +159,10 @@ pub(super) fn checked(benchmark: Benchmark, sample: &Sample, prediction: Predict
         if let Some(details) = non_finite(heatmap) {
             return Err(Error::NonFinite { what: format!("`{name}.{}`", sample.id), details });
         }
+    }
+    let presences = prediction.negatives.iter().map(|negative| negative.presence).chain([prediction.presence]);
+    if let Some(presence) = presences.flatten().find(|presence| !(0.0..=1.0).contains(presence)) {
+        return Err(Error::argument(format!("presence of `{}`", sample.id), "a number in [0, 1]", presence));
     }
     match prediction.confidence {
         None if benchmark.is_extended() => {

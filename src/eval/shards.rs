@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::benchmark::Benchmark;
 use super::grid::SIZE;
-use super::predictions::{KIND, PredictionsFile, SHARD, pair_name};
-use super::predictor::{Prediction, Predictor};
+use super::predictions::{KIND, PRESENCE, PredictionsFile, SHARD, pair_name};
+use super::predictor::{NegativePrediction, Prediction, Predictor};
 use super::run::{batches, checked, predict_batches};
 use super::sample::Sample;
 use crate::error::{Error, Result};
@@ -123,8 +123,14 @@ impl<'a> Writer<'a> {
         if let Some(confidence) = prediction.confidence {
             self.tensor("confidence", &name, &[1], &[confidence])?;
         }
-        for (kind, heatmap) in &prediction.negatives {
+        if let Some(presence) = prediction.presence {
+            self.tensor(PRESENCE, &name, &[1], &[presence])?;
+        }
+        for NegativePrediction { kind, heatmap, presence } in &prediction.negatives {
             self.tensor(kind.name(), &name, &[SIZE, SIZE], heatmap)?;
+            if let Some(presence) = presence {
+                self.tensor(&format!("{}_{PRESENCE}", kind.name()), &name, &[1], &[*presence])?;
+            }
         }
         Ok(())
     }

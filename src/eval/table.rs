@@ -9,6 +9,7 @@ use crate::viz::MaskStatistics;
 
 use super::baselines::Baseline;
 use super::overlap::NUM_THRESHOLDS;
+use super::presence::PresenceReport;
 use super::record::Record;
 use super::report::{Entry, Report, Row, threshold};
 
@@ -69,6 +70,18 @@ impl Report {
             );
             for (kind, scores) in &universal.negatives {
                 let _ = write!(text, "\n  {}: pIA {:.2}, AUC_N {:.2}", kind.name(), scores.active, scores.auc);
+            }
+        }
+        if let Some(presence) = &self.presence {
+            let PresenceReport { threshold, detected, gated, .. } = presence;
+            let _ = write!(
+                text,
+                "\npresence of {threshold:.3} or more: {detected:.2} % of the sounding pairs, cIoU {:.2} at {:.3}",
+                gated.success, gated.threshold
+            );
+            for (kind, scores) in &presence.negatives {
+                let (auroc, alarms) = (scores.auroc, scores.false_alarms);
+                let _ = write!(text, "\n  {}: AUROC {auroc:.3}, false alarms {alarms:.2} %", kind.name());
             }
         }
         if let Some(warning) = self.warning() {
@@ -135,7 +148,7 @@ fn thousands(number: usize) -> String {
 /// Writes the records as CSV, one row per sample.
 ///
 /// The columns are the id, class, picture and sound; whether the pair is sounding; the area of the ground truth as a
-/// fraction of the picture; the confidence; whether the peak lies inside the ground truth; and the score (a fraction)
+/// fraction of the picture; the confidence and the presence; whether the peak lies inside the ground truth; and the score (a fraction)
 /// at the fixed threshold, at the adaptive threshold and at each threshold of the tables.
 ///
 /// # Errors
@@ -143,7 +156,9 @@ fn thousands(number: usize) -> String {
 pub fn write_csv(path: &Path, report: &Report, records: &[Record]) -> Result<()> {
     let score = report.benchmark.score_name();
     let mut header: Vec<String> =
-        ["id", "class", "picture", "sound", "sounding", "truth_area", "confidence", "pointing"].map(Into::into).into();
+        ["id", "class", "picture", "sound", "sounding", "truth_area", "confidence", "presence", "pointing"]
+            .map(Into::into)
+            .into();
     header.extend([format!("{score}_fixed"), format!("{score}_adaptive")]);
     header.extend((0..NUM_THRESHOLDS).map(|place| format!("{score}_{:.2}", threshold(place))));
     write_atomically(path, |writer| {
@@ -159,6 +174,7 @@ pub fn write_csv(path: &Path, report: &Report, records: &[Record]) -> Result<()>
                 record.sounding.to_string(),
                 record.truth_area.to_string(),
                 record.confidence.map(|c| c.to_string()).unwrap_or_default(),
+                record.presence.map(|p| p.to_string()).unwrap_or_default(),
                 record.pointing.to_string(),
                 record.fixed.map(|score| score.to_string()).unwrap_or_default(),
                 record.adaptive.to_string(),

@@ -80,7 +80,7 @@ impl UniversalThreshold {
 }
 
 /// The third quartile of `peaks`, interpolated linearly between ranks, in units of 1 / [`NUM_STEPS`].
-fn quartile_step(mut peaks: Vec<f32>) -> Option<usize> {
+pub(super) fn quartile_step(mut peaks: Vec<f32>) -> Option<usize> {
     peaks.sort_unstable_by(f32::total_cmp);
     let rank = 0.75 * peaks.len().checked_sub(1)? as f64;
     let (below, above) = (*peaks.get(rank.floor() as usize)?, *peaks.get(rank.ceil() as usize)?);

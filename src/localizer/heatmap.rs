@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::presence::PresenceCalibration;
 use crate::error::{Error, Result};
 use crate::nn::{Interpolation, resize, sigmoid_in_place};
 use crate::viz::ScoreMap;
@@ -17,7 +18,8 @@ pub struct Heatmap {
     pub confidence: f32,
     /// The side S.
     pub size: usize,
-    offset: f32,
+    pub(super) offset: f32,
+    pub(super) calibration: Option<PresenceCalibration>,
 }
 
 impl Heatmap {
@@ -29,14 +31,32 @@ impl Heatmap {
             let details = "choose a higher precision, or check the model's weights".to_string();
             return Err(Error::NonFinite { what: "the heatmap".to_string(), details });
         }
-        Ok(Self { logits, scores, confidence, size, offset })
+        Ok(Self { logits, scores, confidence, size, offset, calibration: None })
     }
 
     /// The same heatmap with other logits (as many) and another confidence.
     pub(crate) fn with_logits(&self, logits: Vec<f32>, confidence: f32) -> Result<Self> {
         let mut scores = logits.clone();
         sigmoid_in_place(&mut scores, self.offset);
-        Self::new(logits, scores, self.size, confidence, self.offset)
+        let changed = Self::new(logits, scores, self.size, confidence, self.offset)?;
+        Ok(Self { calibration: self.calibration, ..changed })
+    }
+
+    /// The probability in [0, 1] that the picture shows the source of the sound, if as many sounds have their source in the
+    /// picture as not. `None` when the model has no [`PresenceCalibration`].
+    pub fn presence(&self) -> Option<f32> {
+        Some(self.calibration?.presence(self.evidence()))
+    }
+
+    /// Whether the picture shows the source of the sound: whether the [presence](Heatmap::presence) reaches the threshold of
+    /// the model's calibration, which was chosen for a rate of false alarms. `None` when the model has none.
+    pub fn is_present(&self) -> Option<bool> {
+        Some(self.presence()? >= self.calibration?.threshold)
+    }
+
+    /// The calibration that [`Heatmap::presence`] uses.
+    pub fn calibration(&self) -> Option<&PresenceCalibration> {
+        self.calibration.as_ref()
     }
 
     /// The heatmap at `side` × `side`, as benchmarks evaluate it: the sigmoid of bicubically resized logits (a =

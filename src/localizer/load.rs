@@ -3,6 +3,7 @@
 use candle_core::{DType, Device};
 
 use super::Localizer;
+use super::presence::PresenceCalibration;
 #[cfg(feature = "text")]
 use super::text;
 use crate::acl::{Acl, ModelConfig};
@@ -100,7 +101,13 @@ impl LocalizerBuilder {
         #[cfg(not(feature = "text"))]
         let prompt = prompt_ids(&config.acl)?;
         let acl = Acl::load(&config, &prompt, files, &device, dtype, weights)?;
-        let localizer = Localizer::from_parts(files.name.clone(), acl, device, dtype)?;
+        let mut localizer = Localizer::from_parts(files.name.clone(), acl, device, dtype)?;
+        if let Some(calibration) = &files.presence {
+            localizer = localizer.with_calibration(PresenceCalibration::from_json(&files.name, calibration)?)?;
+        }
+        if let Some(classes) = &files.classes {
+            localizer = localizer.with_classes(classes.clone());
+        }
         #[cfg(feature = "text")]
         let localizer = Localizer { tokenizer, ..localizer };
         Ok(Localizer { source: Some(files.source.clone()), ..localizer })

@@ -20,8 +20,11 @@
 //! ```
 
 mod batch;
+mod calibrate;
 mod heatmap;
 mod load;
+mod presence;
+mod sources;
 #[cfg(feature = "text")]
 mod text;
 
@@ -29,8 +32,11 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use calibrate::{LabelledPair, PairEvidence};
 pub use heatmap::Heatmap;
 pub use load::{LocalizerBuilder, select_device};
+pub use presence::{Evidence, PresenceCalibration};
+pub use sources::{Separation, Source};
 
 use crate::acl::{Acl, ImageFeatures};
 use crate::audio::{AudioFrontend, Waveform};
@@ -56,6 +62,8 @@ pub struct Localizer {
     tokenizer: Option<ClipTokenizer>,
     /// The offset b/w of the masker, which is added to the logits of a heatmap.
     offset: f32,
+    calibration: Option<PresenceCalibration>,
+    classes: Option<Vec<String>>,
     device: Device,
     dtype: DType,
 }
@@ -147,10 +155,38 @@ impl Localizer {
             #[cfg(feature = "text")]
             tokenizer: None,
             offset,
+            calibration: None,
+            classes: None,
             device,
             dtype,
             acl,
         })
+    }
+
+    /// Sets the calibration from which [`Heatmap::presence`] is computed. A model directory with a `presence.json` already
+    /// has one; a localizer created [from parts](Localizer::from_parts) does not.
+    ///
+    /// # Errors
+    /// As [`PresenceCalibration::validate`].
+    pub fn with_calibration(self, calibration: PresenceCalibration) -> Result<Self> {
+        calibration.validate()?;
+        Ok(Self { calibration: Some(calibration), ..self })
+    }
+
+    /// Sets the names of the model's classes. A localizer created [from parts](Localizer::from_parts) has none.
+    #[must_use]
+    pub fn with_classes(self, classes: Vec<String>) -> Self {
+        Self { classes: Some(classes), ..self }
+    }
+
+    /// The names of the classes that the model was trained on, if it lists them.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
+    }
+
+    /// The calibration of the presence, if the model has one.
+    pub fn calibration(&self) -> Option<&PresenceCalibration> {
+        self.calibration.as_ref()
     }
 
     /// The name of the model: the directory or the name that it was loaded from, or the name given to
@@ -263,7 +299,8 @@ impl Localizer {
     fn heatmap(&self, logits: &Tensor, confidence: f32) -> Result<Heatmap> {
         let size = logits.dim(1)?;
         let scores = self.acl.masker.heatmap(logits)?.flatten_all()?.to_vec1::<f32>()?;
-        Heatmap::new(logits.flatten_all()?.to_vec1::<f32>()?, scores, size, confidence, self.offset)
+        let heatmap = Heatmap::new(logits.flatten_all()?.to_vec1::<f32>()?, scores, size, confidence, self.offset)?;
+        Ok(Heatmap { calibration: self.calibration, ..heatmap })
     }
 
     /// All intermediate tensors from a sound and a picture to their heatmap, named as in the exports of other

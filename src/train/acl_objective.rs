@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::config::Goal;
 use super::losses::LossWeights;
 use super::metrics::Metrics;
-use super::step::{Activations, StepNoise, StepTerms, step};
+use super::negatives::NegativeSounds;
+use super::step::{Activations, NOISE_MARGIN, StepNoise, StepTerms, step_with};
 use super::trainable::Trainable;
 use super::trainer::{Objective, StepOutput, Validation};
 use super::validation::Tally;
@@ -20,9 +21,6 @@ use crate::data::random::uniform;
 use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, PairBatch, PairDataset, PairReader};
 use crate::error::{Error, Result};
 use crate::weights::{ModelFiles, save_safetensors};
-
-/// The distance that the masks' noise keeps from 0 and 1, where its logarithm would be infinite.
-const NOISE_MARGIN: f32 = 1e-4;
 
 /// The validation metrics that can select the best epoch, each with the direction in which it improves.
 pub const BEST_METRICS: [(&str, Goal); 6] = [
@@ -55,6 +53,7 @@ pub struct AclObjective<'a, R = MediaReader> {
     acl: Acl,
     vars: Vec<(String, Var)>,
     weights: LossWeights,
+    negatives: Option<NegativeSounds>,
     activations: Activations,
     device: Device,
     dtype: DType,
@@ -79,8 +78,9 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         weights.validate()?;
         let (head, vars) = trainable.into_parts();
         let acl = acl.with_trained_head(head);
+        let negatives = NegativeSounds::new(&acl, &weights, &device, dtype)?;
         let activations = Activations::default();
-        Ok(Self { files, acl, vars, weights, activations, device, dtype, cache: None, validation: None })
+        Ok(Self { files, acl, vars, weights, negatives, activations, device, dtype, cache: None, validation: None })
     }
 
     /// Sets whether activations are stored for the backward pass (the default) or recomputed. A resumed run may change
@@ -174,6 +174,14 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(StepNoise { all_pairs, positive, dropout })
     }
 
+    /// The losses of a batch, with or without dropout.
+    fn terms(&self, acl: &Acl, batch: &PairBatch, dropout: bool, rng: &mut ChaCha8Rng) -> Result<StepTerms> {
+        let (features, pixels) = self.inputs(batch)?;
+        let noise = self.noise(&features, rng, dropout)?;
+        let negatives = self.negatives.as_ref().map(|n| n.draw(acl, pixels.dim(0)?, dropout, rng)).transpose()?;
+        step_with(acl, &features, &pixels, &noise, negatives.as_ref(), &self.weights, self.activations)
+    }
+
     /// The model with the current values of its trained head as constants, so that no gradient graph is built.
     fn frozen(&self) -> Result<Acl> {
         let values = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
@@ -190,9 +198,7 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
     }
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
-        let (features, pixels) = self.inputs(batch)?;
-        let noise = self.noise(&features, rng, true)?;
-        let terms = step(&self.acl, &features, &pixels, &noise, &self.weights, self.activations)?;
+        let terms = self.terms(&self.acl, batch, true, rng)?;
         Ok(StepOutput { metrics: terms.metrics()?, loss: terms.loss })
     }
 
@@ -202,16 +208,14 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
         let mut tally = Tally::default();
         for loaded in source.epoch(0, 0)? {
             let loaded = loaded?;
-            let (features, pixels) = self.inputs(&loaded.batch)?;
-            let noise = self.noise(&features, rng, false)?;
-            let terms = step(&acl, &features, &pixels, &noise, &self.weights, self.activations)?;
+            let terms = self.terms(&acl, &loaded.batch, false, rng)?;
             tally.add(&loaded.ids, &loaded.batch.images, &terms, &acl)?;
         }
         tally.finish()
     }
 
     /// Makes `folder` a complete model directory: the trained weights in `acl.safetensors`, and links to the frozen
-    /// weights ([`ModelFiles::link_frozen`]).
+    /// weights ([`ModelFiles::link_frozen`]). The model's calibration does not fit the new weights and is left out.
     fn export(&self, folder: &Path) -> Result<()> {
         self.files.link_frozen(folder)?;
         let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
@@ -231,6 +235,7 @@ impl StepTerms {
             ("area", self.area.as_ref()),
             ("positive_area", Some(&self.positive_area)),
             ("negative_area", Some(&self.negative_area)),
+            ("empty_area", self.empty_area.as_ref()),
         ];
         let number = |(name, term): (&str, Option<&Tensor>)| {
             term.map(|term| Ok((name.to_string(), f64::from(term.to_scalar::<f32>()?))))

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// β, the factor by which both contrastive losses multiply cosine similarities.
 pub const INVERSE_TEMPERATURE: f64 = 1.0 / 0.07;
 
-/// The weights of the losses, and the target areas of the area loss.
+/// The weights of the losses, the target areas of the area loss, and the sounds that belong to no picture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LossWeights {
@@ -39,12 +39,31 @@ pub struct LossWeights {
     pub positive_area: f64,
     /// The fraction of the picture that the mask of another sound should cover, in [0, 1].
     pub negative_area: f64,
+    /// How many times silence is among the sounds that belong to no picture, in each step; 0 as published.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub silence_negatives: usize,
+    /// The number of noises among the sounds that belong to no picture, drawn anew in each step; 0 as published.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub noise_negatives: usize,
+}
+
+/// Runs of earlier versions, whose settings do not have these numbers, can thus be resumed.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Default for LossWeights {
-    /// The published values: all weights 1, areas 0.4 and 0.
+    /// The published values: all weights 1, areas 0.4 and 0, no sounds that belong to no picture.
     fn default() -> Self {
-        Self { acl_i: 1.0, acl_f: 1.0, area: 1.0, positive_area: 0.4, negative_area: 0.0 }
+        Self {
+            acl_i: 1.0,
+            acl_f: 1.0,
+            area: 1.0,
+            positive_area: 0.4,
+            negative_area: 0.0,
+            silence_negatives: 0,
+            noise_negatives: 0,
+        }
     }
 }
 
@@ -78,16 +97,29 @@ impl LossWeights {
 /// # Errors
 /// [`Error::Shape`] when the matrix is not square.
 pub fn symmetric_cross_entropy(similarities: &Tensor) -> Result<Tensor> {
+    symmetric_cross_entropy_with(similarities, None)
+}
+
+/// [`symmetric_cross_entropy`] with further candidates: `½(CE(β[S E]) + CE(βSᵀ))`, where the similarities E `[B, K]` of each
+/// picture with K sounds that belong to no picture make each row longer. The targets are the same.
+///
+/// # Errors
+/// [`Error::Shape`] when S is not square; [`Error::Candle`] when E has another number of rows.
+pub fn symmetric_cross_entropy_with(similarities: &Tensor, further: Option<&Tensor>) -> Result<Tensor> {
     let (rows, columns) = similarities.dims2()?;
     if rows != columns {
         return Err(Error::shape("similarities", "[B, B]", similarities.dims()));
     }
-    let logits = (similarities * INVERSE_TEMPERATURE)?;
-    let direction = |logits: &Tensor| -> Result<Tensor> {
+    let direction = |similarities: &Tensor| -> Result<Tensor> {
+        let logits = (similarities * INVERSE_TEMPERATURE)?;
         let targets = diagonal(rows, logits.device())?;
-        Ok(candle_nn::loss::cross_entropy(logits, &targets)?)
+        Ok(candle_nn::loss::cross_entropy(&logits, &targets)?)
     };
-    Ok(((direction(&logits)? + direction(&logits.t()?.contiguous()?)?)? * 0.5)?)
+    let forward = match further {
+        Some(further) => direction(&Tensor::cat(&[similarities, further], 1)?)?,
+        None => direction(similarities)?,
+    };
+    Ok(((forward + direction(&similarities.t()?.contiguous()?)?)? * 0.5)?)
 }
 
 /// ACL_I: pulls each sound towards its own masked picture and away from the others:
@@ -101,6 +133,17 @@ pub fn acl_i(audio: &Tensor, masked_images: &Tensor) -> Result<Tensor> {
     symmetric_cross_entropy(&similarities)
 }
 
+/// [`acl_i`] with K sounds that belong to no picture, whose embeddings are `negatives` `[K, P]`: a masked picture should match
+/// its own sound better than each of them, `½(CE(β[cos(v_j, a_i) cos(v_j, a_k)]) + CE(β cos(a_i, v_j)))`.
+///
+/// # Errors
+/// As [`acl_i`].
+pub fn acl_i_with(audio: &Tensor, masked_images: &Tensor, negatives: &Tensor) -> Result<Tensor> {
+    let images = l2_normalize(masked_images)?;
+    let similarities = |sounds: &Tensor| -> Result<Tensor> { Ok(images.matmul(&l2_normalize(sounds)?.t()?)?) };
+    symmetric_cross_entropy_with(&similarities(audio)?, Some(&similarities(negatives)?))
+}
+
 /// ACL_F: the features of picture b under the mask of sound n should match sound **b** only if n = b:
 /// `L[b, n] = cos(v[b, n], a_b)`, `½(CE(βL) + CE(βLᵀ))`, with masked features v `[B, B, P]` and audio-driven embeddings
 /// a `[B, P]`.
@@ -108,9 +151,30 @@ pub fn acl_i(audio: &Tensor, masked_images: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// [`Error::Candle`] when the shapes do not match.
 pub fn acl_f(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
+    symmetric_cross_entropy(&matches(audio, masked_features)?)
+}
+
+/// [`acl_f`] with K sounds that belong to no picture, whose embeddings are `negatives` `[K, P]`: the features of picture b
+/// under the mask of sound k, `under_negatives` `[B, K, P]`, should match sound k worse than those under the mask of its own
+/// sound match that one. Row b of the similarities gets `E[b, k] = cos(v[b, k], a_k)`, the confidence of inference.
+///
+/// # Errors
+/// As [`acl_f`].
+pub fn acl_f_with(
+    audio: &Tensor,
+    masked_features: &Tensor,
+    negatives: &Tensor,
+    under_negatives: &Tensor,
+) -> Result<Tensor> {
+    let own = l2_normalize(negatives)?.unsqueeze(0)?; // [1, K, P]
+    let further = l2_normalize(under_negatives)?.broadcast_mul(&own)?.sum(D::Minus1)?;
+    symmetric_cross_entropy_with(&matches(audio, masked_features)?, Some(&further))
+}
+
+/// `cos(v[b, n], a_b)`, `[B, B]`.
+fn matches(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
     let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
-    let similarities = l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?;
-    symmetric_cross_entropy(&similarities)
+    Ok(l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?)
 }
 
 /// Mean areas of masks `[B, B, S, S]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,

@@ -53,6 +53,20 @@ pub struct StepNoise {
     pub dropout: Option<Tensor>,
 }
 
+/// The distance that the noise of masks keeps from 0 and 1, where its logarithm would be infinite.
+pub const NOISE_MARGIN: f32 = 1e-4;
+
+/// K sounds that belong to no picture, for one step, and their noise.
+#[derive(Clone, Debug)]
+pub struct StepNegatives {
+    /// BEATs features, `[K, N, 3D]`.
+    pub features: Tensor,
+    /// The noise of their masks, in (0, 1): picture b under sound k, `[B, K, S, S]`.
+    pub masks: Tensor,
+    /// The noise of the dropout, `[K, N, H]`, as in [`StepNoise::dropout`].
+    pub dropout: Option<Tensor>,
+}
+
 /// How to keep the vision tower's activations for the masked pictures, which take most of the memory of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -81,6 +95,8 @@ pub struct StepTerms {
     pub positive_area: Tensor,
     /// The mean area of the masks under other sounds, in [0, 1] (see [`losses::areas`]).
     pub negative_area: Tensor,
+    /// The mean area of the masks under sounds that belong to no picture, in [0, 1]; `None` without such sounds.
+    pub empty_area: Option<Tensor>,
     /// The embeddings of the masked pictures, `[B, P]`; `None` when ACL_I is disabled.
     pub masked_images: Option<Tensor>,
     /// The masked features of picture b under sound n, `[B, B, P]`; `None` when ACL_F is disabled.
@@ -107,18 +123,46 @@ pub fn step(
     weights: &LossWeights,
     activations: Activations,
 ) -> Result<StepTerms> {
+    step_with(acl, features, pixels, noise, None, weights, activations)
+}
+
+/// [`step`] with sounds that belong to no picture. The area loss gains the mean area of their masks, which should be 0; ACL_I
+/// and ACL_F become [`losses::acl_i_with`] and [`losses::acl_f_with`]. Gradients reach the AudioTokenizer through these sounds
+/// too.
+///
+/// # Errors
+/// As [`step`]; [`Error::Candle`] when the shapes of `negatives` do not fit.
+pub fn step_with(
+    acl: &Acl,
+    features: &Tensor,
+    pixels: &Tensor,
+    noise: &StepNoise,
+    negatives: Option<&StepNegatives>,
+    weights: &LossWeights,
+    activations: Activations,
+) -> Result<StepTerms> {
     weights.validate()?;
     let batch = pixels.dim(0)?;
     if batch == 0 || features.dim(0)? != batch {
         return Err(Error::shape("audio features", format!("[{}, N, 3D]", batch.max(1)), features.dims()));
     }
-    let dropout = noise.dropout.as_ref().map(keep_mask).transpose()?;
-    let tokens = acl.audio_tokenizer.forward_dropout(features, dropout.as_ref())?;
-    let audio = acl.audio_embedding(&tokens.to_dtype(pixels.dtype())?)?;
+    let embed = |features: &Tensor, dropout: Option<&Tensor>| -> Result<Tensor> {
+        let dropout = dropout.map(keep_mask).transpose()?;
+        let tokens = acl.audio_tokenizer.forward_dropout(features, dropout.as_ref())?;
+        acl.audio_embedding(&tokens.to_dtype(pixels.dtype())?)
+    };
+    let audio = embed(features, noise.dropout.as_ref())?;
 
     let image = acl.image_features(pixels)?;
     let logits = all_pairs(acl, &image, &audio)?; // [B, B, S, S]
     let audio = audio.to_dtype(DType::F32)?;
+    let negatives = negatives.map(|negatives| -> Result<_> {
+        let audio = embed(&negatives.features, negatives.dropout.as_ref())?;
+        let logits = all_pairs(acl, &image, &audio)?; // [B, K, S, S]
+        let area = acl.masker.hard_mask(&logits, &negatives.masks)?.mean_all()?;
+        Ok((audio.to_dtype(DType::F32)?, logits, area))
+    });
+    let negatives = negatives.transpose()?;
 
     let (positive_area, negative_area) = losses::areas(&acl.masker.hard_mask(&logits, &noise.all_pairs)?)?;
     let mut loss = Tensor::zeros((), DType::F32, pixels.device())?;
@@ -136,7 +180,10 @@ pub fn step(
         let tower = &acl.clipseg.clip.vision_model;
         let before_last = run_blocks(tower, &masked, tower.num_blocks() - 1, activations)?;
         let embeddings = acl.clipseg.clip.embed_image_before_last(&before_last)?.to_dtype(DType::F32)?;
-        let term = losses::acl_i(&audio, &embeddings)?;
+        let term = match &negatives {
+            Some((negatives, _, _)) => losses::acl_i_with(&audio, &embeddings, negatives)?,
+            None => losses::acl_i(&audio, &embeddings)?,
+        };
         add(weights.acl_i, &term)?;
         (acl_i, masked_images) = (Some(term), Some(embeddings));
     }
@@ -144,13 +191,21 @@ pub fn step(
     if weights.acl_f > 0.0 {
         let dense = acl.dense_features(&image)?.to_dtype(DType::F32)?;
         let features = masked_features(&dense, &logits)?;
-        let term = losses::acl_f(&audio, &features)?;
+        let term = match &negatives {
+            Some((negatives, logits, _)) => {
+                losses::acl_f_with(&audio, &features, negatives, &masked_features(&dense, logits)?)?
+            }
+            None => losses::acl_f(&audio, &features)?,
+        };
         add(weights.acl_f, &term)?;
         (acl_f, under_masks) = (Some(term), Some(features));
     }
     let mut area = None;
     if weights.area > 0.0 {
-        let term = losses::area(&positive_area, &negative_area, weights)?;
+        let mut term = losses::area(&positive_area, &negative_area, weights)?;
+        if let Some((_, _, area)) = &negatives {
+            term = (term + area)?;
+        }
         add(weights.area, &term)?;
         area = Some(term);
     }
@@ -161,6 +216,7 @@ pub fn step(
         area,
         positive_area,
         negative_area,
+        empty_area: negatives.map(|(_, _, area)| area),
         masked_images,
         masked_features: under_masks,
         audio,
@@ -185,10 +241,10 @@ fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: A
     Ok(x)
 }
 
-/// The logits of every picture under every sound, `[B, B, S, S]`, decoded one sound at a time.
+/// The logits of every picture under every sound, `[B, N, S, S]`, decoded one sound at a time.
 fn all_pairs(acl: &Acl, image: &ImageFeatures, audio: &Tensor) -> Result<Tensor> {
-    let batch = audio.dim(0)?;
-    let columns = (0..batch).map(|n| {
+    let batch = image.deepest.dim(0)?;
+    let columns = (0..audio.dim(0)?).map(|n| {
         let embedding = audio.narrow(0, n, 1)?;
         // These clones share the weights.
         let (decoder, reduced) = (acl.clipseg.decoder.clone(), image.reduced.clone());

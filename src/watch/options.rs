@@ -1,10 +1,13 @@
 //! How a film is watched.
 
 use crate::error::{Error, Result};
+use crate::localizer::Heatmap;
 use crate::video::MAX_RATE;
 
 /// The longest window and the longest radius of smoothing, in seconds.
 const MAX_SECONDS: f64 = 60.0;
+/// The fraction of the calibration's threshold below which a sound ends.
+const HELD: f32 = 0.5;
 /// The level of a moment is measured over this many seconds of sound.
 pub(super) const LEVEL_SECONDS: f64 = 0.2;
 
@@ -71,10 +74,14 @@ impl Smoothing {
 
 /// When something in the picture sounds.
 ///
-/// The evidence of a moment is its confidence, or −1 where the sound's level is below `level`. It must reach `open` for a
-/// sound to begin, and fall below `close` for it to end, so that the decision does not flicker.
+/// Nothing sounds where the sound's level is below `level`. Otherwise, the evidence of a moment is its presence, where the
+/// model is calibrated ([`PresenceCalibration`](crate::localizer::PresenceCalibration)) and `by_presence` is set, or else its
+/// confidence. It must reach one value for a sound to begin, and fall below another one for it to end, so that the decision
+/// does not flicker: `open` and `close` for the confidence, the calibration's threshold and half of it for the presence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
+    /// Whether the presence decides, where the model has a calibration (the default).
+    pub by_presence: bool,
     /// The confidence at which something begins to sound, a cosine in −1..1 (0.06).
     pub open: f32,
     /// The confidence below which it ends, at most `open` (0).
@@ -85,14 +92,19 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { open: 0.06, close: 0.0, level: -50.0 }
+        Self { by_presence: true, open: 0.06, close: 0.0, level: -50.0 }
     }
 }
 
 impl Gate {
     /// Whether something sounds at a moment, given whether it did before.
-    pub(super) fn decide(&self, before: bool, confidence: f32, level: f32) -> bool {
-        level >= self.level && confidence >= if before { self.close } else { self.open }
+    pub(super) fn decide(&self, before: bool, heatmap: &Heatmap, level: f32) -> bool {
+        let presence = heatmap.presence().zip(heatmap.calibration()).filter(|_| self.by_presence);
+        let (evidence, open, close) = match presence {
+            Some((presence, calibration)) => (presence, calibration.threshold, calibration.threshold * HELD),
+            None => (heatmap.confidence, self.open, self.close),
+        };
+        level >= self.level && evidence >= if before { close } else { open }
     }
 }
 
@@ -134,7 +146,7 @@ impl WatchOptions {
                 return Err(Error::argument("trust", "a positive number", smoothing.trust));
             }
         }
-        let Gate { open, close, level } = self.gate;
+        let Gate { open, close, level, .. } = self.gate;
         if [open, close, level].iter().any(|number| number.is_nan()) || close > open {
             return Err(Error::argument("gate", "numbers with close at most open", format!("{:?}", self.gate)));
         }
@@ -145,12 +157,32 @@ impl WatchOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::localizer::{Localizer, PresenceCalibration};
+    use crate::{Picture, Waveform};
+
+    fn heatmap(calibration: Option<PresenceCalibration>) -> Heatmap {
+        let mut localizer = Localizer::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alt")).unwrap();
+        if let Some(calibration) = calibration {
+            localizer = localizer.with_calibration(calibration).unwrap();
+        }
+        let sound = Waveform::from_samples(vec![0.1; 800], 16_000).unwrap();
+        localizer.localize_pair(&sound, &Picture::from_rgb8(4, 4, vec![99; 48]).unwrap()).unwrap()
+    }
+
+    /// Decides about moments of (confidence, level) in order, and compares.
+    fn check(gate: &Gate, heatmap: &Heatmap, moments: &[(f32, f32, bool)]) {
+        let mut sounding = false;
+        for &(confidence, level, expected) in moments {
+            let heatmap = heatmap.with_logits(heatmap.logits.clone(), confidence).unwrap();
+            sounding = gate.decide(sounding, &heatmap, level);
+            assert_eq!(sounding, expected, "{confidence} at {level} dB");
+        }
+    }
 
     #[test]
     fn the_gate_opens_and_closes_at_different_confidences() {
-        let gate = Gate { open: 0.3, close: 0.1, level: -40.0 };
-        let mut sounding = false;
-        for (confidence, level, expected) in [
+        let gate = Gate { open: 0.3, close: 0.1, level: -40.0, ..Default::default() };
+        let moments = [
             (0.29, -10.0, false),
             (0.3, -10.0, true),
             (0.2, -10.0, true),
@@ -161,9 +193,26 @@ mod tests {
             (0.9, f32::NEG_INFINITY, false),
             (0.9, 0.0, true),
             (0.9, -41.0, false),
-        ] {
-            sounding = gate.decide(sounding, confidence, level);
-            assert_eq!(sounding, expected, "{confidence} at {level} dB");
-        }
+        ];
+        check(&gate, &heatmap(None), &moments);
+    }
+
+    #[test]
+    fn the_presence_decides_where_there_is_one() {
+        let calibration =
+            PresenceCalibration { bias: 0.0, confidence: 10.0, peak: 0.0, threshold: 0.8, false_alarms: 0.05 };
+        let heatmap = heatmap(Some(calibration));
+        let gate = Gate { open: -0.9, close: -0.9, level: -40.0, ..Default::default() };
+        // σ(1.4) = 0.80, σ(−0.4) = 0.40.
+        let moments = [
+            (0.13, -10.0, false),
+            (0.14, -10.0, true),
+            (-0.03, -10.0, true),
+            (-0.05, -10.0, false),
+            (0.9, -41.0, false),
+        ];
+        check(&gate, &heatmap, &moments);
+        let gate = Gate { by_presence: false, ..gate };
+        check(&gate, &heatmap, &[(0.13, -10.0, true), (-0.5, -10.0, true)]);
     }
 }

@@ -23,13 +23,15 @@ struct Line {
     boxes: Vec<BoundingBox>,
     area: f64,
     confidence: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<f32>,
     sounding: bool,
     cut: bool,
 }
 
 impl Moment {
     /// The moment as a JSON object on one line: `time` in seconds, `peak` with its score, `boxes` and `area` of the mask
-    /// (scores ≥ `threshold`) in pixels of the frame, `confidence`, `sounding`, `cut`.
+    /// (scores ≥ `threshold`) in pixels of the frame, `confidence`, `presence` if the model is calibrated, `sounding`, `cut`.
     ///
     /// # Errors
     /// As [`Moment::findings`].
@@ -41,6 +43,7 @@ impl Moment {
             boxes: findings.boxes,
             area: findings.area,
             confidence: self.heatmap.confidence,
+            presence: self.heatmap.presence(),
             sounding: self.sounding,
             cut: self.cut,
         };

@@ -271,7 +271,7 @@ impl<'a> Watcher<'a> {
         let mut moments = range.clone().into_par_iter().map(|i| self.moment(i)).collect::<Result<Vec<_>>>()?;
         self.settled = range.end;
         for moment in &mut moments {
-            self.sounding = self.options.gate.decide(self.sounding, moment.heatmap.confidence, moment.level);
+            self.sounding = self.options.gate.decide(self.sounding, &moment.heatmap, moment.level);
             moment.sounding = self.sounding;
         }
         Ok(moments)

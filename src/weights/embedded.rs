@@ -23,7 +23,7 @@ pub(super) fn files() -> Result<ModelFiles> {
     let open = |name: &str, bytes: &'static [u8]| Checkpoint::from_bytes(folder.join(name), bytes);
     let tokenizer =
         TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: file!("tokenizer.json").into() };
-    ModelFiles::new(
+    let files = ModelFiles::new(
         ModelSource::Embedded,
         parse_config(&folder.join("config.json"), file!("config.json"))?,
         &folder.join("config.json"),
@@ -31,7 +31,9 @@ pub(super) fn files() -> Result<ModelFiles> {
         open("clipseg.safetensors", file!("clipseg.safetensors"))?,
         open("acl.safetensors", file!("acl.safetensors"))?,
         Some(tokenizer),
-    )
+    )?;
+    let presence = parse_config(&folder.join("presence.json"), file!("presence.json"))?;
+    Ok(ModelFiles { presence: Some(presence.into()), ..files })
 }
 
 #[cfg(not(feature = "embedded"))]

@@ -52,6 +52,7 @@ pub use checkpoint::Checkpoint;
 pub use compress::save_as;
 pub use entry::Entry;
 pub use hub::{Download, Hub, Progress};
+pub(crate) use model_files::write_presence;
 pub use model_files::{ModelFiles, TokenizerFiles};
 pub use safetensors::save_safetensors;
 #[cfg(feature = "train")]

@@ -17,6 +17,8 @@ const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
 const CLIPSEG_NAMES: [&str; 3] = ["clipseg.safetensors", "clipseg.gguf", "clipseg.bin"];
 const ACL_NAMES: [&str; 3] = ["acl.safetensors", "acl.gguf", "acl.pth"];
 const CONFIG_NAME: &str = "config.json";
+/// The file of a model directory with the calibration of its answers.
+const PRESENCE_NAME: &str = "presence.json";
 
 /// The opened files of a model, and its configuration as JSON.
 #[derive(Debug)]
@@ -38,10 +40,12 @@ pub struct ModelFiles {
     /// The ACL configuration, a JSON object. `None` for the published defaults.
     pub acl_config: Option<Value>,
     /// The names of the classes that the model was trained on, if `config.json` lists them (`"classes": ["dog", …]`): a
-    /// small model supports a closed set.
+    /// small model supports a closed set. Where BEATs has a tagging head for as many classes, they are in its order.
     pub classes: Option<Vec<String>>,
     /// The tokenizer, if the model has one. Only text prompts need it.
     pub tokenizer: Option<TokenizerFiles>,
+    /// The calibration of [`Heatmap::presence`](crate::Heatmap::presence), a JSON object, if the model has one.
+    pub presence: Option<Value>,
 }
 
 /// The files of a CLIP tokenizer.
@@ -80,8 +84,8 @@ impl ModelFiles {
     /// The directory contains `config.json` = {"beats": {…}, "clipseg": {…}, "acl": {…}, "classes": […]} and the
     /// weights: `beats.safetensors`, `clipseg.safetensors` and `acl.safetensors`, or the same with the extension
     /// `.gguf`, or the published pickles `beats.pt`, `clipseg.bin` and `acl.pth`. If there are several, the first of
-    /// these is used. It may also contain `tokenizer.json`, or `vocab.json` with `merges.txt`. In the configuration,
-    /// `beats` is optional if the BEATs checkpoint contains its own, `acl` is optional with the published defaults, and
+    /// these is used. It may also contain `tokenizer.json`, or `vocab.json` with `merges.txt`, and `presence.json`, the
+    /// calibration of the presence. In the configuration, `beats` is optional if the BEATs checkpoint contains its own, `acl` is optional with the published defaults, and
     /// `classes` is always optional.
     ///
     /// # Errors
@@ -94,7 +98,7 @@ impl ModelFiles {
             required(folder, |name| file(name).is_some())?.map(|name| folder.join(name));
         let vocab_merges =
             || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
-        Self::new(
+        let files = Self::new(
             folder.into(),
             read_config(&config)?,
             &config,
@@ -102,7 +106,9 @@ impl ModelFiles {
             Checkpoint::open(clipseg)?,
             Checkpoint::open(acl)?,
             file("tokenizer.json").map(TokenizerFiles::Json).or_else(vocab_merges),
-        )
+        )?;
+        let presence = file(PRESENCE_NAME).map(|path| read_config(&path).map(Value::Object)).transpose()?;
+        Ok(Self { presence, ..files })
     }
 
     /// Opens the files of a model directory that are in memory, by name (`"config.json"`, `"beats.gguf"` …); see
@@ -125,7 +131,9 @@ impl ModelFiles {
             }
             _ => None,
         };
-        Self::new(folder.into(), parse_config(&config, &text)?, &config, beats, clipseg, acl, tokenizer)
+        let presence = take(PRESENCE_NAME).map(|text| parse_config(&folder.join(PRESENCE_NAME), &text));
+        let files = Self::new(folder.into(), parse_config(&config, &text)?, &config, beats, clipseg, acl, tokenizer)?;
+        Ok(Self { presence: presence.transpose()?.map(Value::Object), ..files })
     }
 
     /// Combines opened files and the contents of their `config.json`; its path `config` is for error messages.
@@ -163,12 +171,13 @@ impl ModelFiles {
             acl_config,
             classes,
             tokenizer,
+            presence: None,
         })
     }
 
-    /// Makes the existing `folder` a model directory that contains everything but ACL's own weights: links to the
-    /// frozen weights and the tokenizer (or copies, from memory or on another disk), and `config.json`. Existing files
-    /// are left unchanged.
+    /// Makes the existing `folder` a model directory that contains everything but ACL's own weights and the calibration,
+    /// which belongs to them: links to the frozen weights and the tokenizer (or copies, from memory or on another disk),
+    /// and `config.json`. Existing files are left unchanged.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be read or the folder cannot be written.
@@ -204,8 +213,16 @@ impl ModelFiles {
         if let Some(classes) = &self.classes {
             config.insert("classes".to_owned(), classes.clone().into());
         }
-        let config = Value::Object(config);
-        write_atomically(&path, |writer| writeln!(writer, "{config:#}").map_err(Error::io(&path, "write")))
+        write_json(&path, &Value::Object(config))
+    }
+
+    /// Writes the model's calibration of the presence, if it has one, as `presence.json` into the existing `folder`, replacing
+    /// any previous one. It belongs to the model's own weights: with other ones it would be wrong.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be written.
+    pub fn write_presence(&self, folder: &Path) -> Result<()> {
+        self.presence.as_ref().map_or(Ok(()), |presence| write_presence(folder, presence))
     }
 
     /// Places the model's tokenizer in the existing `folder`, as links or copies. Existing files are left unchanged.
@@ -244,6 +261,16 @@ fn required(folder: &Path, exists: impl Fn(&str) -> bool) -> Result<[&'static st
             Err(Error::format(folder, "model directory", expected, format!("no {}", missing.join(", no "))))
         }
     }
+}
+
+/// Writes a calibration as `presence.json` into the model directory `folder`.
+pub(crate) fn write_presence(folder: &Path, presence: &Value) -> Result<()> {
+    write_json(&folder.join(PRESENCE_NAME), presence)
+}
+
+/// Writes JSON on several lines.
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
 }
 
 /// Writes `bytes` to `target`. An existing `target` is left unchanged.

@@ -50,6 +50,7 @@ pub(super) fn files(hub: &Hub, mut download: Download<'_>) -> Result<ModelFiles>
         clipseg_config: Value::Object(read_config(&config)?),
         acl_config: None,
         classes: None,
+        presence: None,
         tokenizer: vocab_merges.ok(),
     })
 }

@@ -13,8 +13,8 @@ use soundsight::acl::{Acl, TrainedHead};
 use soundsight::data::random::uniform;
 use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{Activations, StepNoise, step};
-use soundsight::train::{Metrics, Objective, StepOutput, Validation};
+use soundsight::train::step::{Activations, NOISE_MARGIN, StepNoise, step_with};
+use soundsight::train::{Metrics, NegativeSounds, Objective, StepOutput, Validation};
 use soundsight::weights::{ModelFiles, save_safetensors};
 use soundsight::{Result, train};
 
@@ -22,9 +22,6 @@ use crate::fresh::Vars;
 use crate::measure::Scoreboard;
 use crate::scenes::pixels;
 use crate::world::{Split, World};
-
-/// The distance that the masks' noise keeps from 0 and 1, where its logarithm would be infinite.
-const NOISE_MARGIN: f32 = 1e-4;
 
 /// Features of the frozen encoder: for every sounding class, those of several variations of its sound.
 pub struct Pool {
@@ -108,6 +105,7 @@ pub struct GroundingObjective<'a> {
     pub acl: Acl,
     pub vars: Vars,
     pub weights: LossWeights,
+    pub negatives: Option<NegativeSounds>,
     pub scoreboard: &'a Scoreboard,
 }
 
@@ -139,7 +137,11 @@ impl Objective for GroundingObjective<'_> {
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
         let noise = self.noise(&batch.features, rng)?;
-        let terms = step(&self.acl, &batch.features, &batch.pixels, &noise, &self.weights, Activations::Store)?;
+        let count = batch.pixels.dim(0)?;
+        let negatives = self.negatives.as_ref().map(|n| n.draw(&self.acl, count, true, rng)).transpose()?;
+        let PairBatch { features, pixels } = batch;
+        let terms =
+            step_with(&self.acl, features, pixels, &noise, negatives.as_ref(), &self.weights, Activations::Store)?;
         let mut metrics: Metrics = terms.metrics()?;
         for (name, var) in self.vars.iter().filter(|(name, _)| name.starts_with("masker_i")) {
             metrics.push((name.clone(), f64::from(var.flatten_all()?.get(0)?.to_scalar::<f32>()?)));

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)] // command-line output
 
 mod ablate;
+mod apart;
 mod crosses;
 mod curves;
 mod disturb;
@@ -46,6 +47,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use soundsight::audio::AudioFrontendConfig;
+use soundsight::train::losses::LossWeights;
 
 use docs::Docs;
 use model::Vocabulary;
@@ -92,12 +94,18 @@ struct RunOptions {
     /// Train stage b of a finished run with each loss alone, each pair and all three, and with other batch sizes.
     #[arg(long, group = "instead")]
     ablate: bool,
+    /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned.
+    #[arg(long, group = "instead")]
+    tune: bool,
     /// Test the model of a finished run on disturbed sounds, two sounds at once, and sounds of absent objects.
     #[arg(long, group = "instead")]
     probe: bool,
     /// Measures how well a finished run's model, or else the embedded one, follows films.
     #[arg(long, group = "instead")]
     films: bool,
+    /// Measures how well a finished run's model, or else the embedded one, tells two sources apart.
+    #[arg(long, group = "instead")]
+    apart: bool,
     /// Films to measure on.
     #[arg(long, value_name = "N", default_value_t = 96)]
     num_films: usize,
@@ -131,6 +139,12 @@ struct RunOptions {
     /// Number of pairs in a batch of ACL.
     #[arg(long, value_name = "B")]
     acl_batch: Option<usize>,
+    /// How many times silence is among the sounds of each step that belong to no picture, in stage ACL and in --tune.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    silence_negatives: usize,
+    /// Number of noises among these sounds.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    noise_negatives: usize,
     /// Learning rate of ACL.
     #[arg(long, value_name = "RATE")]
     acl_lr: Option<f64>,
@@ -168,6 +182,10 @@ fn miniature(options: RunOptions) -> Result<()> {
     if options.films {
         return follow::follow(&world, &out, options.num_films, options.seed);
     }
+    if options.apart {
+        let docs = Docs::open(&options.docs)?;
+        return apart::apart(&world, &out, options.scenes.unwrap_or(512), options.seed, &docs);
+    }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
     // Statistics for the front end of the configuration.
@@ -201,6 +219,14 @@ fn miniature(options: RunOptions) -> Result<()> {
     let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
     let beats = recipe(options.beats_steps, [100, 600], None, [16, 32], 1e-3);
     let acl = recipe(options.acl_steps, [200, 2750], options.acl_batch, [8, 16], learning_rate);
+    let losses = LossWeights {
+        silence_negatives: options.silence_negatives,
+        noise_negatives: options.noise_negatives,
+        ..LossWeights::default()
+    };
+    if options.tune {
+        return run.tune(acl, losses);
+    }
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
@@ -209,7 +235,7 @@ fn miniature(options: RunOptions) -> Result<()> {
         run.hearing(beats)?;
     }
     if wanted(Stage::Acl) {
-        run.grounding(acl)?;
+        run.grounding(acl, losses)?;
     }
     if options.only.is_none() {
         run.finish()?;

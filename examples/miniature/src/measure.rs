@@ -6,18 +6,18 @@ use candle_core::{D, Device, Tensor};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
-use soundsight::Result;
 use soundsight::acl::Acl;
 use soundsight::clipseg::ClipSeg;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{NUM_THRESHOLDS, THRESHOLDS};
 use soundsight::train::Metrics;
 use soundsight::viz::MaskStatistics;
+use soundsight::{Picture, Result};
 
 use crate::crosses::RETRIEVAL;
 use crate::model::{SIDE, Vocabulary};
 use crate::naming::{embed_plain_names, unit};
-use crate::scenes::{mask_tensor, pixels};
+use crate::scenes::{mask_tensor, picture, pixels};
 use crate::sounds::{Ear, features};
 use crate::world::{Split, World};
 
@@ -28,6 +28,8 @@ const CHUNK: usize = 32;
 pub struct Question {
     /// `[3, S, S]`.
     pixels: Tensor,
+    /// The same, before it was normalised.
+    pub picture: Picture,
     /// The sounding class, and another one.
     pub class: usize,
     pub other_class: usize,
@@ -111,6 +113,7 @@ impl Scoreboard {
             let (Some(own), Some(other)) = (own, others.next()) else { continue };
             questions.push(Question {
                 pixels: pixels(&scene)?,
+                picture: picture(&scene)?,
                 class,
                 other_class: other.class,
                 own: own.mask.clone(),
@@ -179,7 +182,7 @@ impl Scoreboard {
     }
 
     /// The decoder's heatmaps for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
-    fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
+    pub fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
         let mut heatmaps = Vec::new();
         for (first, count) in self.chunks(CHUNK) {
             let blocks = clipseg.config().num_mask_blocks();

@@ -22,9 +22,13 @@ const NOBODYS: f32 = 0.05;
 
 /// The normalised pixels `[3, S, S]` of a scene.
 pub fn pixels(scene: &Scene) -> Result<Tensor> {
+    picture(scene)?.to_tensor(&NormalizeOptions::default(), &Device::Cpu)
+}
+
+/// The picture of a scene as the library reads it.
+pub fn picture(scene: &Scene) -> Result<Picture> {
     let (width, height) = scene.picture.dimensions();
-    let picture = Picture::from_rgb8(width as usize, height as usize, scene.picture.as_raw().clone())?;
-    picture.to_tensor(&NormalizeOptions::default(), &Device::Cpu)
+    Picture::from_rgb8(width as usize, height as usize, scene.picture.as_raw().clone())
 }
 
 /// A mask as a tensor `[1, S, S]` of 0 and 1.

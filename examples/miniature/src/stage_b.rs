@@ -11,10 +11,11 @@ use candle_nn::VarBuilder;
 use serde_json::json;
 use soundsight::acl::{Acl, TrainedHead};
 use soundsight::data::random::{Purpose, stream};
-use soundsight::train::Trainable;
 use soundsight::train::losses::LossWeights;
-use soundsight::weights::ModelFiles;
+use soundsight::train::{NegativeSounds, Trainable};
+use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
 
+use crate::fresh::Vars;
 use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
 use crate::model::{Weights, read_tensors, write_json, write_model};
 use crate::program::progress::progress_bar;
@@ -34,13 +35,13 @@ pub struct Foundation {
 
 impl Run {
     /// Stage b: trains with the frozen parts of stage a, on nothing but pairs.
-    pub fn grounding(&self, recipe: Recipe) -> Result<()> {
+    pub fn grounding(&self, recipe: Recipe, weights: LossWeights) -> Result<()> {
         let folder = self.out.join("acl");
         if is_finished(&folder, recipe)? {
             return Ok(());
         }
         let foundation = self.foundation()?;
-        self.ground(&foundation, "ACL: from pairs of scene and sound alone", &folder, recipe, LossWeights::default())
+        self.ground(&foundation, "ACL: from pairs of scene and sound alone", &folder, recipe, weights)
     }
 
     /// The frozen parts of stage a, and the initial values of the masker, measured once.
@@ -71,19 +72,65 @@ impl Run {
         recipe: Recipe,
         weights: LossWeights,
     ) -> Result<()> {
-        let Foundation { files, acl, pool, start } = foundation;
-        let (acl, vars) = fresh_learned(acl, self.seed, *start)?;
+        let Foundation { acl, start, .. } = foundation;
+        let learned = fresh_learned(acl, self.seed, *start)?;
+        // Scenes of one object for a quarter of the steps.
+        self.ground_from(foundation, learned, title, folder, recipe, weights, recipe.steps / recipe.epoch / 4)
+    }
+
+    /// Continues the training of a finished run's model, or else of the embedded one, in `RUN/tuned`, and writes the result
+    /// to `RUN/tuned/model`.
+    pub fn tune(&self, recipe: Recipe, weights: LossWeights) -> Result<()> {
+        let (folder, own) = (self.out.join("tuned"), self.out.join("model"));
+        let files = match own.is_dir() {
+            true => ModelFiles::from_directory(&own)?,
+            false => ModelFiles::resolve("embedded", &Hub::from_env(), Download::Never)?,
+        };
+        if !is_finished(&folder, recipe)? {
+            let localizer = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?;
+            let acl = localizer.acl().clone();
+            let pool = Arc::new(self.pool(&acl)?);
+            let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
+            let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
+            let learned = (acl.with_trained_head(head), vars);
+            let title = format!("ACL: from the model {}", files.name);
+            let foundation = Foundation { files, acl, pool, start };
+            self.ground_from(&foundation, learned, &title, &folder, recipe, weights, 0)?;
+            let model = folder.join("model");
+            std::fs::create_dir_all(&model)?;
+            foundation.files.link_frozen(&model)?;
+            let half = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter();
+            let half = half.map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?))).collect::<Result<_>>()?;
+            save_safetensors(model.join("acl.safetensors"), &half, &BTreeMap::new())?;
+        }
+        Ok(())
+    }
+
+    /// Trains `learned`, an AudioTokenizer and a masker over variables, in `folder`: with scenes of one object for
+    /// `first_epochs` epochs, then with scenes of up to three.
+    fn ground_from(
+        &self,
+        foundation: &Foundation,
+        learned: (Acl, Vars),
+        title: &str,
+        folder: &Path,
+        recipe: Recipe,
+        weights: LossWeights,
+        first_epochs: usize,
+    ) -> Result<()> {
+        let Foundation { files, pool, start, .. } = foundation;
+        let (acl, vars) = learned;
         let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
         let mut scoreboard = self.scoreboard(&heard)?;
         scoreboard.hear(&acl, &self.ear()?, self.seed)?;
         let weights = LossWeights { positive_area: start.area, ..weights };
-        let objective = GroundingObjective { files, acl, vars, weights, scoreboard: &scoreboard };
+        let negatives = NegativeSounds::new(&acl, &weights, &Device::Cpu, DType::F32)?;
+        let objective = GroundingObjective { files, acl, vars, weights, negatives, scoreboard: &scoreboard };
         let loader = |counts: &[usize]| {
             let ids = (0..recipe.epoch * recipe.batch).map(|i| format!("pair {i}")).collect();
             let pairs = Pairs { world: self.world.clone(), pool: pool.clone(), ids, counts: counts.to_vec() };
             self.loader(folder, pairs, recipe.batch)
         };
-        let first_epochs = recipe.steps / recipe.epoch / 4;
         let source = Curriculum { first: loader(&[1])?, first_epochs, then: loader(&[1, 2, 2, 3])? };
         let settings = json!({
             "world": self.settings, "acl": self.config.acl, "losses": weights,

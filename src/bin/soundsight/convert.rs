@@ -66,6 +66,7 @@ pub fn convert(options: Options) -> Result<()> {
         println!("{} ({} tensors)", path.display(), checkpoint.entries().len());
     }
     files.place_tokenizer(out)?;
+    files.write_presence(out)?;
     // Last, because only this file makes the folder a model directory.
     files.write_config(out)?;
     println!("{}", out.join("config.json").display());
@@ -95,6 +96,7 @@ fn published(options: &Options, beats: &Path, clipseg: &Path, acl: &Path) -> Res
         clipseg_config,
         acl_config: None,
         classes: None,
+        presence: None,
         tokenizer: None,
     })
 }

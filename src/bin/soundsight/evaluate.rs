@@ -55,7 +55,7 @@ pub struct Options {
     ///
     /// When all shares are done, --predictions with all files of --save-predictions gives the same scores as one process.
     #[arg(long, value_name = "I/N", requires = "save_predictions",
-          conflicts_with_all = ["json", "csv", "report", "threshold"])]
+          conflicts_with_all = ["json", "csv", "report", "threshold", "presence_threshold"])]
     shard: Option<Shard>,
     /// Folder with the benchmark's pictures and sounds; with --predictions, for the gallery of --report.
     #[arg(long, value_name = "DIR")]
@@ -66,6 +66,9 @@ pub struct Options {
     /// Also report the scores at this threshold, chosen on another split.
     #[arg(long, value_name = "T")]
     threshold: Option<f32>,
+    /// Presence from which on a sound counts as present [default: the model's, or that of 5 % false alarms].
+    #[arg(long, value_name = "P")]
+    presence_threshold: Option<f32>,
     /// Write all metrics to this file.
     #[arg(long, value_name = "FILE.json")]
     json: Option<PathBuf>,
@@ -81,7 +84,8 @@ pub struct Options {
 pub fn evaluate(args: Options) -> Result<()> {
     let split = args.split.as_deref().map(Split::read).transpose()?;
     let samples = read_samples(args.benchmark, &args.annotations, args.silent.as_deref(), split.as_ref())?;
-    let options = eval::Options { threshold: args.threshold, split: split.map(|split| split.name().to_owned()) };
+    let split = split.map(|split| split.name().to_owned());
+    let options = eval::Options { threshold: args.threshold, split, presence_threshold: args.presence_threshold };
     if !args.predictions.is_empty() {
         return run(&args, &samples, &Predictions::open(&args.predictions, args.benchmark, &samples)?, &options);
     }
@@ -94,7 +98,10 @@ pub fn evaluate(args: Options) -> Result<()> {
         weights: args.weights.unwrap_or(WeightsChoice::AsStored),
     };
     let files = model.find()?;
-    let predictor = model::Model::new(model.load_files(&files)?, args.benchmark, data)?;
+    let localizer = model.load_files(&files)?;
+    let calibrated = localizer.calibration().map(|calibration| calibration.threshold);
+    let options = eval::Options { presence_threshold: args.presence_threshold.or(calibrated), ..options };
+    let predictor = model::Model::new(localizer, args.benchmark, data)?;
     let Some(path) = &args.save_predictions else {
         return run(&args, &samples, &predictor, &options);
     };

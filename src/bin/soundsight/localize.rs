@@ -8,6 +8,7 @@ mod film;
 mod film_options;
 mod output;
 mod pairs;
+mod sources;
 mod stages;
 mod timeline_picture;
 
@@ -56,6 +57,12 @@ pub struct Options {
     #[arg(long, value_name = "I/N", requires = "pairs", conflicts_with_all = ["text", "audio"],
           default_value_t = Shard::WHOLE, hide_default_value = true)]
     shard: Shard,
+    /// Take the sound apart into at most K sources, and localize each on its own.
+    ///
+    /// A model that names what it hears takes the K classes that are heard and seen best; others cluster windows of the
+    /// sound. Writes the pictures NAME.1, NAME.2 …, the strongest source first.
+    #[arg(long, value_name = "K", conflicts_with_all = ["text", "pairs", "save_tensors"], requires = "image")]
+    sources: Option<usize>,
     /// Write every intermediate tensor to a safetensors file.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     save_tensors: Option<PathBuf>,
@@ -90,6 +97,9 @@ pub fn localize(mut options: Options) -> Result<()> {
     };
 
     let localizer = stages.time("load", || options.model.load())?;
+    if let (Some(count), Some(audio)) = (options.sources, &options.audio) {
+        return sources::localize_sources(&localizer, (audio, &image_path), options.start, count, &options.output);
+    }
     let acl = localizer.acl();
     let seconds = localizer.audio_seconds();
     let picture = stages.time("decode", || Picture::open(&image_path))?;

@@ -1,5 +1,6 @@
 //! The command `soundsight`.
 
+mod calibrate;
 mod completions;
 mod convert;
 mod evaluate;
@@ -27,6 +28,7 @@ enum Command {
     Prepare(prepare::Options),
     Train(train::Options),
     Evaluate(evaluate::Options),
+    Calibrate(calibrate::Options),
     Convert(convert::Options),
     Completions(completions::Options),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Prepare(options) => prepare::prepare(options),
         Command::Train(options) => train::train(options),
         Command::Evaluate(options) => evaluate::evaluate(options),
+        Command::Calibrate(options) => calibrate::calibrate(options),
         Command::Convert(options) => convert::convert(options),
         Command::Completions(options) => completions::completions(options),
     })

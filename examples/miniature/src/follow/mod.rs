@@ -79,6 +79,8 @@ fn methods() -> Vec<(String, Method)> {
     }
     let no_hysteresis = Gate { close: Gate::default().open, ..Gate::default() };
     methods.push(watch("default, no hysteresis", WatchOptions { gate: no_hysteresis, ..default.clone() }));
+    let by_confidence = Gate { by_presence: false, ..Gate::default() };
+    methods.push(watch("default, decided by confidence", WatchOptions { gate: by_confidence, ..default.clone() }));
     let no_level = Gate { level: f32::NEG_INFINITY, ..Gate::default() };
     methods.push(watch("default, no level", WatchOptions { gate: no_level, ..default }));
     methods

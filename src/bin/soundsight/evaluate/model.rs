@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use soundsight::eval::{Benchmark, Media, Negative, Prediction, Predictor, SIZE, Sample, locate_media, read_sound};
-use soundsight::{Embedding, Localizer, Picture, Result, Waveform};
+use soundsight::eval::{
+    Benchmark, Media, Negative, NegativePrediction, Prediction, Predictor, SIZE, Sample, locate_media, read_sound,
+};
+use soundsight::{Embedding, Heatmap, Localizer, Picture, Result, Waveform};
 
 /// Encodes each picture once, and localizes in it its own sound, silence, noise, and the sound of another sample.
 pub struct Model {
@@ -66,11 +68,16 @@ impl Predictor for Model {
 
             let asked = std::iter::once(sound).chain(negatives.iter().map(|(_, sound)| *sound));
             let answers = self.localizer.localize_batch(&asked.map(|sound| (sound, image)).collect::<Vec<_>>())?;
-            let confidence = answers.first().map(|answer| answer.confidence);
-            let mut heatmaps = answers.iter().map(|answer| answer.resized(SIZE)).collect::<Result<Vec<_>>>()?;
-            let heatmap = heatmaps.remove(0);
-            let negatives = negatives.into_iter().map(|(kind, _)| kind).zip(heatmaps).collect();
-            predictions.push(Prediction { heatmap, confidence, negatives });
+            let (own, others) = (&answers[0], &answers[1..]);
+            let negative = |((kind, _), answer): ((Negative, _), &Heatmap)| {
+                Ok(NegativePrediction { kind, heatmap: answer.resized(SIZE)?, presence: answer.presence() })
+            };
+            predictions.push(Prediction {
+                heatmap: own.resized(SIZE)?,
+                confidence: Some(own.confidence),
+                presence: own.presence(),
+                negatives: negatives.into_iter().zip(others).map(negative).collect::<Result<_>>()?,
+            });
         }
         Ok(predictions)
     }

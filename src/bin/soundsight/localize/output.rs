@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
+use soundsight::localizer::PresenceCalibration;
 use soundsight::viz::{Findings, OverlayOptions, overlay};
 use soundsight::{Heatmap, Picture};
 
@@ -28,6 +29,8 @@ pub struct OutputOptions {
 /// What was found in a picture, and the files that show it.
 pub struct Answer {
     confidence: f32,
+    /// The presence, and the calibration that decides.
+    presence: Option<(f32, PresenceCalibration)>,
     threshold: f32,
     findings: Findings,
     pub files: Value,
@@ -46,13 +49,16 @@ impl Answer {
         scores.write_heatmap(file("heatmap"))?;
         scores.write_mask(file("mask"), *threshold)?;
         let files = json!({"overlay": file("overlay"), "heatmap": file("heatmap"), "mask": file("mask")});
-        Ok(Self { confidence: heatmap.confidence, threshold: *threshold, findings, files })
+        let presence = heatmap.presence().zip(heatmap.calibration().copied());
+        Ok(Self { confidence: heatmap.confidence, presence, threshold: *threshold, findings, files })
     }
 
     /// The JSON object `question` with the fields of the answer added.
     pub fn json(&self, mut question: Value) -> Value {
         let answer = json!({
             "confidence": self.confidence,
+            "presence": self.presence.map(|(presence, _)| presence),
+            "present": self.present(),
             "threshold": self.threshold,
             "peak": self.findings.peak,
             "area": self.findings.area,
@@ -63,6 +69,11 @@ impl Answer {
             question.extend(answer);
         }
         question
+    }
+
+    /// Whether the picture shows the source, if the model can say.
+    fn present(&self) -> Option<bool> {
+        self.presence.map(|(presence, calibration)| presence >= calibration.threshold)
     }
 
     /// The answer in a few lines.
@@ -81,14 +92,23 @@ impl Answer {
         }
         text += &format!("how much    {:.1} % of the picture\n", self.findings.area * 100.0);
         text += &format!("how sure    {:.2} (cosine of sound and what the mask covers, -1 to 1)\n", self.confidence);
+        if let Some((presence, calibration)) = &self.presence {
+            let answer = if self.present() == Some(true) { "yes" } else { "no" };
+            let alarms = calibration.false_alarms * 100.0;
+            text += &format!(
+                "present     {answer}, {presence:.2} (yes from {:.2}, where {alarms:.0} % are false alarms)\n",
+                calibration.threshold
+            );
+        }
         text + &format!("written     {}", one_line(&self.files))
     }
 
     /// The answer in one line.
     pub fn line(&self) -> String {
         let peak = self.findings.peak;
+        let presence = self.presence.map_or(String::new(), |(presence, _)| format!(", presence {presence:.2}"));
         format!(
-            "({}, {}) with score {:.2}, {:.1} % of the picture, confidence {:.2}, {}",
+            "({}, {}) with score {:.2}, {:.1} % of the picture, confidence {:.2}{presence}, {}",
             peak.x,
             peak.y,
             peak.score,

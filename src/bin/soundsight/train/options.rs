@@ -143,6 +143,12 @@ pub struct RecipeOptions {
     /// Fraction of the picture that the mask of another sound should cover.
     #[arg(long, value_name = "F", default_value_t = LossWeights::default().negative_area)]
     pub negative_area: f64,
+    /// How many times silence is among the sounds that belong to no picture, whose masks should be empty.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub silence_negatives: usize,
+    /// Number of noises among these sounds, drawn anew in each step.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub noise_negatives: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -159,8 +165,9 @@ pub enum ScheduleChoice {
 
 impl RecipeOptions {
     pub fn losses(&self) -> Result<LossWeights> {
-        let Self { acl_i, acl_f, area, positive_area, negative_area, .. } = *self;
-        let losses = LossWeights { acl_i, acl_f, area, positive_area, negative_area };
+        let Self { acl_i, acl_f, area, positive_area, negative_area, silence_negatives, noise_negatives, .. } = *self;
+        let losses =
+            LossWeights { acl_i, acl_f, area, positive_area, negative_area, silence_negatives, noise_negatives };
         losses.validate()?;
         Ok(losses)
     }
