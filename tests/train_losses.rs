@@ -73,7 +73,7 @@ fn gradients_of_the_contrastive_losses() {
 fn gradients_of_areas_and_masks() {
     let (masks, weights) = (random(1, &[3, 3, 4, 4]), LossWeights::default());
     check("area", &[&masks], || {
-        let (positive, negative) = losses::areas(&masks).unwrap();
+        let (positive, negative) = losses::mean_areas(&losses::mask_areas(&masks).unwrap()).unwrap();
         losses::area(&positive, &negative, &weights).unwrap()
     });
     let (dense, logits, direction) = (random(2, &[2, 9, 5]), random(3, &[2, 3, 6, 6]), random(4, &[2, 3, 5]));
@@ -122,7 +122,7 @@ fn values_that_can_be_worked_out_by_hand() {
     pixels[32..34].fill(1.0);
     pixels[48..52].fill(1.0);
     let masks = Tensor::from_vec(pixels, (2, 2, 4, 4), &Device::Cpu).unwrap();
-    let (positive, negative) = losses::areas(&masks).unwrap();
+    let (positive, negative) = losses::mean_areas(&losses::mask_areas(&masks).unwrap()).unwrap();
     assert!((number(&positive) - (0.5 + 0.25) / 2.0).abs() < 1e-12);
     assert!((number(&negative) - ((8.0 + 2.0 + 4.0) / 64.0 - 0.375 / 2.0)).abs() < 1e-12);
     let loss = losses::area(&positive, &negative, &LossWeights::default()).unwrap();
@@ -220,7 +220,8 @@ fn the_slope_of_the_whole_step_is_that_of_its_gradient() {
         let scalar = |name: &str| &mini.vars.iter().find(|(known, _)| known == name).unwrap().1;
         let y = mini.step(&only_area).logits.broadcast_mul(scalar("masker_i.w")).unwrap();
         let y = (y.broadcast_add(scalar("masker_i.b")).unwrap() + &logistic).unwrap();
-        let (positive, negative) = losses::areas(&candle_nn::ops::sigmoid(&y).unwrap()).unwrap();
+        let (positive, negative) =
+            losses::mean_areas(&losses::mask_areas(&candle_nn::ops::sigmoid(&y).unwrap()).unwrap()).unwrap();
         p * number(&positive) + n * number(&negative)
     };
     let (by_gradient, by_difference) = mini.slopes(&only_area, soft);

@@ -108,26 +108,42 @@ pub fn acl_i(audio: &Tensor, masked_images: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// [`Error::Candle`] when the shapes do not match.
 pub fn acl_f(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
-    let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
-    let similarities = l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?;
-    symmetric_cross_entropy(&similarities)
+    symmetric_cross_entropy(&masked_similarities(audio, masked_features)?)
 }
 
-/// Mean areas of masks `[B, B, S, S]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,
-/// `n = mean_{b,n} A[b, n] − p/B` for all other combinations.
+/// L of [`acl_f`] `[B, N]`: `L[b, n] = cos(v[b, n], a_b)` with masked features v `[B, N, P]` and audio-driven embeddings
+/// a `[B, P]`.
+///
+/// # Errors
+/// [`Error::Candle`] when the shapes do not match.
+pub fn masked_similarities(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
+    let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
+    Ok(l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?)
+}
+
+/// The areas of masks `[B, N, S, S]` (picture b under sound n), as fractions of the picture: `[B, N]`.
 ///
 /// # Errors
 /// [`Error::Candle`] when `masks` does not have four dimensions.
-pub fn areas(masks: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (batch, _, _, _) = masks.dims4()?;
-    let area = masks.flatten_from(2)?.mean(D::Minus1)?; // [B, B]
-    let index = diagonal(batch, masks.device())?.unsqueeze(1)?;
-    let positive = area.gather(&index, 1)?.mean_all()?;
-    let negative = (area.mean_all()? - (&positive / batch as f64)?)?;
+pub fn mask_areas(masks: &Tensor) -> Result<Tensor> {
+    let (_, _, _, _) = masks.dims4()?;
+    Ok(masks.flatten_from(2)?.mean(D::Minus1)?)
+}
+
+/// Means of areas A `[B, B]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,
+/// `n = mean_{b,n} A[b, n] − p/B` for all other combinations.
+///
+/// # Errors
+/// [`Error::Candle`] when `areas` is not square.
+pub fn mean_areas(areas: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (batch, _) = areas.dims2()?;
+    let index = diagonal(batch, areas.device())?.unsqueeze(1)?;
+    let positive = areas.contiguous()?.gather(&index, 1)?.mean_all()?;
+    let negative = (areas.mean_all()? - (&positive / batch as f64)?)?;
     Ok((positive, negative))
 }
 
-/// The area loss `|p − p̂| + |n − n̂|` of the [`areas`] p and n, with the target areas p̂ and n̂ of `weights`.
+/// The area loss `|p − p̂| + |n − n̂|` of the [`mean_areas`] p and n, with the target areas p̂ and n̂ of `weights`.
 ///
 /// # Errors
 /// [`Error::Candle`] when the shapes of p and n differ.
