@@ -146,8 +146,9 @@ fn global_negatives_have_the_loss_and_the_gradients_of_one_process() {
                 assert!((found - loss).abs() < 1e-5, "{size} processes: {found}, expected {loss}");
                 for ((name, gradient), (_, expected)) in gradients.iter().zip(&expected) {
                     let (difference, largest) = (max_difference(gradient, expected), largest(expected));
+                    // A gradient may be a small difference of large terms, with their rounding error.
                     assert!(
-                        difference <= 1e-4 * largest || name == WITHOUT_EFFECT && difference < 1e-6,
+                        difference <= (1e-4 * largest).max(5e-8),
                         "{size} processes, {name}: off by {difference}, largest {largest}"
                     );
                 }

@@ -3,8 +3,8 @@
 #![allow(clippy::print_stderr)] // the last words of a process that cannot return
 
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -46,7 +46,7 @@ impl Session {
             hosts: vec![host.clone()],
             timeout,
             watch: watch.clone(),
-            is_broken: AtomicBool::new(false),
+            missing: OnceLock::new(),
         };
         let name = group.name();
         std::thread::Builder::new().name("watch".to_string()).spawn(move || watch.run(&name, timeout))?;
@@ -74,8 +74,8 @@ pub struct Processes {
     hosts: Vec<String>,
     timeout: Duration,
     watch: Arc<Watch>,
-    /// Whether a process was missing: nothing can be exchanged any more.
-    is_broken: AtomicBool,
+    /// The process that was missing, and what it failed to do: nothing can be exchanged any more.
+    missing: OnceLock<(String, String)>,
 }
 
 impl Processes {
@@ -98,7 +98,6 @@ impl Processes {
                 return Ok(bytes);
             }
             if started.elapsed() > timeout {
-                self.is_broken.store(true, Ordering::Relaxed);
                 return Err(self.missing(rank));
             }
             std::thread::sleep(pause);
@@ -107,8 +106,9 @@ impl Processes {
     }
 
     fn missing(&self, rank: usize) -> Error {
-        let reason = format!("no answer for {} s (--mpi-timeout)", self.timeout.as_secs());
-        Error::Process { process: self.name_of(rank), reason }
+        let reason = || format!("no answer for {} s (--mpi-timeout)", self.timeout.as_secs());
+        let (process, reason) = self.missing.get_or_init(|| (self.name_of(rank), reason())).clone();
+        Error::Process { process, reason }
     }
 
     /// Gives every process the reports of all: their lengths, and the short ones themselves.
@@ -135,9 +135,9 @@ impl Processes {
     }
 
     fn require_whole(&self) -> soundsight::Result<()> {
-        match self.is_broken.load(Ordering::Relaxed) {
-            true => Err(Error::Process { process: self.name(), reason: "another process is missing".to_string() }),
-            false => Ok(()),
+        match self.missing.get().cloned() {
+            Some((process, reason)) => Err(Error::Process { process, reason }),
+            None => Ok(()),
         }
     }
 }
