@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 use candle_core::{DType, Device};
 use soundsight::Localizer;
-use soundsight::data::{BadPairs, EpochSampler, Loader, MediaReader, PairDataset, PairList, Shard};
+use soundsight::data::{BadPairs, EpochSampler, Loader, MediaReader, PairDataset, PairList};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{AclObjective, Length, TrainConfig, TrainEvent, Trainable, Trainer};
 use soundsight::weights::{Download, Hub, ModelFiles};
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     // them.
     let list = PairList::csv(pairs)?;
     let bad = Arc::new(BadPairs::open(&run.join("bad_pairs.csv"), list.num_pairs(), 0.01)?);
-    let sampler = EpochSampler::training(list.num_pairs(), BATCH, SEED, Shard::WHOLE)?;
+    let sampler = EpochSampler::training(list.num_pairs(), BATCH, SEED)?;
     let dataset = PairDataset::new(list, MediaReader::new(&config.acl, None)?, true);
     let source = Loader::new(Arc::new(dataset), sampler, SEED, 2, bad, 2)?;
 

@@ -182,6 +182,14 @@ pub enum Error {
         /// Where and when it occurred: the step, the samples concerned.
         details: String,
     },
+    /// An error of another process of a run in several processes.
+    #[error("{process}: {reason}")]
+    Process {
+        /// Which process: "process 3 on node-b".
+        process: String,
+        /// Its message, or what it failed to do.
+        reason: String,
+    },
     /// A tensor operation that failed in Candle.
     #[error("tensor operation failed")]
     Candle(#[from] candle_core::Error),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use soundsight::data::{
     AudioInput, Augmentation, BadPairs, BatchSource, EpochSampler, FeatureCache, Loaded, Loader, Pair, PairBatch,
-    PairDataset, PairList, PairReader, Shard, random,
+    PairDataset, PairList, PairReader, random,
 };
 use soundsight::{Error, Result};
 
@@ -55,7 +55,7 @@ struct Source {
 fn source(special: &[(usize, &str)], augment: bool, max_bad: f64, num_threads: usize) -> Source {
     let folder = tempfile::tempdir().unwrap();
     let bad = BadPairs::open(&folder.path().join("bad_pairs.csv"), 20, max_bad).unwrap();
-    let sampler = EpochSampler::training(20, 4, 3, Shard::WHOLE).unwrap();
+    let sampler = EpochSampler::training(20, 4, 3).unwrap();
     let dataset = PairDataset::new(list(special), Numbers, augment);
     let loader = Loader::new(Arc::new(dataset), sampler, 3, 2, Arc::new(bad), num_threads).unwrap();
     Source { loader, folder }
@@ -64,16 +64,17 @@ fn source(special: &[(usize, &str)], augment: bool, max_bad: f64, num_threads: u
 /// A batch as numbers: its index, ids, sounds and augmentations.
 type Numbered = (usize, Vec<String>, Vec<f32>, Vec<Vec<f32>>);
 
-fn numbers(loaded: Loaded<PairBatch>) -> Numbered {
-    let sounds = loaded.batch.audio.iter().map(|audio| match audio {
+fn numbers(loaded: Loaded<PairBatch>) -> Option<Numbered> {
+    let batch = loaded.batch?;
+    let sounds = batch.audio.iter().map(|audio| match audio {
         AudioInput::Fbank(fbank, None) => fbank.to_vec1::<f32>().unwrap()[0],
         other => panic!("{other:?}"),
     });
-    (loaded.index, loaded.ids, sounds.collect(), loaded.batch.images.to_vec2().unwrap())
+    Some((loaded.index, loaded.ids, sounds.collect(), batch.images.to_vec2().unwrap()))
 }
 
 fn epoch(source: &Source, epoch: usize, first: usize) -> Vec<Numbered> {
-    source.loader.epoch(epoch, first).unwrap().map(|loaded| numbers(loaded.unwrap())).collect()
+    source.loader.epoch(epoch, first).unwrap().filter_map(|loaded| numbers(loaded.unwrap())).collect()
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn a_corrupt_sound_is_listed_and_left_out_of_its_batch() {
 #[test]
 fn a_batch_without_negatives_is_left_out() {
     let broken: Vec<(usize, &str)> = {
-        let batches = EpochSampler::training(20, 4, 3, Shard::WHOLE).unwrap().batches(0);
+        let batches = EpochSampler::training(20, 4, 3).unwrap().batches(0);
         batches[2][..3].iter().map(|index| (*index, "broken")).collect()
     };
     let indices: Vec<usize> = epoch(&source(&broken, true, 1.0, 2), 0, 0).into_iter().map(|batch| batch.0).collect();
@@ -170,7 +171,7 @@ fn an_epoch_may_be_abandoned() {
 fn batches_too_small_for_the_loss_are_refused() {
     let bad = Arc::new(BadPairs::open(Path::new("x"), 20, 0.0).unwrap());
     let dataset = Arc::new(PairDataset::new(list(&[]), Numbers, true));
-    let sampler = EpochSampler::training(20, 1, 0, Shard::WHOLE).unwrap();
+    let sampler = EpochSampler::training(20, 1, 0).unwrap();
     match Loader::new(dataset, sampler, 0, 2, bad, 0).err() {
         Some(Error::Config { what, expected, found }) => {
             assert_eq!((what.as_str(), expected.as_str(), found.as_str()), ("batch_size", "at least 2", "1"));

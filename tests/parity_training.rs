@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod processes;
 
 use std::collections::HashMap;
 
@@ -14,8 +15,8 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::audio::AudioFrontend;
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{Activations, StepNoise, step};
-use soundsight::train::{Gradients, Optimizer, OptimizerConfig};
+use soundsight::train::step::{Activations, StepNoise, step, step_of_part};
+use soundsight::train::{Gradients, Optimizer, OptimizerConfig, Part, agree};
 
 /// The mini model with a trainable tokenizer and masker, and their variables by name.
 fn trainable() -> (Acl, HashMap<String, Var>) {
@@ -56,6 +57,7 @@ fn every_term(activations: Activations) {
         all_pairs: expected["noise_all_pairs"].clone(),
         positive: expected["noise_positive"].clone(),
         dropout: None,
+        negatives: None,
     };
     let terms = step(&acl, &features, &expected["image"], &noise, &LossWeights::default(), activations).unwrap();
     let scalars = [
@@ -114,6 +116,7 @@ fn five_steps_of_adam() {
             all_pairs: noise(&[3, 3, 96, 96], draw),
             positive: noise(&[3, 1, 96, 96], draw + 1),
             dropout: None,
+            negatives: None,
         };
         let terms =
             step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
@@ -131,6 +134,50 @@ fn five_steps_of_adam() {
         if name != "audio_proj.fga.un_models.0.feature_reduce.bias" {
             let difference = max_difference(var, &wanted);
             assert!(difference < allowed(1e-4), "{name}: off by {difference} after five steps");
+        }
+    }
+}
+
+/// The three pairs in parts of 2 + 1, and of 1 + 1 + 1 + none, in threads that play the roles of processes.
+#[test]
+fn every_gradient_of_a_batch_in_parts() {
+    let expected = tensors("mini/training.safetensors");
+    for lens in [&[2, 1][..], &[1, 1, 1, 0]] {
+        let results = processes::among(lens.len(), |group| {
+            let (acl, vars) = trainable();
+            let (first, len) = (lens[..group.rank()].iter().sum(), lens[group.rank()]);
+            let own = |name: &str| expected[name].narrow(0, first, len).unwrap();
+            let features = match len {
+                0 => Tensor::zeros((0, 1, 1), DType::F32, device()).unwrap(),
+                _ => features(&acl, &own("audio")),
+            };
+            let (all_pairs, positive) = (own("noise_all_pairs"), own("noise_positive"));
+            let noise = StepNoise { all_pairs, positive, dropout: None, negatives: None };
+            let part = Part::of(&group, len).unwrap();
+            let (weights, activations) = (LossWeights::default(), Activations::Store);
+            let terms = step_of_part(&part, &acl, &features, &own("image"), &noise, &weights, activations).unwrap();
+            let (names, vars): (Vec<_>, Vec<_>) = {
+                let mut vars: Vec<_> = vars.into_iter().collect();
+                vars.sort_by(|(a, _), (b, _)| a.cmp(b));
+                vars.into_iter().unzip()
+            };
+            let mut gradients = Gradients::new(names.clone());
+            gradients.add(&vars, terms.loss.backward().unwrap()).unwrap();
+            let (mut gradients, summaries) = agree(&*group, Ok(gradients), Gradients::summary).unwrap();
+            gradients.all_reduce(&*group, &vars, &summaries).unwrap();
+            gradients.mean().unwrap();
+            (terms.loss, names, gradients.values().to_vec())
+        });
+        for (loss, names, gradients) in results {
+            let difference = max_difference(&loss.reshape(1).unwrap(), &expected["loss"]);
+            assert!(difference < allowed(1e-4), "{lens:?}: loss off by {difference}");
+            for (name, found) in names.iter().zip(gradients) {
+                let wanted = &expected[&format!("grad.{name}")];
+                let largest: f32 = wanted.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
+                let difference = max_difference(&found.unwrap().reshape(wanted.shape()).unwrap(), wanted);
+                let tolerance = allowed((1e-3 * largest).max(1e-6));
+                assert!(difference <= tolerance, "{lens:?}, {name}: off by {difference}, largest {largest}");
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use soundsight::acl::AclConfig;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::data::{
     AudioInput, Augmentation, BadPairs, EpochSampler, FeatureCache, Loader, MediaReader, PairBatch, PairDataset,
-    PairList, PairReader, Shard,
+    PairList, PairReader,
 };
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
@@ -89,7 +89,7 @@ impl Fixture {
     ) -> Vec<(String, Tensor)> {
         let cache = cache.map(|name| self.cache(name));
         let (training, validation) = self.list().hold_out(0.3, 0).unwrap();
-        let sampler = EpochSampler::training(training.num_pairs(), 3, 0, Shard::WHOLE).unwrap();
+        let sampler = EpochSampler::training(training.num_pairs(), 3, 0).unwrap();
         let source = self.loader(training, sampler, true, cache.clone());
         let sampler = EpochSampler::validation(validation.num_pairs(), 3).unwrap();
         let validation = self.loader(validation, sampler, false, cache.clone());

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soundsight::acl::{Acl, AudioTokenizer, ImageMasker, ModelConfig, masked_features};
 use soundsight::train::losses::{self, LossWeights};
-use soundsight::train::step::{Activations, StepNegatives, StepNoise, StepTerms, step, step_with};
+use soundsight::train::step::{Activations, StepNoise, StepTerms, step};
 use soundsight::train::{NegativeSounds, Trainable};
 use soundsight::weights::ModelFiles;
 use soundsight::{Error, Localizer};
@@ -80,7 +80,7 @@ fn gradients_of_the_contrastive_losses() {
 fn gradients_of_areas_and_masks() {
     let (masks, weights) = (random(1, &[3, 3, 4, 4]), LossWeights::default());
     check("area", &[&masks], || {
-        let (positive, negative) = losses::areas(&masks).unwrap();
+        let (positive, negative) = losses::mean_areas(&losses::mask_areas(&masks).unwrap()).unwrap();
         losses::area(&positive, &negative, &weights).unwrap()
     });
     let (dense, logits, direction) = (random(2, &[2, 9, 5]), random(3, &[2, 3, 6, 6]), random(4, &[2, 3, 5]));
@@ -145,7 +145,7 @@ fn values_that_can_be_worked_out_by_hand() {
     pixels[32..34].fill(1.0);
     pixels[48..52].fill(1.0);
     let masks = Tensor::from_vec(pixels, (2, 2, 4, 4), &Device::Cpu).unwrap();
-    let (positive, negative) = losses::areas(&masks).unwrap();
+    let (positive, negative) = losses::mean_areas(&losses::mask_areas(&masks).unwrap()).unwrap();
     assert!((number(&positive) - (0.5 + 0.25) / 2.0).abs() < 1e-12);
     assert!((number(&negative) - ((8.0 + 2.0 + 4.0) / 64.0 - 0.375 / 2.0)).abs() < 1e-12);
     let loss = losses::area(&positive, &negative, &LossWeights::default()).unwrap();
@@ -177,7 +177,6 @@ struct Mini {
     features: Tensor,
     pixels: Tensor,
     noise: StepNoise,
-    negatives: Option<StepNegatives>,
 }
 
 impl Mini {
@@ -195,17 +194,18 @@ impl Mini {
             all_pairs: batch["noise_all_pairs"].clone(),
             positive: batch["noise_positive"].clone(),
             dropout: None,
+            negatives: None,
         };
         let (acl, pixels) = (localizer.acl().with_trained_head(head), batch["image"].clone());
-        Self { acl, vars, features, pixels, noise, negatives: None }
+        Self { acl, vars, features, pixels, noise }
     }
 
     /// With a silence and two noises that belong to no picture.
     fn with_negatives() -> Self {
         let mut mini = Self::open();
         let sounds = mini.negative_sounds(1, 2).unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        mini.negatives = Some(sounds.draw(&mini.acl, 3, false, &mut rng).unwrap());
+        let rng = ChaCha8Rng::seed_from_u64(1);
+        mini.noise.negatives = Some(sounds.draw(&mini.acl, 0, 0..3, false, &rng).unwrap());
         mini
     }
 
@@ -215,8 +215,8 @@ impl Mini {
     }
 
     fn step(&self, weights: &LossWeights) -> StepTerms {
-        let Self { acl, features, pixels, noise, negatives, .. } = self;
-        step_with(acl, features, pixels, noise, negatives.as_ref(), weights, Activations::Store).unwrap()
+        let Self { acl, features, pixels, noise, .. } = self;
+        step(acl, features, pixels, noise, weights, Activations::Store).unwrap()
     }
 
     /// The slope of `f` along the steepest descent of the loss with `weights`, computed from the gradient of that loss
@@ -260,7 +260,8 @@ fn the_slope_of_the_whole_step_is_that_of_its_gradient() {
         let scalar = |name: &str| &mini.vars.iter().find(|(known, _)| known == name).unwrap().1;
         let y = mini.step(&only_area).logits.broadcast_mul(scalar("masker_i.w")).unwrap();
         let y = (y.broadcast_add(scalar("masker_i.b")).unwrap() + &logistic).unwrap();
-        let (positive, negative) = losses::areas(&candle_nn::ops::sigmoid(&y).unwrap()).unwrap();
+        let (positive, negative) =
+            losses::mean_areas(&losses::mask_areas(&candle_nn::ops::sigmoid(&y).unwrap()).unwrap()).unwrap();
         p * number(&positive) + n * number(&negative)
     };
     let (by_gradient, by_difference) = mini.slopes(&only_area, soft);

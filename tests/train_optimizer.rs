@@ -183,7 +183,8 @@ fn micro_batches_are_averaged_and_a_bad_gradient_is_named() {
     let expected = f64::from(square(&expected) + square(&half)).sqrt();
     assert!((sum.norm().unwrap() - expected).abs() < 1e-6 * expected);
 
-    sum.values_mut()[1] = Some((half / 0.0).unwrap());
+    let loss = (optimizer.vars()[1].as_tensor() * (half / 0.0).unwrap()).unwrap().sum_all().unwrap();
+    sum.add(&optimizer.vars(), loss.backward().unwrap()).unwrap();
     match sum.norm().unwrap_err() {
         Error::NonFinite { what, .. } => assert_eq!(what, "the gradient of `b`"),
         other => panic!("{other:?}"),

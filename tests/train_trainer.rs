@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use soundsight::data::BatchSource;
 use soundsight::train::{
-    BestMetric, Checkpoints, Decay, Goal, Length, Objective, OptimizerConfig, Outcome, Schedule, StepOutput,
+    BestMetric, Checkpoints, Decay, Goal, Length, Objective, Outcome, Schedule, StepOutput,
     TrainConfig, TrainEvent, Trainer, Validation,
 };
 use soundsight::{Error, Result};
@@ -350,29 +350,6 @@ fn the_best_epoch_needs_a_metric_that_exists() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn an_all_reduce_sees_every_steps_gradients_and_may_replace_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let (line, loader) = (Line::new(), loader(folder.path(), 1));
-    let optimizer = OptimizerConfig { weight_decay: 0.0, ..OptimizerConfig::default() };
-    let config = TrainConfig { length: Length::Steps(3), best: None, optimizer, ..config() };
-    let calls = std::cell::Cell::new(0);
-    let before = line.weights();
-    let trainer = Trainer::start(config, settings(), &line, &loader, folder.path()).unwrap();
-    let mut trainer = trainer.with_all_reduce(Box::new(|gradients| {
-        calls.set(calls.get() + 1);
-        assert!(gradients.iter().all(Option::is_some));
-        // Simulates another process with the opposite gradient for the slope, and the same gradient for the offset.
-        gradients[0] = Some(gradients[0].as_ref().unwrap().zeros_like()?);
-        Ok(())
-    }));
-    trainer.run(&RUNNING, &mut |_| ()).unwrap();
-    drop(trainer);
-    assert_eq!(calls.get(), 3);
-    assert_eq!(line.weights()[0], before[0], "the slope moved without a gradient");
-    assert_ne!(line.weights()[1], before[1], "the offset did not move");
 }
 
 /// Trains briefly under a limit on file size, as if the disk were full.

@@ -4,8 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result, chain};
 use crate::files::write_atomically;
+
+/// An unreadable sample of a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// Its name.
+    pub id: String,
+    /// Why it cannot be read.
+    pub reason: String,
+}
 
 /// The unreadable pairs of a run. They are counted and listed in a CSV file (`id,reason`); too many of them are an
 /// error.
@@ -17,7 +28,17 @@ pub struct BadPairs {
     path: PathBuf,
     num_pairs: usize,
     max_bad: f64,
-    reasons: Mutex<BTreeMap<String, String>>,
+    is_written: bool,
+    found: Mutex<Found>,
+}
+
+/// The unreadable pairs so far.
+#[derive(Debug, Default)]
+struct Found {
+    /// The reasons by id.
+    reasons: BTreeMap<String, String>,
+    /// Those that this process found and has not told others about.
+    news: Vec<Unreadable>,
 }
 
 impl BadPairs {
@@ -32,26 +53,32 @@ impl BadPairs {
         if !(0.0..=1.0).contains(&max_bad) {
             return Err(Error::argument("max_bad", "a fraction from 0 to 1", max_bad));
         }
-        let mut reasons = BTreeMap::new();
+        let mut found = Found::default();
         if path.exists() {
             let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
             for row in csv::Reader::from_reader(text.as_slice()).into_deserialize() {
                 let (id, reason): (String, String) =
                     row.map_err(|e| Error::format(path, "list of unreadable pairs", "lines of `id,reason`", e))?;
-                reasons.insert(id, reason);
+                found.reasons.insert(id, reason);
             }
         }
-        Ok(Self { path: path.to_path_buf(), num_pairs, max_bad, reasons: Mutex::new(reasons) })
+        Ok(Self { path: path.to_path_buf(), num_pairs, max_bad, is_written: true, found: Mutex::new(found) })
+    }
+
+    /// Keeps the list in memory only, in all processes but the one that writes the file.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        Self { is_written: false, ..self }
     }
 
     // A panic elsewhere cannot leave the map half-changed, so the data behind a poisoned lock is still valid.
-    fn reasons(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of pairs found unreadable so far.
     pub fn count(&self) -> usize {
-        self.reasons().len()
+        self.found().reasons.len()
     }
 
     /// Adds the pair `id`, which could not be read because of `reason`, unless it is already listed.
@@ -59,11 +86,36 @@ impl BadPairs {
     /// # Errors
     /// [`Error::Io`] when the list cannot be written.
     pub fn record(&self, id: &str, reason: &Error) -> Result<()> {
-        let mut reasons = self.reasons();
-        if reasons.contains_key(id) {
+        let pair = Unreadable { id: id.to_string(), reason: chain(reason) };
+        let mut found = self.found();
+        if found.reasons.contains_key(id) {
             return Ok(());
         }
-        reasons.insert(id.to_string(), chain(reason));
+        found.news.push(pair.clone());
+        self.list(&mut found.reasons, &[pair])
+    }
+
+    /// The pairs recorded since the last call, to tell other processes.
+    pub fn take_news(&self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.found().news)
+    }
+
+    /// Adds pairs that other processes have found unreadable.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the list cannot be written.
+    pub fn add(&self, pairs: &[Unreadable]) -> Result<()> {
+        self.list(&mut self.found().reasons, pairs)
+    }
+
+    fn list(&self, reasons: &mut BTreeMap<String, String>, pairs: &[Unreadable]) -> Result<()> {
+        let before = reasons.len();
+        for Unreadable { id, reason } in pairs {
+            reasons.entry(id.clone()).or_insert_with(|| reason.clone());
+        }
+        if reasons.len() == before || !self.is_written {
+            return Ok(());
+        }
         // Rewriting the whole list never leaves half a line, and is cheap: too many pairs would end the run.
         write_atomically(&self.path, |writer| {
             let mut csv = csv::Writer::from_writer(writer);
@@ -79,7 +131,7 @@ impl BadPairs {
     /// # Errors
     /// [`Error::TooManyBadPairs`] when more than the fraction `max_bad` is unreadable.
     pub fn verdict(&self) -> Result<()> {
-        let reasons = self.reasons();
+        let reasons = &self.found().reasons;
         if reasons.len() as f64 <= self.max_bad * self.num_pairs as f64 {
             return Ok(());
         }

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use rand_chacha::ChaCha8Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::bad::BadPairs;
+use super::bad::{BadPairs, Unreadable};
 use super::random::{Purpose, stream};
-use super::sampler::EpochSampler;
+use super::sampler::{EpochSampler, Sharing};
 use crate::error::{Error, Result};
 
 /// Samples that can be loaded one at a time, from any thread, and collated into batches.
@@ -33,7 +33,8 @@ pub trait Dataset: Send + Sync + 'static {
     /// sample is unreadable: it is recorded and skipped. Any other variant ends the run.
     fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample>;
 
-    /// Collates samples into a batch.
+    /// Collates samples into a batch. There may be none where processes have parts of a batch ([`Sharing::Parts`]) and
+    /// the whole part of this process is unreadable.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::Candle`] when their shapes do not match.
@@ -43,12 +44,12 @@ pub trait Dataset: Send + Sync + 'static {
 /// A batch and its position in the epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded<B> {
-    /// The number of the batch in its epoch, from 0. Batches with too few readable samples are skipped.
+    /// The number of the batch in its epoch, from 0.
     pub index: usize,
     /// The names of the samples in the batch.
     pub ids: Vec<String>,
-    /// The batch itself.
-    pub batch: B,
+    /// The batch itself; `None` when too few of its samples are readable, or it belongs to another process.
+    pub batch: Option<B>,
 }
 
 /// A source of batches for a trainer.
@@ -59,11 +60,29 @@ pub trait BatchSource {
     /// The number of batches in an epoch, some of which may turn out to be unreadable.
     fn num_batches(&self) -> usize;
 
+    /// The number of readable samples below which a batch is left out, counted over all processes that share it.
+    fn min_batch(&self) -> usize {
+        1
+    }
+
+    /// The unreadable samples that this process has found since the last call.
+    fn take_unreadable(&self) -> Vec<Unreadable> {
+        Vec::new()
+    }
+
+    /// Takes note of unreadable samples that other processes have found.
+    ///
+    /// # Errors
+    /// [`Error::TooManyBadPairs`] when there are too many of them, [`Error::Io`] when they cannot be listed.
+    fn add_unreadable(&self, _samples: &[Unreadable]) -> Result<()> {
+        Ok(())
+    }
+
     /// A description of everything that determines the batches. It is saved in each checkpoint, and must be the same
-    /// when a run is resumed.
+    /// when a run is resumed, and in all processes that train together.
     fn describe(&self) -> serde_json::Value;
 
-    /// The batches of `epoch`, starting with batch number `first`.
+    /// The batches of `epoch`, starting with batch number `first`: each of them in turn, with or without samples.
     ///
     /// # Errors
     /// [`Error::Io`] when decoding threads cannot be started. Each item may fail separately.
@@ -78,7 +97,7 @@ pub trait BatchSource {
 ///
 /// The random numbers of a sample depend only on (seed, epoch, index) and its position only on the sampler, so the
 /// batches are the same for any number of threads. An unreadable sample is recorded and left out of its batch, which
-/// becomes smaller by one; a batch with fewer than `min_batch` samples left is skipped. Later batches keep their
+/// becomes smaller by one; a batch with fewer than `min_batch` samples left is left out. Later batches keep their
 /// numbers, because resumed runs and the other processes of a parallel run rely on them.
 #[derive(Debug)]
 pub struct Loader<D> {
@@ -113,7 +132,7 @@ impl<D: Dataset> Loader<D> {
         if sampler.batch_size() < min_batch {
             return Err(Error::config("batch_size", format!("at least {min_batch}"), sampler.batch_size()));
         }
-        let prefetch = 2 * sampler.batch_size();
+        let prefetch = 2 * sampler.largest_share();
         Ok(Self { dataset, sampler, seed, min_batch, bad, num_threads, prefetch })
     }
 
@@ -133,6 +152,19 @@ impl<D: Dataset> BatchSource for Loader<D> {
 
     fn num_batches(&self) -> usize {
         self.sampler.num_batches()
+    }
+
+    fn min_batch(&self) -> usize {
+        self.min_batch
+    }
+
+    fn take_unreadable(&self) -> Vec<Unreadable> {
+        self.bad.take_news()
+    }
+
+    fn add_unreadable(&self, samples: &[Unreadable]) -> Result<()> {
+        self.bad.add(samples)?;
+        self.bad.verdict()
     }
 
     fn describe(&self) -> serde_json::Value {
@@ -217,8 +249,8 @@ impl<D: Dataset> Epoch<'_, D> {
         })
     }
 
-    /// Loads one batch; `None` when too few of its samples can be read.
-    fn batch(&mut self, index: usize, members: Vec<usize>) -> Result<Option<Loaded<D::Batch>>> {
+    /// Loads one batch, or this process's part of it.
+    fn batch(&mut self, index: usize, members: Vec<usize>) -> Result<Loaded<D::Batch>> {
         let loader = self.loader;
         let (mut ids, mut samples) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
         for member in members {
@@ -233,10 +265,10 @@ impl<D: Dataset> Epoch<'_, D> {
             }
         }
         loader.bad.verdict()?;
-        if samples.len() < loader.min_batch {
-            return Ok(None);
-        }
-        Ok(Some(Loaded { index, ids, batch: loader.dataset.collate(samples)? }))
+        // Only all processes together know whether a batch in parts is large enough.
+        let is_used = loader.sampler.sharing() == Sharing::Parts || samples.len() >= loader.min_batch;
+        let batch = is_used.then(|| loader.dataset.collate(samples)).transpose()?;
+        Ok(Loaded { index, ids, batch })
     }
 }
 
@@ -244,12 +276,8 @@ impl<D: Dataset> Iterator for Epoch<'_, D> {
     type Item = Result<Loaded<D::Batch>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some((index, members)) = self.batches.pop_front() {
-            if let Some(item) = self.batch(index, members).transpose() {
-                return Some(item);
-            }
-        }
-        None
+        let (index, members) = self.batches.pop_front()?;
+        Some(self.batch(index, members))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! use std::path::Path;
 //!
-//! use soundsight::data::{EpochSampler, Pair, PairList, Shard};
+//! use soundsight::data::{EpochSampler, Pair, PairList};
 //!
 //! // `PairList::folder` pairs the files of a folder; `PairList::csv` reads a list.
 //! let pair = |number: usize| Pair {
@@ -19,7 +19,7 @@
 //! let (training, validation) = list.hold_out(0.2, 7)?;
 //! assert_eq!((training.num_pairs(), validation.num_pairs()), (8, 2));
 //!
-//! let sampler = EpochSampler::training(training.num_pairs(), 4, 7, Shard::WHOLE)?;
+//! let sampler = EpochSampler::training(training.num_pairs(), 4, 7)?;
 //! assert_eq!(sampler.num_batches(), 2);
 //! assert_eq!(sampler.batches(3), sampler.batches(3)); // a function of the seed and the epoch
 //! # Ok::<(), soundsight::Error>(())
@@ -37,12 +37,12 @@ mod pairs;
 mod sampler;
 
 pub use augment::Augmentation;
-pub use bad::BadPairs;
+pub use bad::{BadPairs, Unreadable};
 pub use cache::{CacheKey, FeatureCache};
 pub use loader::{BatchSource, Dataset, Loaded, Loader};
 pub use media::MediaReader;
 pub use pair_dataset::{AudioInput, PairBatch, PairDataset, PairReader, PairSample};
 pub use pairs::{Pair, PairList};
-pub use sampler::EpochSampler;
+pub use sampler::{EpochSampler, Sharing};
 
 pub use crate::shard::Shard;

@@ -1,6 +1,6 @@
 //! Pairs of sounds and pictures as training samples.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 use super::augment::Augmentation;
@@ -46,7 +46,7 @@ pub struct PairSample {
     label: Option<String>,
 }
 
-/// A batch of B pairs.
+/// A batch of B pairs; B may be 0 (see [`Dataset::collate`]).
 #[derive(Debug, Clone)]
 pub struct PairBatch {
     /// The B sounds. They are not stacked, because sounds from the cache are encoded already.
@@ -74,6 +74,11 @@ impl<R: PairReader> PairDataset<R> {
     /// The list of pairs.
     pub fn list(&self) -> &PairList {
         &self.list
+    }
+
+    /// S, the side of the pictures in pixels.
+    fn side(&self) -> usize {
+        self.reader.image_size() as usize
     }
 
     /// The reader of the pairs.
@@ -107,7 +112,10 @@ impl<R: PairReader> Dataset for PairDataset<R> {
 
     fn collate(&self, samples: Vec<PairSample>) -> Result<PairBatch> {
         let images = samples.iter().map(|sample| &sample.image).collect::<Vec<_>>();
-        let images = Tensor::stack(&images, 0)?; // [B, 3, S, S]
+        let images = match images.is_empty() {
+            true => Tensor::zeros((0, 3, self.side(), self.side()), DType::F32, &Device::Cpu)?,
+            false => Tensor::stack(&images, 0)?,
+        }; // [B, 3, S, S]
         let (audio, labels) = samples.into_iter().map(|sample| (sample.audio, sample.label)).unzip();
         Ok(PairBatch { audio, images, labels })
     }

@@ -6,11 +6,18 @@ use super::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::shard::Shard;
 
-/// The batches of each epoch, as a pure function of (seed, epoch).
+/// How several processes share the batches of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The processes take turns: each batch belongs to one of them.
+    Batches,
+    /// Each process has its own part of every batch.
+    Parts,
+}
+
+/// The batches of each epoch, as a pure function of (seed, epoch). Every epoch shuffles all samples anew.
 ///
-/// Every epoch shuffles all samples anew. A shard takes every `world`-th sample of the shuffled order. All shards have
-/// the same number of samples, so that all processes make the same number of steps; up to `world − 1` samples of an
-/// epoch are left out.
+/// Batches and their numbers do not depend on the number of processes that share them.
 #[derive(Debug, Clone)]
 pub struct EpochSampler {
     num_samples: usize,
@@ -18,17 +25,16 @@ pub struct EpochSampler {
     shuffle_seed: Option<u64>,
     drop_last: bool,
     shard: Shard,
+    sharing: Sharing,
 }
 
 impl EpochSampler {
     /// Creates a sampler for training: batches are shuffled with `seed`, and all of them are full.
     ///
     /// # Errors
-    /// [`Error::Config`] when `batch_size` is 0, the rank of the shard is not below its world, or its share of the
-    /// samples does not fill a batch.
-    pub fn training(num_samples: usize, batch_size: usize, seed: u64, shard: Shard) -> Result<Self> {
-        let sampler = Self { num_samples, batch_size, shuffle_seed: Some(seed), drop_last: true, shard };
-        sampler.validated()
+    /// [`Error::Config`] when `batch_size` is 0, or the samples do not fill a batch.
+    pub fn training(num_samples: usize, batch_size: usize, seed: u64) -> Result<Self> {
+        Self::new(num_samples, batch_size, Some(seed), true)
     }
 
     /// Creates a sampler for validation: samples keep their order, and the last batch may be smaller.
@@ -36,52 +42,80 @@ impl EpochSampler {
     /// # Errors
     /// [`Error::Config`] when `batch_size` or `num_samples` is 0.
     pub fn validation(num_samples: usize, batch_size: usize) -> Result<Self> {
-        let sampler = Self { num_samples, batch_size, shuffle_seed: None, drop_last: false, shard: Shard::WHOLE };
-        sampler.validated()
+        Self::new(num_samples, batch_size, None, false)
     }
 
-    fn validated(self) -> Result<Self> {
-        if self.batch_size == 0 {
+    fn new(num_samples: usize, batch_size: usize, shuffle_seed: Option<u64>, drop_last: bool) -> Result<Self> {
+        if batch_size == 0 {
             return Err(Error::config("batch_size", "at least 1", 0));
         }
-        if self.shard.rank >= self.shard.world {
-            let found = format!("{} of {}", self.shard.rank, self.shard.world);
+        let (shard, sharing) = (Shard::WHOLE, Sharing::Batches);
+        let sampler = Self { num_samples, batch_size, shuffle_seed, drop_last, shard, sharing };
+        if sampler.num_batches() == 0 {
+            let expected = format!("at most the number of samples, {num_samples}");
+            return Err(Error::config("batch_size", expected, batch_size));
+        }
+        Ok(sampler)
+    }
+
+    /// Gives this process its share of the batches of several processes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the rank of the shard is not below its world, or a batch has fewer samples than there are
+    /// parts.
+    pub fn shared(self, shard: Shard, sharing: Sharing) -> Result<Self> {
+        if shard.rank >= shard.world {
+            let found = format!("{} of {}", shard.rank, shard.world);
             return Err(Error::config("shard", "a rank below the number of processes", found));
         }
-        if self.num_batches() == 0 {
-            let expected = format!("at most the number of samples, {}", self.share());
+        if sharing == Sharing::Parts && self.batch_size < shard.world {
+            let expected = format!("at least the number of processes, {}", shard.world);
             return Err(Error::config("batch_size", expected, self.batch_size));
         }
-        Ok(self)
+        Ok(Self { shard, sharing, ..self })
     }
 
-    /// The number of samples of this shard in an epoch.
-    fn share(&self) -> usize {
-        self.num_samples / self.shard.world
+    /// How the batches are shared.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
-    /// The number of samples in a full batch.
+    /// The number of samples in a full batch, of all processes together.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// The number of batches in an epoch.
-    pub fn num_batches(&self) -> usize {
-        match self.drop_last {
-            true => self.share() / self.batch_size,
-            false => self.share().div_ceil(self.batch_size),
+    /// The largest number of samples that this process has of a batch.
+    pub(super) fn largest_share(&self) -> usize {
+        match self.sharing {
+            Sharing::Batches => self.batch_size,
+            Sharing::Parts => self.batch_size.div_ceil(self.shard.world),
         }
     }
 
-    /// The batches of `epoch`, each a list of sample indices.
+    /// The number of batches in an epoch, of all processes together.
+    pub fn num_batches(&self) -> usize {
+        match self.drop_last {
+            true => self.num_samples / self.batch_size,
+            false => self.num_samples.div_ceil(self.batch_size),
+        }
+    }
+
+    /// The batches of `epoch`, each a list of sample indices: those of this process. A batch that belongs to another
+    /// process is empty.
     pub fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.num_samples).collect();
         if let Some(seed) = self.shuffle_seed {
             order.shuffle(&mut stream(seed, Purpose::Order, epoch as u64, 0));
         }
-        let mine: Vec<usize> =
-            order.into_iter().skip(self.shard.rank).step_by(self.shard.world).take(self.share()).collect();
-        mine.chunks(self.batch_size).take(self.num_batches()).map(<[usize]>::to_vec).collect()
+        let Shard { rank, world } = self.shard;
+        let batches = order.chunks(self.batch_size).take(self.num_batches()).enumerate();
+        let share = |(index, batch): (usize, &[usize])| match self.sharing {
+            Sharing::Batches if self.shard.contains(index) => batch.to_vec(),
+            Sharing::Batches => Vec::new(),
+            Sharing::Parts => batch[rank * batch.len() / world..(rank + 1) * batch.len() / world].to_vec(),
+        };
+        batches.map(share).collect()
     }
 }
 
@@ -91,7 +125,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_a_permutation_that_the_seed_and_the_epoch_decide() {
-        let sampler = EpochSampler::training(23, 5, 1, Shard::WHOLE).unwrap();
+        let sampler = EpochSampler::training(23, 5, 1).unwrap();
         let batches = sampler.batches(0);
         assert_eq!(batches.len(), 4);
         assert!(batches.iter().all(|batch| batch.len() == 5));
@@ -102,18 +136,31 @@ mod tests {
         assert_eq!(all.len(), 20, "a sample came twice");
         assert_eq!(batches, sampler.batches(0));
         assert_ne!(batches, sampler.batches(1));
-        assert_ne!(batches, EpochSampler::training(23, 5, 2, Shard::WHOLE).unwrap().batches(0));
+        assert_ne!(batches, EpochSampler::training(23, 5, 2).unwrap().batches(0));
     }
 
     #[test]
-    fn shards_share_an_epoch_without_overlap() {
-        let shard = |rank| EpochSampler::training(23, 5, 1, Shard { rank, world: 2 }).unwrap().batches(4);
-        let (a, b) = (shard(0), shard(1));
-        assert_eq!((a.len(), b.len()), (2, 2));
-        let mut all = [a.concat(), b.concat()].concat();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 20);
+    fn processes_share_the_batches_of_one() {
+        let sampler = EpochSampler::training(23, 5, 1).unwrap();
+        let whole = sampler.batches(4);
+        for world in 1..=5 {
+            let share = |rank, sharing| {
+                let sampler = sampler.clone().shared(Shard { rank, world }, sharing).unwrap();
+                assert_eq!(sampler.num_batches(), 4);
+                sampler.batches(4)
+            };
+            for sharing in [Sharing::Batches, Sharing::Parts] {
+                let shares: Vec<_> = (0..world).map(|rank| share(rank, sharing)).collect();
+                let joined = |index: usize| shares.iter().flat_map(|share| share[index].clone()).collect::<Vec<_>>();
+                assert_eq!((0..4).map(joined).collect::<Vec<_>>(), whole, "{sharing:?} among {world}");
+            }
+            let parts: Vec<usize> = (0..world).map(|rank| share(rank, Sharing::Parts)[0].len()).collect();
+            assert!(parts.iter().all(|part| *part == 5 / world || *part == 5_usize.div_ceil(world)), "{parts:?}");
+            assert_eq!(
+                share(0, Sharing::Batches).iter().filter(|batch| !batch.is_empty()).count(),
+                4_usize.div_ceil(world)
+            );
+        }
     }
 
     #[test]
@@ -125,11 +172,12 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_refused_by_name() {
+        let shared = |shard, sharing| EpochSampler::training(9, 5, 0).unwrap().shared(shard, sharing).unwrap_err();
         for (error, setting, found) in [
-            (EpochSampler::training(10, 0, 0, Shard::WHOLE).unwrap_err(), "batch_size", "0"),
-            (EpochSampler::training(3, 4, 0, Shard::WHOLE).unwrap_err(), "batch_size", "4"),
-            (EpochSampler::training(9, 5, 0, Shard { rank: 1, world: 2 }).unwrap_err(), "batch_size", "5"),
-            (EpochSampler::training(9, 1, 0, Shard { rank: 2, world: 2 }).unwrap_err(), "shard", "2 of 2"),
+            (EpochSampler::training(10, 0, 0).unwrap_err(), "batch_size", "0"),
+            (EpochSampler::training(3, 4, 0).unwrap_err(), "batch_size", "4"),
+            (shared(Shard { rank: 0, world: 6 }, Sharing::Parts), "batch_size", "5"),
+            (shared(Shard { rank: 2, world: 2 }, Sharing::Batches), "shard", "2 of 2"),
             (EpochSampler::validation(0, 4).unwrap_err(), "batch_size", "4"),
         ] {
             match &error {

@@ -133,8 +133,8 @@ fn prompt_ids(config: &AclConfig) -> Result<PromptIds> {
     })
 }
 
-/// A device by name: `cpu`, `cuda` or `metal` (the first device of that kind), or `auto`, the best that this build
-/// and this machine have.
+/// A device by name: `cpu`, `cuda` or `metal` (the first device of that kind), `cuda:1` (the second one) …, or `auto`, the
+/// best that this build and this machine have.
 ///
 /// # Errors
 /// [`Error::Argument`] for another name, [`Error::Device`] when this build or this machine does not have the device.
@@ -146,7 +146,10 @@ pub fn select_device(name: &str) -> Result<Device> {
         "auto" if candle_core::utils::cuda_is_available() => select_device("cuda"),
         "auto" if candle_core::utils::metal_is_available() => select_device("metal"),
         "auto" => Ok(Device::Cpu),
-        other => Err(Error::argument("device", "auto, cpu, cuda or metal", other)),
+        other => match other.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(number) => opened(other, Device::new_cuda(number)),
+            None => Err(Error::argument("device", "auto, cpu, cuda, cuda:N or metal", other)),
+        },
     }
 }
 

@@ -37,6 +37,8 @@ mod resize;
 mod simd;
 mod softmax;
 mod storage;
+#[cfg(feature = "train")]
+mod substitute;
 #[cfg(test)]
 mod testing;
 mod trainable;
@@ -56,4 +58,6 @@ pub(crate) use residual::residual;
 pub use resize::{Interpolation, resize};
 pub(crate) use simd::{sigmoid_in_place, weighted_sum};
 pub(crate) use softmax::softmax_composed;
+#[cfg(feature = "train")]
+pub(crate) use substitute::substitute;
 pub use weights::Weights;

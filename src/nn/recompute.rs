@@ -1,10 +1,8 @@
 //! Recomputing activations in the backward pass ("activation checkpointing"), which saves memory for more time.
 
-use std::sync::Arc;
+use candle_core::{Tensor, Var};
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Shape, Storage, Tensor, Var};
-
+use super::substitute::substitute;
 use crate::error::Result;
 
 /// Computes `f(x)` without keeping any intermediate results of `f`; the backward pass runs `f` again (Chen et al.,
@@ -19,67 +17,16 @@ pub(crate) fn recompute<F>(x: &Tensor, f: F) -> Result<Tensor>
 where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {
-    // A contiguous copy that owns its storage from offset zero, because the operation below returns the whole storage.
-    let y = f(&x.detach())?.force_contiguous()?;
-    if !x.track_op() {
-        return Ok(y);
-    }
-    Ok(x.contiguous()?.apply_op1(Recomputed { y, f: Arc::new(f) })?)
-}
-
-type Function = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
-
-struct Recomputed {
-    y: Tensor,
-    f: Arc<Function>,
-}
-
-impl Recomputed {
-    /// Returns the previously computed result as the output of this operation.
-    fn result<S: BackendStorage>(
-        &self,
-        pick: impl for<'a> Fn(&'a Storage) -> Option<&'a S>,
-    ) -> candle_core::Result<(S, Shape)> {
-        let (storage, layout) = self.y.storage_and_layout();
-        let storage = pick(&storage)
-            .ok_or_else(|| candle_core::Error::Msg("input and result are on different devices".into()).bt())?;
-        Ok((storage.try_clone(layout)?, self.y.shape().clone()))
-    }
-}
-
-impl CustomOp1 for Recomputed {
-    fn name(&self) -> &'static str {
-        "recompute"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.result(|s| match s {
-            Storage::Cpu(s) => Some(s),
-            _ => None,
-        })
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
-        self.result(|s| match s {
-            Storage::Cuda(s) => Some(s),
-            _ => None,
-        })
-    }
-
-    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> candle_core::Result<(MetalStorage, Shape)> {
-        self.result(|s| match s {
-            Storage::Metal(s) => Some(s),
-            _ => None,
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    let y = f(&x.detach())?;
+    substitute(x, &y, move |x, g| {
         let x = Var::from_tensor(&x.detach())?;
-        let y = (self.f)(&x).map_err(candle_core::Error::wrap)?;
         // The gradient of Σ g·y is the required vector–Jacobian product.
-        let grads = (y * g)?.sum_all()?.backward()?;
-        Ok(grads.get(&x).cloned())
-    }
+        let grads = (f(&x)? * g)?.sum_all()?.backward()?;
+        match grads.get(&x) {
+            Some(gradient) => Ok(gradient.clone()),
+            None => Ok(x.zeros_like()?), // f does not depend on x
+        }
+    })
 }
 
 #[cfg(test)]

@@ -2,23 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::collective::{Alone, Collective, agree};
 use super::config::Goal;
 use super::losses::LossWeights;
 use super::metrics::Metrics;
 use super::negatives::NegativeSounds;
-use super::step::{Activations, NOISE_MARGIN, StepNoise, StepTerms, step_with};
+use super::objective::{Objective, StepOutput, Validation};
+use super::part::Part;
+use super::step::{Activations, NOISE_MARGIN, StepNoise, StepTerms, step, step_of_part};
 use super::trainable::Trainable;
-use super::trainer::{Objective, StepOutput, Validation};
 use super::validation::Tally;
 use crate::acl::{Acl, ModelConfig, TrainedHead};
-use crate::data::random::uniform;
-use crate::data::{AudioInput, BatchSource, FeatureCache, Loader, MediaReader, PairBatch, PairDataset, PairReader};
+use crate::data::{
+    AudioInput, BatchSource, FeatureCache, Loaded, Loader, MediaReader, PairBatch, PairDataset, PairReader,
+};
 use crate::error::{Error, Result};
 use crate::weights::{ModelFiles, save_safetensors};
 
@@ -31,6 +38,18 @@ pub const BEST_METRICS: [(&str, Goal); 6] = [
     ("retrieval_i", Goal::Maximize),
     ("retrieval_f", Goal::Maximize),
 ];
+
+/// Which sounds a picture is compared with where several processes train together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Negatives {
+    /// Those of its own batch, which one process has whole ([`Sharing::Batches`](crate::data::Sharing::Batches)).
+    #[default]
+    Local,
+    /// Those of its batch, of which each process has a part ([`Sharing::Parts`](crate::data::Sharing::Parts)). The
+    /// processes exchange the embeddings of sounds and masked pictures, and their gradients.
+    Global,
+}
 
 /// ACL's losses over batches of pairs. The AudioTokenizer and the masker are trained; everything else is frozen.
 ///
@@ -53,12 +72,14 @@ pub struct AclObjective<'a, R = MediaReader> {
     acl: Acl,
     vars: Vec<(String, Var)>,
     weights: LossWeights,
-    negatives: Option<NegativeSounds>,
+    negative_sounds: Option<NegativeSounds>,
     activations: Activations,
     device: Device,
     dtype: DType,
     cache: Option<FeatureCache>,
     validation: Option<Loader<PairDataset<R>>>,
+    group: Arc<dyn Collective>,
+    negatives: Negatives,
 }
 
 impl<'a, R: PairReader> AclObjective<'a, R> {
@@ -78,9 +99,31 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         weights.validate()?;
         let (head, vars) = trainable.into_parts();
         let acl = acl.with_trained_head(head);
-        let negatives = NegativeSounds::new(&acl, &weights, &device, dtype)?;
-        let activations = Activations::default();
-        Ok(Self { files, acl, vars, weights, negatives, activations, device, dtype, cache: None, validation: None })
+        let negative_sounds = NegativeSounds::new(&acl, &weights, &device, dtype)?;
+        let (activations, negatives) = (Activations::default(), Negatives::default());
+        let (cache, validation, group) = (None, None, Arc::new(Alone));
+        Ok(Self {
+            files,
+            acl,
+            vars,
+            weights,
+            negative_sounds,
+            activations,
+            device,
+            dtype,
+            cache,
+            validation,
+            group,
+            negatives,
+        })
+    }
+
+    /// Trains in several processes: this one of `group`. The batches must be shared as `negatives` says; those of the
+    /// validation are shared as [`Sharing::Batches`](crate::data::Sharing::Batches).
+    #[must_use]
+    pub fn with_group(mut self, group: Arc<dyn Collective>, negatives: Negatives) -> Self {
+        (self.group, self.negatives) = (group, negatives);
+        self
     }
 
     /// Sets whether activations are stored for the backward pass (the default) or recomputed. A resumed run may change
@@ -106,7 +149,7 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
     }
 
     /// This objective's part of the run's configuration, for [`Trainer::start`](super::Trainer::start): the digests of
-    /// the model's files, the precision, the loss weights, whether features are cached, and the validation data.
+    /// the model's files, the precision, the loss weights, the negatives, whether features are cached, and the validation data.
     ///
     /// # Errors
     /// [`Error::Io`] when a weight file cannot be read.
@@ -120,13 +163,19 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
             },
             "dtype": self.dtype.as_str(),
             "losses": self.weights,
+            "negatives": self.negatives,
             "feature_cache": self.cache.is_some(),
             "validation": self.validation.as_ref().map(BatchSource::describe),
         }))
     }
 
-    /// Features `[B, N, 3D]` in f32, and pixels `[B, 3, S, S]` in the towers' precision.
+    /// Features `[B, T, 3D]` in f32, and pixels `[B, 3, S, S]` in the towers' precision.
     fn inputs(&self, batch: &PairBatch) -> Result<(Tensor, Tensor)> {
+        let pixels = batch.images.to_device(&self.device)?.to_dtype(self.dtype)?;
+        if batch.audio.is_empty() {
+            // A part without pairs (see `Part`); nothing is computed from its features.
+            return Ok((Tensor::zeros((0, 1, 1), DType::F32, &self.device)?, pixels));
+        }
         let features = match &self.cache {
             // Encode missing sounds one at a time: stored features must not depend on the rest of the batch.
             Some(cache) => {
@@ -152,34 +201,45 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
                 self.encode(&fbanks.collect::<Result<Vec<_>>>()?)?
             }
         };
-        Ok((features, batch.images.to_device(&self.device)?.to_dtype(self.dtype)?))
+        Ok((features, pixels))
     }
 
-    /// Fbanks, each `[T, M]` → features `[B, N, 3D]` in f32.
+    /// Fbanks, each `[F, M]` → features `[B, T, 3D]` in f32.
     fn encode(&self, fbanks: &[Tensor]) -> Result<Tensor> {
         let fbanks = Tensor::stack(fbanks, 0)?.to_device(&self.device)?.to_dtype(self.dtype)?;
         Ok(self.acl.audio_features(&fbanks)?.to_dtype(DType::F32)?)
     }
 
-    /// Draws the noise of one step for features `[B, N, 3D]`.
-    fn noise(&self, features: &Tensor, rng: &mut ChaCha8Rng, dropout: bool) -> Result<StepNoise> {
+    /// Draws the noise of one step for `part` of a batch, with features `[B, T, 3D]`.
+    ///
+    /// Every pair has its own stream of `rng`, the one with the number of its place in the batch, counted from `place`. Its
+    /// noise thus does not depend on how processes share the batch.
+    fn noise(&self, part: &Part, features: &Tensor, rng: &ChaCha8Rng, place: u64, dropout: bool) -> Result<StepNoise> {
         let (batch, tokens, _) = features.dims3()?;
-        let side = self.acl.config().acl.image_size;
-        let mut masks = |maps: usize| -> Result<Tensor> {
-            Ok(uniform(rng, &[batch, maps, side, side], &self.device)?.clamp(NOISE_MARGIN, 1.0 - NOISE_MARGIN)?)
-        };
-        let (all_pairs, positive) = (masks(batch)?, masks(1)?);
-        let shape = [batch, tokens, self.acl.audio_tokenizer.token_dim()];
-        let dropout = dropout.then(|| uniform(rng, &shape, &self.device)).transpose()?;
-        Ok(StepNoise { all_pairs, positive, dropout })
-    }
-
-    /// The losses of a batch, with or without dropout.
-    fn terms(&self, acl: &Acl, batch: &PairBatch, dropout: bool, rng: &mut ChaCha8Rng) -> Result<StepTerms> {
-        let (features, pixels) = self.inputs(batch)?;
-        let noise = self.noise(&features, rng, dropout)?;
-        let negatives = self.negatives.as_ref().map(|n| n.draw(acl, pixels.dim(0)?, dropout, rng)).transpose()?;
-        step_with(acl, &features, &pixels, &noise, negatives.as_ref(), &self.weights, self.activations)
+        let (side, width) = (self.acl.config().acl.image_size, self.acl.audio_tokenizer.token_dim());
+        let (sounds, pixels, units) = (part.total(), side * side, tokens * width);
+        let mut all_pairs = vec![0f32; batch * sounds * pixels];
+        let (mut positive, mut kept) = (vec![0f32; batch * pixels], vec![0f32; batch * units]);
+        let pairs = all_pairs.par_chunks_mut(sounds * pixels).zip(positive.par_chunks_mut(pixels));
+        pairs.zip(kept.par_chunks_mut(units)).enumerate().for_each(|(b, ((all_pairs, positive), kept))| {
+            let mut rng = rng.clone();
+            rng.set_stream(place + (part.first() + b) as u64);
+            for value in all_pairs.iter_mut().chain(positive) {
+                *value = rng.random::<f32>().clamp(NOISE_MARGIN, 1.0 - NOISE_MARGIN);
+            }
+            if dropout {
+                kept.fill_with(|| rng.random());
+            }
+        });
+        let pairs = place + part.first() as u64..place + (part.first() + batch) as u64;
+        let negatives = self.negative_sounds.as_ref().map(|sounds| sounds.draw(&self.acl, place, pairs, dropout, rng));
+        let tensor = |values, shape: &[usize]| Tensor::from_vec(values, shape, &self.device);
+        Ok(StepNoise {
+            all_pairs: tensor(all_pairs, &[batch, sounds, side, side])?,
+            positive: tensor(positive, &[batch, 1, side, side])?,
+            dropout: dropout.then(|| tensor(kept, &[batch, tokens, width])).transpose()?,
+            negatives: negatives.transpose()?,
+        })
     }
 
     /// The model with the current values of its trained head as constants, so that no gradient graph is built.
@@ -198,20 +258,38 @@ impl<R: PairReader> Objective for AclObjective<'_, R> {
     }
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
-        let terms = self.terms(&self.acl, batch, true, rng)?;
+        let len = batch.audio.len();
+        let part = match self.negatives {
+            Negatives::Local => Part::whole(len),
+            Negatives::Global => Part::of(&self.group, len)?,
+        };
+        let (features, pixels) = self.inputs(batch)?;
+        let noise = self.noise(&part, &features, rng, 0, true)?;
+        let terms = step_of_part(&part, &self.acl, &features, &pixels, &noise, &self.weights, self.activations)?;
         Ok(StepOutput { metrics: terms.metrics()?, loss: terms.loss })
     }
 
     fn validate(&self, rng: &mut ChaCha8Rng) -> Result<Validation> {
         let Some(source) = &self.validation else { return Ok(Validation::default()) };
-        let acl = self.frozen()?;
-        let mut tally = Tally::default();
-        for loaded in source.epoch(0, 0)? {
-            let loaded = loaded?;
-            let terms = self.terms(&acl, &loaded.batch, false, rng)?;
-            tally.add(&loaded.ids, &loaded.batch.images, &terms, &acl)?;
-        }
-        tally.finish()
+        let measure = || -> Result<Tally> {
+            let acl = self.frozen()?;
+            let mut tally = Tally::default();
+            for loaded in source.epoch(0, 0)? {
+                let Loaded { index, ids, batch } = loaded?;
+                let Some(batch) = batch else { continue };
+                let (features, pixels) = self.inputs(&batch)?;
+                // Batches are numbered in the upper half of the places.
+                let noise = self.noise(&Part::whole(ids.len()), &features, rng, (index as u64) << 32, false)?;
+                let terms = step(&acl, &features, &pixels, &noise, &self.weights, self.activations)?;
+                tally.add(index, &ids, &batch.images, &terms, &acl)?;
+            }
+            Ok(tally)
+        };
+        let measured = |tally: &Tally| (tally.clone(), source.take_unreadable());
+        let (_, measured) = agree(&*self.group, measure(), measured)?;
+        let (tallies, unreadable): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+        source.add_unreadable(&unreadable.concat())?;
+        Tally::finish(tallies)
     }
 
     /// Makes `folder` a complete model directory: the trained weights in `acl.safetensors`, and links to the frozen

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,7 +14,7 @@ use crate::weights::{Checkpoint, save_safetensors};
 /// The metadata key of a checkpoint's [`State`].
 const STATE_KEY: &str = "soundsight_training_state";
 /// The version of the layout of [`State`], incremented whenever older programs can no longer read it.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 /// The file that names the newest complete checkpoint.
 const LATEST: &str = "latest";
 
@@ -47,8 +46,6 @@ pub struct State {
     pub best: Option<Best>,
     /// The number of updates that each tensor has received from the optimizer.
     pub updates: Vec<u32>,
-    /// The random number generator of the training noise.
-    pub rng: ChaCha8Rng,
     /// The lengths of `metrics.jsonl` and of the event file, in bytes.
     pub log_lengths: [u64; 2],
     /// The complete configuration of the run.
@@ -57,19 +54,9 @@ pub struct State {
 
 impl State {
     /// Creates the initial state of a run.
-    pub fn new(rng: ChaCha8Rng, config: serde_json::Value) -> Self {
+    pub fn new(config: serde_json::Value) -> Self {
         let updates = Vec::new();
-        Self {
-            version: STATE_VERSION,
-            step: 0,
-            epoch: 0,
-            batch: 0,
-            best: None,
-            updates,
-            rng,
-            log_lengths: [0; 2],
-            config,
-        }
+        Self { version: STATE_VERSION, step: 0, epoch: 0, batch: 0, best: None, updates, log_lengths: [0; 2], config }
     }
 }
 
@@ -145,22 +132,31 @@ impl Checkpoints {
     /// - [`Error::Io`] when the file cannot be read.
     /// - [`Error::Format`] when it is truncated, is not a checkpoint, or has an incompatible version.
     pub fn load(path: &Path) -> Result<(State, HashMap<String, Tensor>)> {
+        Self::parse(path, std::fs::read(path).map_err(Error::io(path, "read"))?)
+    }
+
+    /// As [`Checkpoints::load`], from the `bytes` of the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as for [`Checkpoints::load`].
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<(State, HashMap<String, Tensor>)> {
         let broken = |found: &dyn std::fmt::Display| {
             let expected =
                 format!("a complete checkpoint (to resume from an older one, write its name into the file `{LATEST}`)");
             Error::format(path, "checkpoint", expected, found)
         };
-        let file = Checkpoint::open_safetensors(path).map_err(|error| match error {
+        let file = Checkpoint::safetensors_from_bytes(path, bytes).map_err(|error| match error {
             Error::Format { found, .. } => broken(&found),
             other => other,
         })?;
         let state = file.metadata().get(STATE_KEY).and_then(|state| state.as_str());
         let state = state.ok_or_else(|| broken(&"weights without the state of a training run"))?;
-        let state: State = serde_json::from_str(state).map_err(|e| broken(&e))?;
-        if state.version != STATE_VERSION {
+        let state: serde_json::Value = serde_json::from_str(state).map_err(|e| broken(&e))?;
+        if state["version"] != STATE_VERSION {
             let expected = format!("version {STATE_VERSION}");
-            return Err(Error::format(path, "checkpoint", expected, format!("version {}", state.version)));
+            return Err(Error::format(path, "checkpoint", expected, format!("version {}", state["version"])));
         }
+        let state: State = serde_json::from_value(state).map_err(|e| broken(&e))?;
         let tensors = file.entries().iter();
         let tensors = tensors.map(|(name, entry)| Ok((name.clone(), file.tensor(name, &Device::Cpu, entry.dtype())?)));
         Ok((state, tensors.collect::<Result<_>>()?))

@@ -96,9 +96,15 @@ impl Default for TrainConfig {
 }
 
 /// Settings that a resumed run may change. The model's name is one of them because the digests of its files identify
-/// it; the trainer reports a changed number of threads.
-const FREE_ON_RESUME: [&str; 5] =
-    ["threads", "trainer.length", "trainer.checkpoint_every", "trainer.keep_checkpoints", "settings.model.name"];
+/// it; the trainer reports a changed number of threads or processes.
+const FREE_ON_RESUME: [&str; 6] = [
+    "threads",
+    "processes",
+    "trainer.length",
+    "trainer.checkpoint_every",
+    "trainer.keep_checkpoints",
+    "settings.model.name",
+];
 
 impl TrainConfig {
     /// Checks that every setting is in range.
@@ -125,13 +131,13 @@ impl TrainConfig {
     }
 }
 
-/// Checks that the configuration of a resumed run equals that of its checkpoint, except for [`FREE_ON_RESUME`].
+/// Checks that the `current` configuration equals another one, that of `origin`, except for [`FREE_ON_RESUME`].
 ///
 /// # Errors
 /// [`Error::Config`] naming the first setting that differs.
-pub(super) fn require_same(saved: &Value, current: &Value) -> Result<()> {
-    match first_difference("", saved, current) {
-        Some((path, saved, current)) => Err(Error::config(path, format!("{saved} as in the checkpoint"), current)),
+pub(super) fn require_same(other: &Value, current: &Value, origin: &str) -> Result<()> {
+    match first_difference("", other, current) {
+        Some((path, other, current)) => Err(Error::config(path, format!("{other} as in {origin}"), current)),
         None => Ok(()),
     }
 }
@@ -196,9 +202,9 @@ mod tests {
         let saved = json!({"trainer": {"length": {"epochs": 2}, "learning_rate": 1e-4}, "data": {"num_samples": 8}});
         let mut current = saved.clone();
         current["trainer"]["length"] = json!({"steps": 100});
-        require_same(&saved, &current).unwrap();
+        require_same(&saved, &current, "the checkpoint").unwrap();
         current["data"]["num_samples"] = json!(9);
-        match require_same(&saved, &current).unwrap_err() {
+        match require_same(&saved, &current, "the checkpoint").unwrap_err() {
             Error::Config { what, expected, found } => {
                 assert_eq!((what.as_str(), found.as_str()), ("data.num_samples", "9"));
                 assert_eq!(expected, "8 as in the checkpoint");
@@ -206,7 +212,9 @@ mod tests {
             other => panic!("{other:?}"),
         }
         let more = json!({"trainer": saved["trainer"], "data": saved["data"], "extra": 1});
-        assert!(matches!(require_same(&saved, &more), Err(Error::Config { what, .. }) if what == "extra"));
+        assert!(
+            matches!(require_same(&saved, &more, "the checkpoint"), Err(Error::Config { what, .. }) if what == "extra")
+        );
     }
 
     #[test]

@@ -17,6 +17,14 @@ pub enum TrainEvent<'a> {
         /// The number of threads from now on.
         now: u64,
     },
+    /// The run was resumed with another number of processes. It continues, but is no longer bit-identical to what it
+    /// would have computed with the previous number.
+    ProcessesChanged {
+        /// The number of processes up to the checkpoint.
+        before: u64,
+        /// The number of processes from now on.
+        now: u64,
+    },
     /// An optimizer step was completed.
     Step(&'a StepReport),
     /// The objective was validated: before the first step, after each epoch, and at the end.
@@ -30,7 +38,7 @@ pub enum TrainEvent<'a> {
         /// Whether this is the best epoch so far.
         is_best: bool,
     },
-    /// A checkpoint was written.
+    /// A checkpoint was written; reported by the process that writes.
     Saved {
         /// The path of the checkpoint.
         path: &'a Path,
@@ -51,7 +59,7 @@ pub struct StepReport {
     pub epoch: usize,
     /// `loss`, the objective's metrics, `learning_rate` and `grad_norm` (before clipping), averaged over micro-batches.
     pub metrics: Metrics,
-    /// The number of samples in this step.
+    /// The number of samples in this step, of all processes together.
     pub num_samples: usize,
     /// Samples per second in this step, including the time spent waiting for data.
     pub samples_per_second: f64,

@@ -2,18 +2,27 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
+use serde::{Deserialize, Serialize};
 
+use super::collective::Collective;
 use crate::error::{Error, Result};
 
 /// The gradient of each trainable tensor, in a fixed order; `None` where the loss does not depend on the tensor.
 ///
-/// All gradients of a step pass through here: they are summed and averaged over micro-batches ([`Gradients::mean`]), in
-/// a parallel run averaged over its processes, then checked and clipped. They are detached from the graph.
+/// All gradients of a step pass through here: they are summed over micro-batches and processes
+/// ([`Gradients::all_reduce`]), averaged ([`Gradients::mean`]), then checked and clipped. They are detached from the graph.
 #[derive(Debug, Clone)]
 pub struct Gradients {
     names: Vec<String>,
     values: Vec<Option<Tensor>>,
     num_added: usize,
+}
+
+/// How many micro-batches a process has added, and which gradients it has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GradientSummary {
+    num_added: usize,
+    exist: Vec<bool>,
 }
 
 impl Gradients {
@@ -46,12 +55,12 @@ impl Gradients {
         self.num_added
     }
 
-    /// Divides the sums by the number of micro-batches.
+    /// Divides the sums by the number of micro-batches, of all processes together.
     ///
-    /// Accumulation and data parallelism average the gradients of *separate* contrastive losses: a pair is compared
-    /// only with the other pairs of its own micro-batch. Four micro-batches of 8 thus estimate the gradient of the loss
-    /// at batch size 8 with less noise; they are not equivalent to one batch of 32, whose loss has more negatives. The
-    /// published run (batch size 8 on each of two GPUs) averages in the same way.
+    /// This averages the gradients of *separate* contrastive losses: a pair is compared only with the other pairs of its
+    /// own micro-batch. Four micro-batches of 8 thus estimate the gradient of the loss at batch size 8 with less noise;
+    /// they are not equivalent to one batch of 32, whose loss has more negatives. The published run (batch size 8 on each
+    /// of two GPUs) averages in the same way.
     ///
     /// # Errors
     /// [`Error::Candle`] when the device fails.
@@ -69,9 +78,40 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradients in order, for an all-reduce over processes to replace.
-    pub fn values_mut(&mut self) -> &mut [Option<Tensor>] {
-        &mut self.values
+    /// Adds the gradients of all processes of `group` to these. `summaries` are the [`Gradients::summary`] of all of them,
+    /// and `vars` the tensors in the order of the names.
+    ///
+    /// # Errors
+    /// Those of [`Collective::all_reduce_sum`]; [`Error::Candle`] when the device fails.
+    pub fn all_reduce(&mut self, group: &dyn Collective, vars: &[Var], summaries: &[GradientSummary]) -> Result<()> {
+        if group.size() == 1 {
+            return Ok(());
+        }
+        self.num_added = summaries.iter().map(|summary| summary.num_added).sum();
+        let exist = |place: usize| summaries.iter().any(|summary| summary.exist.get(place) == Some(&true));
+        let members: Vec<usize> = (0..vars.len()).filter(|place| exist(*place)).collect();
+        // One exchange: each costs time.
+        let mut sums = Vec::with_capacity(members.iter().map(|place| vars[*place].elem_count()).sum());
+        for &place in &members {
+            match &self.values[place] {
+                Some(value) => sums.extend(value.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?),
+                None => sums.resize(sums.len() + vars[place].elem_count(), 0.0),
+            }
+        }
+        group.all_reduce_sum(&mut sums)?;
+        let mut rest = sums.as_slice();
+        for place in members {
+            let (own, others) = rest.split_at(vars[place].elem_count());
+            let sum = Tensor::from_slice(own, vars[place].shape(), vars[place].device())?;
+            self.values[place] = Some(sum.to_dtype(vars[place].dtype())?);
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// What the other processes must know of these gradients before they can be added up.
+    pub fn summary(&self) -> GradientSummary {
+        GradientSummary { num_added: self.num_added, exist: self.values.iter().map(Option::is_some).collect() }
     }
 
     /// The gradients in order.

@@ -151,12 +151,12 @@ pub fn acl_i_with(audio: &Tensor, masked_images: &Tensor, negatives: &Tensor) ->
 /// # Errors
 /// [`Error::Candle`] when the shapes do not match.
 pub fn acl_f(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
-    symmetric_cross_entropy(&matches(audio, masked_features)?)
+    symmetric_cross_entropy(&masked_similarities(audio, masked_features)?)
 }
 
 /// [`acl_f`] with K sounds that belong to no picture, whose embeddings are `negatives` `[K, P]`: the features of picture b
 /// under the mask of sound k, `under_negatives` `[B, K, P]`, should match sound k worse than those under the mask of its own
-/// sound match that one. Row b of the similarities gets `E[b, k] = cos(v[b, k], a_k)`, the confidence of inference.
+/// sound match that one. Row b of the similarities gets those of [`negative_similarities`].
 ///
 /// # Errors
 /// As [`acl_f`].
@@ -166,32 +166,53 @@ pub fn acl_f_with(
     negatives: &Tensor,
     under_negatives: &Tensor,
 ) -> Result<Tensor> {
-    let own = l2_normalize(negatives)?.unsqueeze(0)?; // [1, K, P]
-    let further = l2_normalize(under_negatives)?.broadcast_mul(&own)?.sum(D::Minus1)?;
-    symmetric_cross_entropy_with(&matches(audio, masked_features)?, Some(&further))
+    let further = negative_similarities(negatives, under_negatives)?;
+    symmetric_cross_entropy_with(&masked_similarities(audio, masked_features)?, Some(&further))
 }
 
-/// `cos(v[b, n], a_b)`, `[B, B]`.
-fn matches(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
+/// E of [`acl_f_with`] `[B, K]`: `E[b, k] = cos(v[b, k], a_k)`, the confidence of inference, with the features v `[B, K, P]` of
+/// picture b under the mask of sound k, and embeddings a `[K, P]`.
+///
+/// # Errors
+/// [`Error::Candle`] when the shapes do not match.
+pub fn negative_similarities(negatives: &Tensor, under_negatives: &Tensor) -> Result<Tensor> {
+    let own = l2_normalize(negatives)?.unsqueeze(0)?; // [1, K, P]
+    Ok(l2_normalize(under_negatives)?.broadcast_mul(&own)?.sum(D::Minus1)?)
+}
+
+/// L of [`acl_f`] `[B, N]`: `L[b, n] = cos(v[b, n], a_b)` with masked features v `[B, N, P]` and audio-driven embeddings
+/// a `[B, P]`.
+///
+/// # Errors
+/// [`Error::Candle`] when the shapes do not match.
+pub fn masked_similarities(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
     let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
     Ok(l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?)
 }
 
-/// Mean areas of masks `[B, B, S, S]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,
-/// `n = mean_{b,n} A[b, n] − p/B` for all other combinations.
+/// The areas of masks `[B, N, S, S]` (picture b under sound n), as fractions of the picture: `[B, N]`.
 ///
 /// # Errors
 /// [`Error::Candle`] when `masks` does not have four dimensions.
-pub fn areas(masks: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (batch, _, _, _) = masks.dims4()?;
-    let area = masks.flatten_from(2)?.mean(D::Minus1)?; // [B, B]
-    let index = diagonal(batch, masks.device())?.unsqueeze(1)?;
-    let positive = area.gather(&index, 1)?.mean_all()?;
-    let negative = (area.mean_all()? - (&positive / batch as f64)?)?;
+pub fn mask_areas(masks: &Tensor) -> Result<Tensor> {
+    let (_, _, _, _) = masks.dims4()?;
+    Ok(masks.flatten_from(2)?.mean(D::Minus1)?)
+}
+
+/// Means of areas A `[B, B]` (picture b under sound n): `p = mean_b A[b, b]` for the pairs and, as published,
+/// `n = mean_{b,n} A[b, n] − p/B` for all other combinations.
+///
+/// # Errors
+/// [`Error::Candle`] when `areas` is not square.
+pub fn mean_areas(areas: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (batch, _) = areas.dims2()?;
+    let index = diagonal(batch, areas.device())?.unsqueeze(1)?;
+    let positive = areas.contiguous()?.gather(&index, 1)?.mean_all()?;
+    let negative = (areas.mean_all()? - (&positive / batch as f64)?)?;
     Ok((positive, negative))
 }
 
-/// The area loss `|p − p̂| + |n − n̂|` of the [`areas`] p and n, with the target areas p̂ and n̂ of `weights`.
+/// The area loss `|p − p̂| + |n − n̂|` of the [`mean_areas`] p and n, with the target areas p̂ and n̂ of `weights`.
 ///
 /// # Errors
 /// [`Error::Candle`] when the shapes of p and n differ.

@@ -11,6 +11,27 @@ use crate::error::{Error, Result};
 /// Named numbers, in display order.
 pub type Metrics = Vec<(String, f64)>;
 
+/// [`Metrics`] in a form that passes through JSON unchanged, NaN included: with the bits of the numbers.
+pub(super) type MetricBits = Vec<(String, u64)>;
+
+pub(super) fn to_bits(metrics: &Metrics) -> MetricBits {
+    metrics.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect()
+}
+
+pub(super) fn from_bits(metrics: &MetricBits) -> Metrics {
+    metrics.iter().map(|(name, bits)| (name.clone(), f64::from_bits(*bits))).collect()
+}
+
+/// Adds `metrics` to the `sums` by name.
+pub(super) fn accumulate(sums: &mut Metrics, metrics: impl IntoIterator<Item = (String, f64)>) {
+    for (name, value) in metrics {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += value,
+            None => sums.push((name, value)),
+        }
+    }
+}
+
 /// An open `metrics.jsonl`.
 ///
 /// A line contains the step, the epoch and the metrics, and nothing that depends on the clock: a run that was killed

@@ -8,6 +8,7 @@
 //! step: the noise is drawn again, and the AudioTokenizer, which learns, reads all of them again.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
@@ -22,7 +23,11 @@ use crate::data::random::uniform;
 use crate::error::Result;
 
 /// The range of the noise's level, in dB of full scale.
-const LEVELS: std::ops::Range<f64> = -60.0..0.0;
+const LEVELS: Range<f64> = -60.0..0.0;
+/// The streams of random numbers from here on belong to the sounds of batches and to the masks of pairs. Those below belong to
+/// the other noise of pairs.
+const SOUND_STREAMS: u64 = 1 << 62;
+const MASK_STREAMS: u64 = 1 << 63;
 
 /// Draws the negative sounds of training steps.
 #[derive(Debug)]
@@ -52,24 +57,44 @@ impl NegativeSounds {
         Ok(Some(Self { frontend, num_silences, num_noises, device, dtype, silence }))
     }
 
-    /// Draws the negative sounds of one step for B pictures: Gaussian noise of random level, the noise of the masks and,
-    /// with `dropout`, that of the AudioTokenizer.
+    /// Draws the negative sounds of one step, the noise of their masks and, with `dropout`, that of the AudioTokenizer. The
+    /// sounds depend on `rng` and on the batch's number `place`, the noise of a picture's masks on that of its pair, one of
+    /// `pairs`. Neither depends on how processes share the batch.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when the device is out of memory.
-    pub fn draw(&self, acl: &Acl, batch: usize, dropout: bool, rng: &mut ChaCha8Rng) -> Result<StepNegatives> {
+    pub fn draw(
+        &self,
+        acl: &Acl,
+        place: u64,
+        pairs: Range<u64>,
+        dropout: bool,
+        rng: &ChaCha8Rng,
+    ) -> Result<StepNegatives> {
+        let stream = |number: u64| {
+            let mut rng = rng.clone();
+            rng.set_stream(number);
+            rng
+        };
+        let mut rng = stream(SOUND_STREAMS + place);
         let mut features = vec![self.silence(acl)?; self.num_silences];
         if self.num_noises > 0 {
-            let sounds = (0..self.num_noises).map(|_| self.noise(acl, rng)).collect::<Result<Vec<_>>>()?;
+            let sounds = (0..self.num_noises).map(|_| self.noise(acl, &mut rng)).collect::<Result<Vec<_>>>()?;
             features.push(self.encode(acl, &sounds)?);
         }
         let features = Tensor::cat(&features, 0)?;
         let (count, tokens, _) = features.dims3()?;
-        let side = acl.config().acl.image_size;
-        let masks = uniform(rng, &[batch, count, side, side], &self.device)?;
-        let masks = masks.clamp(NOISE_MARGIN, 1.0 - NOISE_MARGIN)?;
         let shape = [count, tokens, acl.audio_tokenizer.token_dim()];
-        let dropout = dropout.then(|| uniform(rng, &shape, &self.device)).transpose()?;
+        let dropout = dropout.then(|| uniform(&mut rng, &shape, &self.device)).transpose()?;
+        let side = acl.config().acl.image_size;
+        let batch = pairs.clone().count();
+        let mut masks = Vec::with_capacity(batch * count * side * side);
+        for pair in pairs {
+            let mut rng = stream(MASK_STREAMS + pair);
+            let number = || rng.random::<f32>().clamp(NOISE_MARGIN, 1.0 - NOISE_MARGIN);
+            masks.extend(std::iter::repeat_with(number).take(count * side * side));
+        }
+        let masks = Tensor::from_vec(masks, (batch, count, side, side), &self.device)?;
         Ok(StepNegatives { features, masks, dropout })
     }
 
@@ -119,9 +144,9 @@ mod tests {
         };
         assert!(sounds(0, 0).is_none());
         let sounds = sounds(1, 2).unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut draw = || sounds.draw(acl, 4, true, &mut rng).unwrap();
-        let (first, second) = (draw(), draw());
+        let rng = ChaCha8Rng::seed_from_u64(1);
+        let draw = |place, pairs| sounds.draw(acl, place, pairs, true, &rng).unwrap();
+        let (first, second) = (draw(0, 0..4), draw(4, 4..8));
         assert_eq!(first.features.dims()[0], 3);
         assert_eq!(first.masks.dims()[..2], [4, 3]);
         assert_eq!(first.dropout.as_ref().unwrap().dims()[0], 3);
@@ -130,7 +155,12 @@ mod tests {
         assert_ne!(of(&first, 1), of(&first, 2));
         assert_ne!(of(&first, 1), of(&second, 1));
         assert_ne!(of(&first, 0), of(&first, 1));
-        let again = sounds.draw(acl, 4, true, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        // A part of the batch has the same sounds, and its pairs the same noise.
+        let again = draw(0, 2..4);
         assert_eq!(of(&again, 1), of(&first, 1));
+        let mask =
+            |drawn: &StepNegatives, b: usize| drawn.masks.get(b).unwrap().flatten_all().unwrap().to_vec1::<f32>();
+        assert_eq!(mask(&again, 1).unwrap(), mask(&first, 3).unwrap());
+        assert_ne!(mask(&again, 1).unwrap(), mask(&first, 2).unwrap());
     }
 }

@@ -26,31 +26,35 @@
 //!
 //! let side = acl.config().acl.image_size;
 //! let noise = |masks: usize| Tensor::full(0.5f32, (2, masks, side, side), &Device::Cpu);
-//! let noise = StepNoise { all_pairs: noise(2)?, positive: noise(1)?, dropout: None };
+//! let noise = StepNoise { all_pairs: noise(2)?, positive: noise(1)?, dropout: None, negatives: None };
 //! let terms = step(&acl, &features, &pixels, &noise, &LossWeights::default(), Activations::Store)?;
 //! let gradients = terms.loss.backward()?;
 //! assert!(variables.iter().any(|(_, variable)| gradients.get(variable).is_some()));
 //! # Ok::<(), soundsight::Error>(())
 //! ```
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 
 use super::losses::{self, LossWeights};
+use super::part::Part;
 use crate::acl::{Acl, AudioTokenizer, ImageFeatures, masked_features};
 use crate::clip::VisionTower;
 use crate::error::{Error, Result};
-use crate::nn::recompute;
+use crate::nn::{recompute, substitute};
 
-/// The uniform noise of one step, in (0, 1). It is passed in, so that a step can be repeated exactly.
+/// The uniform noise of one step, in (0, 1), for B pictures and N sounds: as many, unless the pictures are a [`Part`] of
+/// the batch. It is passed in, so that a step can be repeated exactly.
 #[derive(Clone, Debug)]
 pub struct StepNoise {
-    /// The noise of the masks whose areas are measured: picture b under sound n, `[B, B, S, S]`.
+    /// The noise of the masks whose areas are measured: picture b under sound n, `[B, N, S, S]`.
     pub all_pairs: Tensor,
     /// The noise of the masks by which the pictures are multiplied, `[B, 1, S, S]`.
     pub positive: Tensor,
-    /// The noise of the dropout in the unary potential, `[B, N, H]`: hidden units with noise below
+    /// The noise of the dropout in the unary potential, `[B, T, H]` for T audio tokens: hidden units with noise below
     /// [`AudioTokenizer::DROPOUT`] are dropped. `None` disables dropout.
     pub dropout: Option<Tensor>,
+    /// Sounds that belong to no picture (see [`NegativeSounds`](super::NegativeSounds)); the same in every process.
+    pub negatives: Option<StepNegatives>,
 }
 
 /// The distance that the noise of masks keeps from 0 and 1, where its logarithm would be infinite.
@@ -67,6 +71,13 @@ pub struct StepNegatives {
     pub dropout: Option<Tensor>,
 }
 
+impl StepNegatives {
+    /// Their audio-driven embeddings `[K, P]` in f32, by a text tower that computes as `dtype`.
+    fn embed(&self, acl: &Acl, dtype: DType) -> Result<Tensor> {
+        Ok(embed(acl, &self.features, self.dropout.as_ref(), dtype)?.to_dtype(DType::F32)?)
+    }
+}
+
 /// How to keep the vision tower's activations for the masked pictures, which take most of the memory of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,7 +90,8 @@ pub enum Activations {
     Recompute,
 }
 
-/// The loss of a step, its terms, and the tensors that they were computed from.
+/// The loss of a step, its terms, and the tensors that they were computed from, for B pictures and N sounds: as many,
+/// unless the pictures are a [`Part`] of the batch.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StepTerms {
@@ -91,23 +103,23 @@ pub struct StepTerms {
     pub acl_f: Option<Tensor>,
     /// [`losses::area`]; `None` when disabled.
     pub area: Option<Tensor>,
-    /// The mean area of the masks under their own sounds, in [0, 1] (see [`losses::areas`]).
+    /// The mean area of the masks under their own sounds, in [0, 1] (see [`losses::mean_areas`]).
     pub positive_area: Tensor,
-    /// The mean area of the masks under other sounds, in [0, 1] (see [`losses::areas`]).
+    /// The mean area of the masks under other sounds, in [0, 1] (see [`losses::mean_areas`]).
     pub negative_area: Tensor,
     /// The mean area of the masks under sounds that belong to no picture, in [0, 1]; `None` without such sounds.
     pub empty_area: Option<Tensor>,
-    /// The embeddings of the masked pictures, `[B, P]`; `None` when ACL_I is disabled.
+    /// The embeddings of all N masked pictures, `[N, P]`; `None` when ACL_I is disabled.
     pub masked_images: Option<Tensor>,
-    /// The masked features of picture b under sound n, `[B, B, P]`; `None` when ACL_F is disabled.
+    /// The masked features of picture b under sound n, `[B, N, P]`; `None` when ACL_F is disabled.
     pub masked_features: Option<Tensor>,
-    /// The audio-driven embeddings, `[B, P]`.
+    /// The audio-driven embeddings of all N sounds, `[N, P]`.
     pub audio: Tensor,
-    /// The raw logits of picture b under sound n, `[B, B, S, S]`, detached from the graph.
+    /// The raw logits of picture b under sound n, `[B, N, S, S]`, detached from the graph.
     pub logits: Tensor,
 }
 
-/// Computes the training loss of `acl` for B sounds, given as BEATs features `[B, N, 3D]` in the precision of the
+/// Computes the training loss of `acl` for B sounds, given as BEATs features `[B, T, 3D]` in the precision of the
 /// tokenizer's weights, and their pictures `[B, 3, S, S]` in the precision of the frozen towers.
 ///
 /// Gradients reach the AudioTokenizer and the masker if those are trainable; everything else is frozen, and no graph is
@@ -123,91 +135,163 @@ pub fn step(
     weights: &LossWeights,
     activations: Activations,
 ) -> Result<StepTerms> {
-    step_with(acl, features, pixels, noise, None, weights, activations)
+    step_of_part(&Part::whole(pixels.dim(0)?), acl, features, pixels, noise, weights, activations)
 }
 
-/// [`step`] with sounds that belong to no picture. The area loss gains the mean area of their masks, which should be 0; ACL_I
-/// and ACL_F become [`losses::acl_i_with`] and [`losses::acl_f_with`]. Gradients reach the AudioTokenizer through these sounds
-/// too.
+/// Computes the training loss of a batch of N pairs, of which this process has `part`: B sounds and their pictures, as
+/// [`step`] takes them. The pictures are compared with all N sounds, and the terms are those of the whole batch.
+///
+/// All processes compute the same loss. The mean over the processes of their gradients is its gradient.
 ///
 /// # Errors
-/// As [`step`]; [`Error::Candle`] when the shapes of `negatives` do not fit.
-pub fn step_with(
+/// Those of [`step`], and of [`Collective`](super::Collective). A part may be empty, the batch may not.
+pub fn step_of_part(
+    part: &Part,
     acl: &Acl,
     features: &Tensor,
     pixels: &Tensor,
     noise: &StepNoise,
-    negatives: Option<&StepNegatives>,
     weights: &LossWeights,
     activations: Activations,
 ) -> Result<StepTerms> {
     weights.validate()?;
     let batch = pixels.dim(0)?;
-    if batch == 0 || features.dim(0)? != batch {
-        return Err(Error::shape("audio features", format!("[{}, N, 3D]", batch.max(1)), features.dims()));
+    if features.dim(0)? != batch || part.len() != batch || part.total() == 0 {
+        return Err(Error::shape("audio features", format!("[{}, T, 3D]", part.len().max(1)), features.dims()));
     }
-    let embed = |features: &Tensor, dropout: Option<&Tensor>| -> Result<Tensor> {
-        let dropout = dropout.map(keep_mask).transpose()?;
-        let tokens = acl.audio_tokenizer.forward_dropout(features, dropout.as_ref())?;
-        acl.audio_embedding(&tokens.to_dtype(pixels.dtype())?)
-    };
-    let audio = embed(features, noise.dropout.as_ref())?;
+    if batch == 0 {
+        return step_without_pairs(part, acl, noise.negatives.as_ref(), weights, pixels);
+    }
+    let own_audio = embed(acl, features, noise.dropout.as_ref(), pixels.dtype())?.to_dtype(DType::F32)?; // [B, P]
+    let audio = part.gather(&own_audio)?; // [N, P]
 
     let image = acl.image_features(pixels)?;
-    let logits = all_pairs(acl, &image, &audio)?; // [B, B, S, S]
-    let audio = audio.to_dtype(DType::F32)?;
-    let negatives = negatives.map(|negatives| -> Result<_> {
-        let audio = embed(&negatives.features, negatives.dropout.as_ref())?;
-        let logits = all_pairs(acl, &image, &audio)?; // [B, K, S, S]
-        let area = acl.masker.hard_mask(&logits, &negatives.masks)?.mean_all()?;
-        Ok((audio.to_dtype(DType::F32)?, logits, area))
-    });
-    let negatives = negatives.transpose()?;
+    let logits = all_pairs(acl, &image, &audio.to_dtype(pixels.dtype())?)?; // [B, N, S, S]
+    let areas = losses::mask_areas(&acl.masker.hard_mask(&logits, &noise.all_pairs)?)?; // [B, N]
+    let negative_audio = noise.negatives.as_ref().map(|negatives| negatives.embed(acl, pixels.dtype())).transpose()?;
+    let (mut empty, mut negative_logits) = (None, None);
+    if let (Some(negatives), Some(audio)) = (&noise.negatives, &negative_audio) {
+        let logits = all_pairs(acl, &image, &audio.to_dtype(pixels.dtype())?)?; // [B, K, S, S]
+        empty = Some(losses::mask_areas(&acl.masker.hard_mask(&logits, &negatives.masks)?)?); // [B, K]
+        negative_logits = Some(logits);
+    }
 
-    let (positive_area, negative_area) = losses::areas(&acl.masker.hard_mask(&logits, &noise.all_pairs)?)?;
-    let mut loss = Tensor::zeros((), DType::F32, pixels.device())?;
-    let mut add = |weight: f64, term: &Tensor| -> Result<()> {
-        loss = (&loss + (term * weight)?)?;
-        Ok(())
-    };
-
-    let (mut acl_i, mut masked_images) = (None, None);
+    let mut own_images = None;
     if weights.acl_i > 0.0 {
-        let own = (0..batch).map(|b| logits.narrow(0, b, 1)?.narrow(1, b, 1));
+        let own = (0..batch).map(|b| logits.narrow(0, b, 1)?.narrow(1, part.first() + b, 1));
         let own = Tensor::cat(&own.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [B, 1, S, S]
         let mask = acl.masker.hard_mask(&own, &noise.positive)?.to_dtype(pixels.dtype())?;
         let masked = pixels.broadcast_mul(&mask)?;
         let tower = &acl.clipseg.clip.vision_model;
         let before_last = run_blocks(tower, &masked, tower.num_blocks() - 1, activations)?;
-        let embeddings = acl.clipseg.clip.embed_image_before_last(&before_last)?.to_dtype(DType::F32)?;
-        let term = match &negatives {
-            Some((negatives, _, _)) => losses::acl_i_with(&audio, &embeddings, negatives)?,
-            None => losses::acl_i(&audio, &embeddings)?,
-        };
-        add(weights.acl_i, &term)?;
-        (acl_i, masked_images) = (Some(term), Some(embeddings));
+        own_images = Some(acl.clipseg.clip.embed_image_before_last(&before_last)?.to_dtype(DType::F32)?); // [B, P]
     }
-    let (mut acl_f, mut under_masks) = (None, None);
+    let (mut under_masks, mut similarities, mut further) = (None, None, None);
     if weights.acl_f > 0.0 {
         let dense = acl.dense_features(&image)?.to_dtype(DType::F32)?;
-        let features = masked_features(&dense, &logits)?;
-        let term = match &negatives {
-            Some((negatives, logits, _)) => {
-                losses::acl_f_with(&audio, &features, negatives, &masked_features(&dense, logits)?)?
-            }
-            None => losses::acl_f(&audio, &features)?,
-        };
-        add(weights.acl_f, &term)?;
-        (acl_f, under_masks) = (Some(term), Some(features));
-    }
-    let mut area = None;
-    if weights.area > 0.0 {
-        let mut term = losses::area(&positive_area, &negative_area, weights)?;
-        if let Some((_, _, area)) = &negatives {
-            term = (term + area)?;
+        let features = masked_features(&dense, &logits)?; // [B, N, P]
+        similarities = Some(losses::masked_similarities(&own_audio, &features)?); // [B, N]
+        under_masks = Some(features);
+        if let (Some(audio), Some(logits)) = (&negative_audio, &negative_logits) {
+            further = Some(losses::negative_similarities(audio, &masked_features(&dense, logits)?)?); // [B, K]
         }
-        add(weights.area, &term)?;
-        area = Some(term);
+    }
+    let rows = Rows { images: own_images, similarities, further, areas, empty };
+    terms(audio, negative_audio.as_ref(), rows.gather(part)?, under_masks, logits.detach(), weights)
+}
+
+/// What [`step_of_part`] computes in a process without pairs: it takes part in the exchanges and knows the loss.
+fn step_without_pairs(
+    part: &Part,
+    acl: &Acl,
+    negatives: Option<&StepNegatives>,
+    weights: &LossWeights,
+    pixels: &Tensor,
+) -> Result<StepTerms> {
+    let (device, sounds, width) = (pixels.device(), part.total(), acl.config().clipseg.projection_dim);
+    let zeros = |width: usize| Tensor::zeros((0, width), DType::F32, device);
+    // A variable, so that the backward pass exchanges gradients as in the other processes: those of rows before those of
+    // sounds, on which rows depend.
+    let own = Var::from_tensor(&zeros(width)?)?;
+    let audio = part.gather(&own)?;
+    let rows = |width: usize| substitute(&audio, &zeros(width)?, |audio, _| Ok(audio.zeros_like()?));
+    let images = (weights.acl_i > 0.0).then(|| rows(width)).transpose()?;
+    let similarities = (weights.acl_f > 0.0).then(|| rows(sounds)).transpose()?;
+    let num_negatives = negatives.map(|negatives| negatives.features.dim(0)).transpose()?;
+    let further = num_negatives.filter(|_| weights.acl_f > 0.0).map(rows).transpose()?;
+    let empty = num_negatives.map(rows).transpose()?;
+    let rows = Rows { images, similarities, further, areas: rows(sounds)?, empty };
+    let negative_audio = negatives.map(|negatives| negatives.embed(acl, pixels.dtype())).transpose()?;
+    let side = acl.config().acl.image_size;
+    let logits = Tensor::zeros((0, sounds, side, side), DType::F32, device)?;
+    terms(audio, negative_audio.as_ref(), rows.gather(part)?, None, logits, weights)
+}
+
+/// What is computed of each picture, and enters the loss of the whole batch.
+struct Rows {
+    /// The embedding of the masked picture, `[B, P]`; `None` when ACL_I is disabled.
+    images: Option<Tensor>,
+    /// [`losses::masked_similarities`], `[B, N]`; `None` when ACL_F is disabled.
+    similarities: Option<Tensor>,
+    /// [`losses::negative_similarities`], `[B, K]`; `None` when ACL_F is disabled or there are no negative sounds.
+    further: Option<Tensor>,
+    /// [`losses::mask_areas`], `[B, N]`.
+    areas: Tensor,
+    /// The areas of the masks under negative sounds, `[B, K]`; `None` when there are none.
+    empty: Option<Tensor>,
+}
+
+impl Rows {
+    /// The rows of the whole batch. They travel together: each exchange costs time.
+    fn gather(self, part: &Part) -> Result<Self> {
+        let Self { images, similarities, further, areas, empty } = self;
+        let columns = [images, similarities, further, Some(areas), empty];
+        let all = part.gather(&Tensor::cat(&columns.iter().flatten().collect::<Vec<_>>(), 1)?)?;
+        let mut from = 0;
+        let gathered = columns.map(|columns| {
+            let Some(columns) = columns else { return Ok(None) };
+            let width = columns.dim(1)?;
+            from += width;
+            all.narrow(1, from - width, width).map(Some)
+        });
+        let [images, similarities, further, areas, empty] = gathered;
+        let areas = areas?.ok_or_else(|| Error::shape("areas", "[B, N]", &[]))?;
+        Ok(Self { images: images?, similarities: similarities?, further: further?, areas, empty: empty? })
+    }
+}
+
+/// The loss and its terms from all sounds `[N, P]`, the negative sounds `[K, P]` and the rows of all pictures.
+fn terms(
+    audio: Tensor,
+    negatives: Option<&Tensor>,
+    rows: Rows,
+    masked_features: Option<Tensor>,
+    logits: Tensor,
+    weights: &LossWeights,
+) -> Result<StepTerms> {
+    let Rows { images: masked_images, similarities, further, areas, empty } = rows;
+    let (positive_area, negative_area) = losses::mean_areas(&areas)?;
+    let empty_area = empty.map(|areas| areas.mean_all()).transpose()?;
+    let acl_i = |images: &Tensor| match negatives {
+        Some(negatives) => losses::acl_i_with(&audio, images, negatives),
+        None => losses::acl_i(&audio, images),
+    };
+    let acl_i = masked_images.as_ref().map(acl_i).transpose()?;
+    let acl_f = |similarities| losses::symmetric_cross_entropy_with(similarities, further.as_ref());
+    let acl_f = similarities.as_ref().map(acl_f).transpose()?;
+    let area = || -> Result<Tensor> {
+        let area = losses::area(&positive_area, &negative_area, weights)?;
+        Ok(match &empty_area {
+            Some(empty) => (area + empty)?,
+            None => area,
+        })
+    };
+    let area = (weights.area > 0.0).then(area).transpose()?;
+    let mut loss = Tensor::zeros((), DType::F32, audio.device())?;
+    for (weight, term) in [(weights.acl_i, &acl_i), (weights.acl_f, &acl_f), (weights.area, &area)] {
+        if let Some(term) = term {
+            loss = (&loss + (term * weight)?)?;
+        }
     }
     Ok(StepTerms {
         loss,
@@ -216,11 +300,11 @@ pub fn step_with(
         area,
         positive_area,
         negative_area,
-        empty_area: negatives.map(|(_, _, area)| area),
+        empty_area,
         masked_images,
-        masked_features: under_masks,
+        masked_features,
         audio,
-        logits: logits.detach(),
+        logits,
     })
 }
 
@@ -241,15 +325,22 @@ fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: A
     Ok(x)
 }
 
-/// The logits of every picture under every sound, `[B, N, S, S]`, decoded one sound at a time.
+/// The audio-driven embeddings `[B, P]` of sounds given as features `[B, T, 3D]`, by a text tower that computes as `dtype`.
+fn embed(acl: &Acl, features: &Tensor, dropout: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+    let dropout = dropout.map(keep_mask).transpose()?;
+    let tokens = acl.audio_tokenizer.forward_dropout(features, dropout.as_ref())?;
+    acl.audio_embedding(&tokens.to_dtype(dtype)?)
+}
+
+/// The logits of each of B pictures under each of N sounds `[N, P]`, decoded one sound at a time: `[B, N, S, S]`.
 fn all_pairs(acl: &Acl, image: &ImageFeatures, audio: &Tensor) -> Result<Tensor> {
-    let batch = image.deepest.dim(0)?;
+    let pictures = image.deepest.dim(0)?;
     let columns = (0..audio.dim(0)?).map(|n| {
         let embedding = audio.narrow(0, n, 1)?;
         // These clones share the weights.
         let (decoder, reduced) = (acl.clipseg.decoder.clone(), image.reduced.clone());
         let logits = recompute(&embedding, move |embedding| {
-            let condition = embedding.broadcast_as((batch, embedding.dim(1)?))?.contiguous()?;
+            let condition = embedding.broadcast_as((pictures, embedding.dim(1)?))?.contiguous()?;
             Ok(decoder.forward(&reduced, &condition)?.to_dtype(DType::F32)?)
         })?;
         Ok(logits.unsqueeze(1)?)

@@ -1,80 +1,41 @@
 //! The training loop. It works with batches, losses and trainable tensors and is independent of the model.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use candle_core::{Tensor, Var};
-use rand_chacha::ChaCha8Rng;
+use candle_core::{DType, Var};
 use serde_json::{Value, json};
 
 use super::checkpoint::{Best, Checkpoints, State};
+use super::collective::{Alone, Collective, agree};
 use super::config::{BestMetric, Length, TrainConfig, require_same};
 use super::event::{Outcome, StepReport, TrainEvent};
+use super::exchange::{Computed, Reading, checksum, mean_metrics, require_same_everywhere};
 use super::gradients::Gradients;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, to_bits};
+use super::objective::Objective;
 use super::optimizer::Optimizer;
-use super::run_log::RunLog;
+use super::run_folder::RunFolder;
 use crate::data::random::{Purpose, stream};
 use crate::data::{BatchSource, Loaded};
 use crate::error::{Error, Result};
-use crate::files::{remove_unfinished, write_atomically};
-use crate::image::Picture;
 
 /// The place of the number of threads in a run's configuration.
 const THREADS: &str = "threads";
 
-/// A training objective: a loss over batches, as a function of trainable tensors.
-pub trait Objective {
-    /// The batch that the loss is computed from.
-    type Batch;
+/// The place of the number of processes in a run's configuration.
+const PROCESSES: &str = "processes";
 
-    /// The trainable tensors by name, always in the same order.
-    fn trainable(&self) -> Vec<(String, Var)>;
-
-    /// Computes the loss of one batch. All randomness must come from `rng`.
-    ///
-    /// # Errors
-    /// Any error ends the run; its last checkpoint remains intact.
-    fn loss(&self, batch: &Self::Batch, rng: &mut ChaCha8Rng) -> Result<StepOutput>;
-
-    /// Evaluates the current weights on held-out data. `rng` is the same for every call, so that epochs can be
-    /// compared.
-    ///
-    /// # Errors
-    /// Any error ends the run; its last checkpoint remains intact.
-    fn validate(&self, rng: &mut ChaCha8Rng) -> Result<Validation>;
-
-    /// Writes the current weights to the existing `folder`, in the format that inference reads. Use
-    /// [`save_safetensors`](crate::weights::save_safetensors) to write atomically.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the disk is full.
-    fn export(&self, folder: &Path) -> Result<()>;
+/// What became of a step.
+enum Step {
+    Made(StepReport),
+    /// The epoch has no more batches.
+    EpochOver,
+    /// A process was told to stop.
+    Stopped,
 }
-
-/// The loss of one batch.
-#[derive(Debug)]
-pub struct StepOutput {
-    /// The scalar to minimise, with its graph.
-    pub loss: Tensor,
-    /// Additional metrics to report, such as loss terms and areas. Their names must be the same in each step.
-    pub metrics: Metrics,
-}
-
-/// The result of a validation; empty by default, for objectives without validation.
-#[derive(Debug, Default)]
-pub struct Validation {
-    /// The metrics by name.
-    pub metrics: Metrics,
-    /// Pictures of fixed samples by name, for visual inspection.
-    pub pictures: Vec<(String, Picture)>,
-}
-
-/// Replaces the mean gradients of this process (in the order of the trainable tensors) with the mean over all
-/// processes.
-pub type AllReduce<'a> = Box<dyn FnMut(&mut [Option<Tensor>]) -> Result<()> + 'a>;
 
 /// Trains an [`Objective`] with the batches of a [`BatchSource`]. Each run has its own folder:
 ///
@@ -90,19 +51,27 @@ pub type AllReduce<'a> = Box<dyn FnMut(&mut [Option<Tensor>]) -> Result<()> + 'a
 /// A run is a function of its configuration and data. It can be killed at any moment: when resumed, it continues from
 /// its last checkpoint and arrives at the same metrics and weights. On a CPU they are identical bit for bit if the
 /// number of threads is the same (sums are split among threads and rounded accordingly); [`TrainEvent::ThreadsChanged`]
-/// reports a different number. Only one process may write to a folder.
+/// reports a different number.
+///
+/// A step takes the next [`TrainConfig::accumulation`] batches of the epoch. Several processes (a [`Collective`]) may share
+/// them: [`Sharing::Batches`](crate::data::Sharing::Batches), or [`Sharing::Parts`](crate::data::Sharing::Parts) for an
+/// objective that compares the samples of all processes. The batches, the random numbers, and thus the result do not depend
+/// on the number of processes, except for rounding: sums are added up in another order. The process of rank 0 alone writes
+/// to the folder, and only it needs to see it. An error in one process ends the run in all of them. Only one run may write
+/// to a folder.
 pub struct Trainer<'a, O: Objective, S: BatchSource<Batch = O::Batch>> {
     config: TrainConfig,
     objective: &'a O,
     source: &'a S,
-    folder: PathBuf,
-    checkpoints: Checkpoints,
+    group: Arc<dyn Collective>,
+    /// In the process that writes.
+    folder: Option<RunFolder>,
     optimizer: Optimizer,
-    all_reduce: Option<AllReduce<'a>>,
-    log: RunLog,
     state: State,
     /// The number of threads before and after a resumption that changed it, until it is reported.
     other_threads: Option<(u64, u64)>,
+    /// The same of the number of processes.
+    other_processes: Option<(u64, u64)>,
 }
 
 impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
@@ -117,15 +86,35 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
     ///   the same name.
     /// - [`Error::Io`] when `folder` cannot be written.
     pub fn start(config: TrainConfig, settings: Value, objective: &'a O, source: &'a S, folder: &Path) -> Result<Self> {
-        let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
-        if checkpoints.any() {
-            let found = format!("the checkpoints of a run in {}", folder.display());
-            return Err(Error::argument("run folder", "a new folder, or a request to resume the run", found));
-        }
-        let rng = stream(config.seed, Purpose::Training, 0, 0);
-        let state = State::new(rng, whole_config(&config, settings, source));
-        let optimizer = Optimizer::new(config.optimizer.clone(), objective.trainable())?;
-        let mut trainer = Self::new(config, objective, source, folder, checkpoints, optimizer, state)?;
+        Self::start_among(Arc::new(Alone), config, settings, objective, source, folder)
+    }
+
+    /// As [`Trainer::start`], as one process of `group`. All processes must have the same configuration, data and weights.
+    ///
+    /// # Errors
+    /// As [`Trainer::start`]; [`Error::Config`] when a setting differs between processes; [`Error::Process`] when another
+    /// process failed.
+    pub fn start_among(
+        group: Arc<dyn Collective>,
+        config: TrainConfig,
+        settings: Value,
+        objective: &'a O,
+        source: &'a S,
+        folder: &Path,
+    ) -> Result<Self> {
+        let current = whole_config(&config, settings, source, &*group);
+        require_same_everywhere(&*group, &current)?;
+        let start = || {
+            let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
+            if group.rank() == 0 && checkpoints.any() {
+                let found = format!("the checkpoints of a run in {}", folder.display());
+                return Err(Error::argument("run folder", "a new folder, or a request to resume the run", found));
+            }
+            let optimizer = Optimizer::new(config.optimizer.clone(), objective.trainable())?;
+            let group = group.clone();
+            Self::new(group, config, objective, source, (folder, checkpoints), optimizer, State::new(current))
+        };
+        let (mut trainer, _) = agree(&*group, start(), |_| ())?;
         trainer.save(&mut |_| ())?;
         Ok(trainer)
     }
@@ -144,53 +133,70 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         source: &'a S,
         folder: &Path,
     ) -> Result<Self> {
-        let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
-        let path = checkpoints.latest()?;
-        let (mut state, tensors) = Checkpoints::load(&path)?;
-        let current = whole_config(&config, settings, source);
-        require_same(&state.config, &current)?;
-        let threads = |config: &Value| config[THREADS].as_u64();
-        let (before, now) = (threads(&state.config), threads(&current));
-        let other_threads = before.zip(now).filter(|(before, now)| before != now);
-        state.config = current;
-        let mut optimizer = Optimizer::new(config.optimizer.clone(), objective.trainable())?;
-        optimizer.restore(&path, tensors, &state.updates)?;
-        let trainer = Self::new(config, objective, source, folder, checkpoints, optimizer, state)?;
-        Ok(Self { other_threads, ..trainer })
+        Self::resume_among(Arc::new(Alone), config, settings, objective, source, folder)
     }
 
-    fn new(
+    /// As [`Trainer::resume`], as one process of `group`. The number of processes may differ from that of the interrupted
+    /// run ([`TrainEvent::ProcessesChanged`]). The checkpoint is read by the process of rank 0.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`]; [`Error::Config`] when a setting differs between processes; [`Error::Process`] when another
+    /// process failed.
+    pub fn resume_among(
+        group: Arc<dyn Collective>,
         config: TrainConfig,
+        settings: Value,
         objective: &'a O,
         source: &'a S,
         folder: &Path,
-        checkpoints: Checkpoints,
+    ) -> Result<Self> {
+        let current = whole_config(&config, settings, source, &*group);
+        require_same_everywhere(&*group, &current)?;
+        let checkpoints = Checkpoints::new(&folder.join("checkpoints"), config.keep_checkpoints);
+        let read = || -> Result<(PathBuf, Vec<u8>)> {
+            if group.rank() > 0 {
+                return Ok(Default::default());
+            }
+            let path = checkpoints.latest()?;
+            let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+            Ok((path, bytes))
+        };
+        let ((_, bytes), paths) = agree(&*group, read(), |(path, _)| path.clone())?;
+        let bytes = group.all_gather(&bytes)?.concat(); // only the first process has any
+        let resume = || {
+            let path = paths.into_iter().next().unwrap_or_default();
+            let (mut state, tensors) = Checkpoints::parse(&path, bytes)?;
+            require_same(&state.config, &current, "the checkpoint")?;
+            let changed = |name: &str| {
+                let (before, now) = (state.config[name].as_u64(), current[name].as_u64());
+                before.zip(now).filter(|(before, now)| before != now)
+            };
+            let (other_threads, other_processes) = (changed(THREADS), changed(PROCESSES));
+            state.config = current;
+            let mut optimizer = Optimizer::new(config.optimizer.clone(), objective.trainable())?;
+            optimizer.restore(&path, tensors, &state.updates)?;
+            let group = group.clone();
+            let trainer = Self::new(group, config, objective, source, (folder, checkpoints), optimizer, state)?;
+            Ok(Self { other_threads, other_processes, ..trainer })
+        };
+        Ok(agree(&*group, resume(), |_| ())?.0)
+    }
+
+    fn new(
+        group: Arc<dyn Collective>,
+        config: TrainConfig,
+        objective: &'a O,
+        source: &'a S,
+        (folder, checkpoints): (&Path, Checkpoints),
         optimizer: Optimizer,
         state: State,
     ) -> Result<Self> {
         config.validate()?;
-        let best = config.best.as_ref().map(|_| "best");
-        for subfolder in ["", "checkpoints", "last"].into_iter().chain(best) {
-            let folder = folder.join(subfolder);
-            std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create the folder"))?;
-            remove_unfinished(&folder)?;
-        }
-        write_json(&folder.join("config.json"), &state.config)?;
-        let log = RunLog::open(folder, state.log_lengths)?;
-        let folder = folder.to_path_buf();
-        let all_reduce = None;
-        let other_threads = None;
-        Ok(Self { config, objective, source, folder, checkpoints, optimizer, all_reduce, log, state, other_threads })
-    }
-
-    /// Makes this process one of several that train together: in each step, `all_reduce` averages the gradients over
-    /// the processes. They must start from the same weights and each read its own [`Shard`](crate::data::Shard) of the
-    /// data. The batch of a step is that of all processes together, but a pair is compared only with the other pairs of
-    /// its own micro-batch (see [`Gradients::mean`]).
-    #[must_use]
-    pub fn with_all_reduce(mut self, all_reduce: AllReduce<'a>) -> Self {
-        self.all_reduce = Some(all_reduce);
-        self
+        let writes = group.rank() == 0;
+        let open = || RunFolder::open(folder, checkpoints, config.best.is_some(), &state);
+        let folder = writes.then(open).transpose()?;
+        let (other_threads, other_processes) = (None, None);
+        Ok(Self { config, objective, source, group, folder, optimizer, state, other_threads, other_processes })
     }
 
     /// The progress of the run.
@@ -230,19 +236,30 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         if let Some((before, now)) = self.other_threads.take() {
             observe(TrainEvent::ThreadsChanged { before, now });
         }
+        if let Some((before, now)) = self.other_processes.take() {
+            observe(TrainEvent::ProcessesChanged { before, now });
+        }
         if self.state.step == 0 {
             // Record the starting point, and detect a failing validation now rather than after the first epoch.
             self.validate("start", false, observe)?;
         }
         while !self.is_finished() {
+            let mut is_empty = self.state.batch == 0;
             let mut batches = source.epoch(self.state.epoch, self.state.batch)?;
-            while let Some(report) = self.step(&mut batches, begin)? {
-                self.log.step(report.step, report.epoch, &report.metrics, report.samples_per_second)?;
-                observe(TrainEvent::Step(&report));
-                if stop.load(Ordering::Relaxed) {
-                    self.save(observe)?;
-                    return Ok(Outcome::Stopped);
+            loop {
+                let report = match self.step(&mut batches, begin, stop)? {
+                    Step::Made(report) => report,
+                    Step::EpochOver => break,
+                    Step::Stopped => {
+                        self.save(observe)?;
+                        return Ok(Outcome::Stopped);
+                    }
+                };
+                is_empty = false;
+                if let Some(folder) = &mut self.folder {
+                    folder.step(&report)?;
                 }
+                observe(TrainEvent::Step(&report));
                 if self.is_finished() {
                     self.validate(&format!("step-{}", self.state.step), true, observe)?;
                     self.save(observe)?;
@@ -252,9 +269,9 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
                     self.save(observe)?;
                 }
             }
-            if self.state.batch == 0 {
+            if is_empty {
                 let found = format!("none in epoch {}", self.state.epoch);
-                return Err(Error::argument("data", "batches that can be read", found));
+                return self.fail(Error::argument("data", "batches that can be read", found));
             }
             self.validate(&format!("epoch-{}", self.state.epoch), true, observe)?;
             self.state.epoch += 1;
@@ -264,43 +281,50 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         Ok(Outcome::Finished)
     }
 
-    /// Makes one optimizer step from the next batches; `None` when the epoch has no more.
+    /// Makes one optimizer step from the next batches.
     fn step(
         &mut self,
         batches: &mut impl Iterator<Item = Result<Loaded<O::Batch>>>,
         (begin, first_step): (Instant, usize),
-    ) -> Result<Option<StepReport>> {
+        stop: &AtomicBool,
+    ) -> Result<Step> {
         let started = Instant::now();
-        let step = self.state.step + 1;
-        let vars = self.optimizer.vars();
-        let mut gradients = Gradients::new(self.optimizer.names());
-        let (mut metrics, mut ids) = (Metrics::new(), Vec::new());
-        while gradients.num_added() < self.config.accumulation {
-            let Some(loaded) = batches.next().transpose()? else { break };
-            let output = self.objective.loss(&loaded.batch, &mut self.state.rng)?;
-            let loss = f64::from(output.loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
-            if !loss.is_finite() {
-                return Err(non_finite("the loss", step, &loaded.ids, &output.metrics));
+        let (vars, step) = (self.optimizer.vars(), self.state.step + 1);
+        let (computed, num_samples) = loop {
+            let loaded = batches.take(self.config.accumulation).collect::<Result<Vec<_>>>();
+            let (loaded, readings) = agree(&*self.group, loaded, |loaded| Reading {
+                lens: loaded.iter().map(|loaded| loaded.ids.len()).collect(),
+                unreadable: self.source.take_unreadable(),
+                stop: stop.load(Ordering::Relaxed),
+            })?;
+            if readings.iter().any(|reading| reading.stop) {
+                return Ok(Step::Stopped);
             }
-            gradients.add(&vars, output.loss.backward()?)?;
-            accumulate(&mut metrics, std::iter::once(("loss".to_string(), loss)).chain(output.metrics));
-            ids.extend(loaded.ids);
-            self.state.batch = loaded.index + 1;
-        }
-        if ids.is_empty() {
-            return Ok(None);
-        }
-        let num_batches = gradients.num_added() as f64;
-        metrics.iter_mut().for_each(|(_, value)| *value /= num_batches);
-
+            let Some(last) = loaded.last().map(|loaded| loaded.index) else { return Ok(Step::EpochOver) };
+            // A batch is large enough or left out in all processes alike.
+            let lens = (0..loaded.len()).map(|place| readings.iter().map(|reading| reading.lens[place]).sum::<usize>());
+            let lens: Vec<usize> = lens.map(|len| if len < self.source.min_batch() { 0 } else { len }).collect();
+            let computed = self.gradients(&vars, loaded, &lens, &readings);
+            self.state.batch = last + 1;
+            let num_samples = lens.iter().sum::<usize>();
+            let computed = agree(&*self.group, computed, |(gradients, metrics, _)| Computed {
+                metrics: metrics.iter().map(|(index, metrics)| (*index, to_bits(metrics))).collect(),
+                gradients: gradients.summary(),
+            })?;
+            if num_samples > 0 {
+                break (computed, num_samples);
+            }
+        };
+        let ((mut gradients, _, ids), computed) = computed;
+        let mut metrics = mean_metrics(&computed);
+        let summaries: Vec<_> = computed.into_iter().map(|computed| computed.gradients).collect();
+        gradients.all_reduce(&*self.group, &vars, &summaries)?;
         gradients.mean()?;
-        if let Some(all_reduce) = &mut self.all_reduce {
-            all_reduce(gradients.values_mut())?;
-        }
-        let norm = gradients.norm().map_err(|error| match error {
-            Error::NonFinite { what, .. } => non_finite(&what, step, &ids, &metrics),
-            other => other,
-        })?;
+        let norm = match gradients.norm() {
+            Ok(norm) => norm,
+            Err(Error::NonFinite { what, .. }) => return self.fail(non_finite(&what, step, &ids, &metrics)),
+            Err(other) => return Err(other),
+        };
         if let Some(max_norm) = self.config.max_grad_norm {
             gradients.clip(norm, max_norm)?;
         }
@@ -312,67 +336,109 @@ impl<'a, O: Objective, S: BatchSource<Batch = O::Batch>> Trainer<'a, O, S> {
         metrics.push(("grad_norm".to_string(), norm));
         metrics.push(("learning_rate".to_string(), learning_rate));
         let pace = begin.elapsed().div_f64((step - first_step) as f64);
-        Ok(Some(StepReport {
+        Ok(Step::Made(StepReport {
             step,
             total_steps,
             epoch: self.state.epoch,
             metrics,
-            num_samples: ids.len(),
-            samples_per_second: ids.len() as f64 / started.elapsed().max(Duration::from_nanos(1)).as_secs_f64(),
+            num_samples,
+            samples_per_second: num_samples as f64 / started.elapsed().max(Duration::from_nanos(1)).as_secs_f64(),
             remaining: pace.mul_f64(total_steps.saturating_sub(step) as f64),
         }))
+    }
+
+    /// The sums of the gradients of the batches that this process has, their metrics, and the names of the samples. `lens`
+    /// are the sizes of the batches in all processes together, 0 for a batch that is left out.
+    #[allow(clippy::type_complexity)] // three lists
+    fn gradients(
+        &self,
+        vars: &[Var],
+        loaded: Vec<Loaded<O::Batch>>,
+        lens: &[usize],
+        readings: &[Reading],
+    ) -> Result<(Gradients, Vec<(usize, Metrics)>, Vec<String>)> {
+        let others = readings.iter().enumerate().filter(|(rank, _)| *rank != self.group.rank());
+        for (_, reading) in others {
+            self.source.add_unreadable(&reading.unreadable)?;
+        }
+        let mut gradients = Gradients::new(self.optimizer.names());
+        let (mut metrics, mut ids) = (Vec::new(), Vec::new());
+        for (Loaded { index, ids: own, batch }, _) in loaded.into_iter().zip(lens).filter(|(_, len)| **len > 0) {
+            let Some(batch) = batch else { continue };
+            let mut rng = stream(self.config.seed, Purpose::Training, self.state.epoch as u64, index as u64);
+            let output = self.objective.loss(&batch, &mut rng)?;
+            let loss = f64::from(output.loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+            if !loss.is_finite() {
+                return Err(non_finite("the loss", self.state.step + 1, &own, &output.metrics));
+            }
+            gradients.add(vars, output.loss.backward()?)?;
+            metrics.push((index, std::iter::once(("loss".to_string(), loss)).chain(output.metrics).collect()));
+            ids.extend(own);
+        }
+        Ok((gradients, metrics, ids))
     }
 
     /// Validates, logs, and, for a `candidate`, keeps the weights if they are the best so far.
     fn validate(&mut self, name: &str, candidate: bool, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<()> {
         let (step, epoch) = (self.state.step, self.state.epoch);
         let mut rng = stream(self.config.seed, Purpose::Validation, 0, 0);
-        let Validation { metrics, pictures } = self.objective.validate(&mut rng)?;
-        self.log.validation(step, epoch, &metrics, name, &pictures)?;
-        let is_best = match &self.config.best {
-            None => false,
-            Some(wanted) => {
-                let value = named(wanted, &metrics)?;
-                let best = self.state.best.as_ref().map(|best| best.value);
-                candidate && wanted.improves(value, best) && {
-                    self.state.best = Some(Best { epoch, step, metric: wanted.name.clone(), value });
-                    true
-                }
+        let (validation, _) = agree(&*self.group, self.objective.validate(&mut rng), |_| ())?;
+        let metrics = &validation.metrics;
+        let mut write = || -> Result<bool> {
+            if let Some(folder) = &mut self.folder {
+                folder.validation(&self.state, &validation, name)?;
             }
+            let Some(wanted) = &self.config.best else { return Ok(false) };
+            let value = named(wanted, metrics)?;
+            let best = self.state.best.as_ref().map(|best| best.value);
+            if !candidate || !wanted.improves(value, best) {
+                return Ok(false);
+            }
+            self.state.best = Some(Best { epoch, step, metric: wanted.name.clone(), value });
+            if let Some(folder) = &self.folder {
+                folder.best(self.objective, &self.state.best)?;
+            }
+            Ok(true)
         };
-        if is_best {
-            let folder = self.folder.join("best");
-            self.objective.export(&folder)?;
-            write_json(&folder.join("best.json"), &json!(self.state.best))?;
-        }
-        observe(TrainEvent::Validated { step, epoch, metrics: &metrics, is_best });
+        let (is_best, _) = agree(&*self.group, write(), |_| ())?;
+        observe(TrainEvent::Validated { step, epoch, metrics, is_best });
         Ok(())
     }
 
     /// Writes a checkpoint and exports the current weights.
     fn save(&mut self, observe: &mut dyn FnMut(TrainEvent<'_>)) -> Result<()> {
-        // Flush the logs first: a checkpoint must never refer to log entries that are not yet on the disk.
-        self.state.log_lengths = self.log.sync()?;
         let (tensors, updates) = self.optimizer.state();
         self.state.updates = updates;
-        let path = self.checkpoints.save(&self.state, &tensors)?;
-        self.objective.export(&self.folder.join("last"))?;
-        observe(TrainEvent::Saved { path: &path, step: self.state.step });
+        let mut save = || -> Result<(Option<PathBuf>, u32)> {
+            let checksum = if self.group.size() == 1 { 0 } else { checksum(&tensors)? };
+            let save = |folder: &RunFolder| folder.save(&mut self.state, &tensors, self.objective);
+            Ok((self.folder.as_ref().map(save).transpose()?, checksum))
+        };
+        let ((path, own), checksums) = agree(&*self.group, save(), |(_, checksum)| *checksum)?;
+        if let Some(other) = checksums.iter().position(|checksum| *checksum != checksums[0]) {
+            let found = format!("others in process {other} (checksums {:08x} and {own:08x})", checksums[other]);
+            return self.fail(Error::argument("weights", "the same in all processes", found));
+        }
+        if let Some(path) = path {
+            observe(TrainEvent::Saved { path: &path, step: self.state.step });
+        }
         Ok(())
+    }
+
+    /// Ends the run with an error that all processes have found.
+    fn fail<T>(&self, error: Error) -> Result<T> {
+        Ok(agree(&*self.group, Err(error), |_: &T| ())?.0)
     }
 }
 
-fn whole_config<S: BatchSource>(config: &TrainConfig, settings: Value, source: &S) -> Value {
+fn whole_config<S: BatchSource>(config: &TrainConfig, settings: Value, source: &S, group: &dyn Collective) -> Value {
     json!({
         "trainer": config,
         "settings": settings,
         "data": source.describe(),
         THREADS: rayon::current_num_threads(),
+        PROCESSES: group.size(),
     })
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
 }
 
 /// The value of the metric that selects the best epoch.
@@ -381,16 +447,6 @@ fn named(wanted: &BestMetric, metrics: &Metrics) -> Result<f64> {
         let names: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
         Error::config("best.name", format!("a metric of the validation: {}", names.join(", ")), &wanted.name)
     })
-}
-
-/// Adds a batch's metrics to the sums by name.
-fn accumulate(sums: &mut Metrics, batch: impl Iterator<Item = (String, f64)>) {
-    for (name, value) in batch {
-        match sums.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += value,
-            None => sums.push((name, value)),
-        }
-    }
 }
 
 fn non_finite(what: &str, step: usize, ids: &[String], metrics: &Metrics) -> Error {

@@ -1,10 +1,11 @@
 //! The metrics and sample pictures of an ACL validation.
 
 use candle_core::{D, DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
 
-use super::metrics::Metrics;
+use super::metrics::{MetricBits, Metrics, accumulate, from_bits, to_bits};
+use super::objective::Validation;
 use super::step::StepTerms;
-use super::trainer::Validation;
 use crate::acl::{Acl, l2_normalize};
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
@@ -18,55 +19,85 @@ const MASKS_FULL: &str = "masks_full";
 const MASKS_EMPTY: &str = "masks_empty";
 const MASKS_ALIKE: &str = "masks_alike";
 
-/// The measurements of the batches so far.
-#[derive(Default)]
+/// The measurements of the batches of one process.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
-    /// The sums over all pairs, by name.
-    sums: Metrics,
+    batches: Vec<Measured>,
+    /// The pictures of the first pairs, by the number of the batch and the place in it.
+    pictures: Vec<(usize, usize, Drawn)>,
+}
+
+/// The measurements of a batch.
+#[derive(Clone, Serialize, Deserialize)]
+struct Measured {
+    index: usize,
     num_pairs: usize,
-    num_batches: usize,
-    pictures: Vec<(String, Picture)>,
+    metrics: MetricBits,
+}
+
+/// A sample picture in a form that can be sent.
+#[derive(Clone, Serialize, Deserialize)]
+struct Drawn {
+    name: String,
+    size: (usize, usize),
+    pixels: Vec<u8>,
 }
 
 impl Tally {
-    /// Adds a batch of B pairs: their ids, their pictures `[B, 3, S, S]` in f32, and the outputs of `acl` for them.
-    pub(super) fn add(&mut self, ids: &[String], pixels: &Tensor, terms: &StepTerms, acl: &Acl) -> Result<()> {
-        let batch = ids.len();
+    /// Adds batch number `index` of B pairs: their ids, their pictures `[B, 3, S, S]` in f32, and the outputs of `acl` for
+    /// them.
+    pub(super) fn add(
+        &mut self,
+        index: usize,
+        ids: &[String],
+        pixels: &Tensor,
+        terms: &StepTerms,
+        acl: &Acl,
+    ) -> Result<()> {
         let mut metrics = vec![("loss".to_string(), f64::from(terms.loss.to_scalar::<f32>()?))];
         metrics.extend(terms.metrics()?);
         metrics.extend(retrieval(terms)?);
         metrics.extend(masks(&terms.logits, acl.masker.offset()?)?);
-        for (name, value) in metrics {
-            let value = value * batch as f64;
-            match self.sums.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.sums.push((name, value)),
-            }
-        }
+        self.batches.push(Measured { index, num_pairs: ids.len(), metrics: to_bits(&metrics) });
         let missing = NUM_PICTURES.saturating_sub(self.pictures.len());
         for (b, id) in ids.iter().enumerate().take(missing) {
             let logits = terms.logits.get(b)?.get(b)?;
             let picture = draw(&pixels.get(b)?, &logits, &acl.config().acl.normalize(), acl.masker.offset()?)?;
-            self.pictures.push((id.clone(), picture));
+            let drawn = Drawn { name: id.clone(), size: picture.size(), pixels: picture.pixels().to_vec() };
+            self.pictures.push((index, b, drawn));
         }
-        self.num_pairs += batch;
-        self.num_batches += 1;
         Ok(())
     }
 
-    /// The means over all pairs.
+    /// The means over all pairs of all processes, in the order of the batches: to the last digit those of one process.
     ///
     /// # Errors
     /// [`Error::Config`] when there was no batch.
-    pub(super) fn finish(self) -> Result<Validation> {
-        if self.num_pairs == 0 {
+    pub(super) fn finish(tallies: Vec<Self>) -> Result<Validation> {
+        let (mut batches, mut pictures) = (Vec::new(), Vec::new());
+        for tally in tallies {
+            batches.extend(tally.batches);
+            pictures.extend(tally.pictures);
+        }
+        if batches.is_empty() {
             return Err(Error::config("validation", "batches of at least two pairs that can be read", "none"));
         }
-        let pairs = self.num_pairs as f64;
-        let mut metrics: Metrics = self.sums.into_iter().map(|(name, sum)| (name, sum / pairs)).collect();
+        batches.sort_by_key(|batch| batch.index);
+        let mut sums = Metrics::new();
+        for batch in &batches {
+            let weighted = from_bits(&batch.metrics).into_iter();
+            accumulate(&mut sums, weighted.map(|(name, value)| (name, value * batch.num_pairs as f64)));
+        }
+        let pairs = batches.iter().map(|batch| batch.num_pairs).sum::<usize>() as f64;
+        let mut metrics: Metrics = sums.into_iter().map(|(name, sum)| (name, sum / pairs)).collect();
         // A random guess is right once per batch on average, regardless of the batch size.
-        metrics.push(("retrieval_chance".to_string(), self.num_batches as f64 / pairs));
-        Ok(Validation { metrics, pictures: self.pictures })
+        metrics.push(("retrieval_chance".to_string(), batches.len() as f64 / pairs));
+        pictures.sort_by_key(|(index, place, _)| (*index, *place));
+        let picture = |(_, _, Drawn { name, size: (width, height), pixels })| {
+            Ok((name, Picture::from_rgb8(width, height, pixels)?))
+        };
+        let pictures = pictures.into_iter().take(NUM_PICTURES).map(picture).collect::<Result<_>>()?;
+        Ok(Validation { metrics, pictures })
     }
 }
 

@@ -63,7 +63,17 @@ impl Checkpoint {
     /// published ones.
     #[cfg(any(feature = "eval", feature = "train"))]
     pub(crate) fn open_safetensors(path: &Path) -> Result<Self> {
-        let store = Store::open(path)?;
+        Self::safetensors(path, Store::open(path)?)
+    }
+
+    /// As [`Checkpoint::open_safetensors`], from the `bytes` of the file `path`.
+    #[cfg(feature = "train")]
+    pub(crate) fn safetensors_from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        Self::safetensors(path, Store::Memory(bytes.into()))
+    }
+
+    #[cfg(any(feature = "eval", feature = "train"))]
+    fn safetensors(path: &Path, store: Store) -> Result<Self> {
         let read = || safetensors::read(&store, store.len()?);
         let contents = read().map_err(|error| error.of(path, "a safetensors file"))?;
         Ok(Self { path: path.to_path_buf(), store, contents })

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use soundsight::data::{BadPairs, Dataset, EpochSampler, Loader, Shard, random};
-use soundsight::train::{BestMetric, Goal, Length, Objective, OptimizerConfig, StepOutput, TrainConfig, Validation};
+use soundsight::data::{BadPairs, Dataset, EpochSampler, Loader, Shard, Sharing, random};
+use soundsight::train::{
+    BestMetric, Collective, Goal, Length, Objective, OptimizerConfig, StepOutput, TrainConfig, Validation, shard_of,
+};
 use soundsight::weights::save_safetensors;
 use soundsight::{Error, Picture, Result};
 
@@ -62,9 +64,20 @@ impl Dataset for Points {
 
 /// Batches of the points; the unreadable one is recorded in `folder`.
 pub fn loader(folder: &Path, num_threads: usize) -> Loader<Points> {
+    shared_loader(folder, num_threads, Shard::WHOLE)
+}
+
+/// The share of this process of `group` in the batches of the points.
+pub fn loader_among(folder: &Path, group: &dyn Collective) -> Loader<Points> {
+    shared_loader(folder, 1, shard_of(group))
+}
+
+fn shared_loader(folder: &Path, num_threads: usize, shard: Shard) -> Loader<Points> {
     std::fs::create_dir_all(folder).unwrap();
-    let sampler = EpochSampler::training(NUM_SAMPLES, BATCH_SIZE, 5, Shard::WHOLE).unwrap();
+    let sampler = EpochSampler::training(NUM_SAMPLES, BATCH_SIZE, 5).unwrap();
+    let sampler = sampler.shared(shard, Sharing::Batches).unwrap();
     let bad = BadPairs::open(&folder.join("bad_pairs.csv"), NUM_SAMPLES, 0.1).unwrap();
+    let bad = if shard.rank == 0 { bad } else { bad.in_memory() };
     Loader::new(Arc::new(Points::new(NUM_SAMPLES)), sampler, 5, 2, Arc::new(bad), num_threads).unwrap()
 }
 

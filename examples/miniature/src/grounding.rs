@@ -13,7 +13,7 @@ use soundsight::acl::{Acl, TrainedHead};
 use soundsight::data::random::uniform;
 use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{Activations, NOISE_MARGIN, StepNoise, step_with};
+use soundsight::train::step::{Activations, NOISE_MARGIN, StepNoise, step};
 use soundsight::train::{Metrics, NegativeSounds, Objective, StepOutput, Validation};
 use soundsight::weights::{ModelFiles, save_safetensors};
 use soundsight::{Result, train};
@@ -120,7 +120,10 @@ impl GroundingObjective<'_> {
         };
         let (all_pairs, positive) = (masks(batch)?, masks(1)?);
         let shape = [batch, tokens, self.acl.audio_tokenizer.token_dim()];
-        Ok(StepNoise { all_pairs, positive, dropout: Some(uniform(rng, &shape, &Device::Cpu)?) })
+        let dropout = Some(uniform(rng, &shape, &Device::Cpu)?);
+        let draw = |sounds: &NegativeSounds| sounds.draw(&self.acl, 0, 0..batch as u64, true, rng);
+        let negatives = self.negatives.as_ref().map(draw).transpose()?;
+        Ok(StepNoise { all_pairs, positive, dropout, negatives })
     }
 
     fn values(&self) -> Vec<(String, Tensor)> {
@@ -137,11 +140,8 @@ impl Objective for GroundingObjective<'_> {
 
     fn loss(&self, batch: &PairBatch, rng: &mut ChaCha8Rng) -> Result<StepOutput> {
         let noise = self.noise(&batch.features, rng)?;
-        let count = batch.pixels.dim(0)?;
-        let negatives = self.negatives.as_ref().map(|n| n.draw(&self.acl, count, true, rng)).transpose()?;
         let PairBatch { features, pixels } = batch;
-        let terms =
-            step_with(&self.acl, features, pixels, &noise, negatives.as_ref(), &self.weights, Activations::Store)?;
+        let terms = step(&self.acl, features, pixels, &noise, &self.weights, Activations::Store)?;
         let mut metrics: Metrics = terms.metrics()?;
         for (name, var) in self.vars.iter().filter(|(name, _)| name.starts_with("masker_i")) {
             metrics.push((name.clone(), f64::from(var.flatten_all()?.get(0)?.to_scalar::<f32>()?)));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use soundsight::acl::ModelConfig;
 use soundsight::beats::Beats;
 use soundsight::clipseg::ClipSeg;
-use soundsight::data::{BadPairs, BatchSource, Dataset, EpochSampler, Loader, Shard};
+use soundsight::data::{BadPairs, BatchSource, Dataset, EpochSampler, Loader};
 use soundsight::train::{
     Checkpoints, Decay, Length, Objective, OptimizerConfig, OptimizerKind, Outcome, Schedule, TrainConfig, Trainer,
 };
@@ -75,7 +75,7 @@ impl Run {
 
     pub fn loader<D: Dataset>(&self, folder: &Path, dataset: D, batch: usize) -> Result<Loader<D>> {
         let count = dataset.num_samples();
-        let sampler = EpochSampler::training(count, batch, self.seed, Shard::WHOLE)?;
+        let sampler = EpochSampler::training(count, batch, self.seed)?;
         let bad = Arc::new(BadPairs::open(&folder.join("unreadable.csv"), count, 0.0)?);
         Ok(Loader::new(Arc::new(dataset), sampler, self.seed, batch, bad, 1)?)
     }

@@ -4,9 +4,9 @@
 
 mod model;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use indicatif::ProgressBar;
@@ -17,6 +17,7 @@ use soundsight::eval::{
 };
 
 use crate::model::{DTypeChoice, DeviceChoice, ModelOptions, WeightsChoice};
+use crate::parallel::{Job, UNHURRIED};
 use crate::program::progress::progress_bar;
 
 /// Score a model, or heatmaps from a file, on a benchmark of sound source localization.
@@ -49,6 +50,9 @@ pub struct Options {
     #[arg(long, value_enum, requires = "model")]
     weights: Option<WeightsChoice>,
     /// Write the model's heatmaps to this file, for --predictions.
+    ///
+    /// Under mpirun (a build with the feature mpi), each process takes its own share and writes FILE.I-of-N; then the first
+    /// process scores them all.
     #[arg(long, value_name = "FILE", conflicts_with = "predictions")]
     save_predictions: Option<PathBuf>,
     /// Predict only the Ith of N shares of the samples, counted from 1, such as 2/3, and score nothing.
@@ -82,42 +86,64 @@ pub struct Options {
 
 /// Runs the subcommand.
 pub fn evaluate(args: Options) -> Result<()> {
+    let job = Job::join(UNHURRIED)?;
+    let outcome = evaluate_in(&job, &args);
+    job.leave(outcome)
+}
+
+fn evaluate_in(job: &Job, args: &Options) -> Result<()> {
     let split = args.split.as_deref().map(Split::read).transpose()?;
     let samples = read_samples(args.benchmark, &args.annotations, args.silent.as_deref(), split.as_ref())?;
     let split = split.map(|split| split.name().to_owned());
     let options = eval::Options { threshold: args.threshold, split, presence_threshold: args.presence_threshold };
+    let score = |files: &[PathBuf]| match job.is_first() {
+        true => run(args, &samples, &Predictions::open(files, args.benchmark, &samples)?, &options),
+        false => Ok(()),
+    };
     if !args.predictions.is_empty() {
-        return run(&args, &samples, &Predictions::open(&args.predictions, args.benchmark, &samples)?, &options);
+        return score(&args.predictions);
     }
-    let model = args.model.clone().context("neither --predictions nor --model")?;
-    let data = args.data.clone().context("--model without --data")?;
-    let model = ModelOptions {
-        model,
-        device: args.device.unwrap_or(DeviceChoice::Auto),
-        dtype: DTypeChoice::F32,
-        weights: args.weights.unwrap_or(WeightsChoice::AsStored),
+    let world = job.shard().world;
+    let file_of = |rank: usize, path: &Path| match world {
+        1 => path.to_path_buf(),
+        _ => PathBuf::from(format!("{}.{}-of-{world}", path.display(), rank + 1)),
     };
-    let files = model.find()?;
-    let localizer = model.load_files(&files)?;
-    let calibrated = localizer.calibration().map(|calibration| calibration.threshold);
-    let options = eval::Options { presence_threshold: args.presence_threshold.or(calibrated), ..options };
-    let predictor = model::Model::new(localizer, args.benchmark, data)?;
-    let Some(path) = &args.save_predictions else {
-        return run(&args, &samples, &predictor, &options);
-    };
-    // What is trained tells models apart.
-    let identity = format!("{} {:?}", files.acl.sha256()?, model.weights.format());
-    let shard = args.shard.unwrap_or(Shard::WHOLE);
-    let bar = samples_bar(samples.len().div_ceil(shard.world));
-    let advance = |done| bar.inc(done as u64);
-    let count = save_predictions(path, args.benchmark, &samples, &predictor, shard, &identity, advance)?;
-    bar.finish_and_clear();
-    match args.shard {
-        Some(shard) => {
+    let predict = || -> Result<bool> {
+        let model = args.model.clone().context("neither --predictions nor --model")?;
+        let data = args.data.clone().context("--model without --data")?;
+        let model = ModelOptions {
+            model,
+            device: args.device.unwrap_or(DeviceChoice::Auto),
+            dtype: DTypeChoice::F32,
+            weights: args.weights.unwrap_or(WeightsChoice::AsStored),
+        };
+        let files = model.find()?;
+        let localizer = model.load_files(&files, model.device_of(job.local_rank())?)?;
+        let calibrated = localizer.calibration().map(|calibration| calibration.threshold);
+        let presence_threshold = args.presence_threshold.or(calibrated);
+        let predictor = model::Model::new(localizer, args.benchmark, data)?;
+        let Some(path) = &args.save_predictions else {
+            ensure!(world == 1, "under mpirun: expected --save-predictions FILE, where all processes can write");
+            let options = eval::Options { presence_threshold, ..options.clone() };
+            run(args, &samples, &predictor, &options)?;
+            return Ok(false);
+        };
+        // What is trained tells models apart.
+        let identity = format!("{} {:?}", files.acl.sha256()?, model.weights.format());
+        let shard = job.share_of(args.shard.unwrap_or(Shard::WHOLE))?;
+        let path = file_of(shard.rank, path);
+        let bar = if job.is_first() { samples_bar(samples.len().div_ceil(shard.world)) } else { ProgressBar::hidden() };
+        let advance = |done| bar.inc(done as u64);
+        let count = save_predictions(&path, args.benchmark, &samples, &predictor, shard, &identity, advance)?;
+        bar.finish_and_clear();
+        if args.shard.is_some() {
             println!("shard {shard}: {count} predictions in {}", path.display());
-            Ok(())
         }
-        None => run(&args, &samples, &Predictions::open(&[path], args.benchmark, &samples)?, &options),
+        Ok(args.shard.is_none())
+    };
+    match (job.together(predict())?, &args.save_predictions) {
+        (true, Some(path)) => score(&(0..world).map(|rank| file_of(rank, path)).collect::<Vec<_>>()),
+        _ => Ok(()),
     }
 }
 

@@ -23,6 +23,7 @@ use soundsight::weights::save_safetensors;
 use soundsight::{Embedding, Picture, Waveform};
 
 use crate::model::{ModelOptions, device_name};
+use crate::parallel::{Job, UNHURRIED};
 use output::{Answer, OutputOptions, one_line};
 use stages::Stages;
 
@@ -53,7 +54,8 @@ pub struct Options {
     pairs: Option<PathBuf>,
     /// Localize only the Ith of N shares of --pairs, counted from 1, such as 2/3.
     ///
-    /// The shares may be computed at the same time, with the same --out. Together they give what one process gives.
+    /// The shares may be computed at the same time, with the same --out. Together they give what one process gives. Under
+    /// mpirun (a build with the feature mpi), each process takes its own share.
     #[arg(long, value_name = "I/N", requires = "pairs", conflicts_with_all = ["text", "audio"],
           default_value_t = Shard::WHOLE, hide_default_value = true)]
     shard: Shard,
@@ -79,7 +81,9 @@ pub struct Options {
 /// Runs the subcommand.
 pub fn localize(mut options: Options) -> Result<()> {
     if let Some(list) = &options.pairs {
-        return pairs::localize_pairs(&options.model.load()?, list, options.shard, options.start, &options.output);
+        let job = Job::join(UNHURRIED)?;
+        let outcome = localize_share(&job, list, &options);
+        return job.leave(outcome);
     }
     let started = Instant::now();
     let mut stages = Stages::default();
@@ -146,6 +150,13 @@ pub fn localize(mut options: Options) -> Result<()> {
         println!("how long    {}", one_line(&timings));
     }
     Ok(())
+}
+
+/// Localizes this process's share of the pairs.
+fn localize_share(job: &Job, list: &Path, options: &Options) -> Result<()> {
+    let shard = job.share_of(options.shard)?;
+    let localizer = options.model.load_files(&options.model.find()?, options.model.device_of(job.local_rank())?)?;
+    pairs::localize_pairs(&localizer, list, shard, options.start, &options.output)
 }
 
 /// The description of a sound in the JSON answer.

@@ -6,6 +6,7 @@ mod convert;
 mod evaluate;
 mod localize;
 mod model;
+mod parallel;
 mod prepare;
 mod program;
 mod train;

@@ -75,10 +75,20 @@ pub enum DTypeChoice {
 impl ModelOptions {
     /// The device to compute on.
     pub fn device(&self) -> Result<Device> {
+        self.device_of(0)
+    }
+
+    /// The device of the process that is number `local_rank` on its machine: its own GPU, if there are several.
+    ///
+    /// Launchers may show each process only its own GPU (`CUDA_VISIBLE_DEVICES`), which is then the first one.
+    pub fn device_of(&self, local_rank: usize) -> Result<Device> {
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").map_or(usize::MAX, |list| list.split(',').count());
+        let cuda = || select_device(&format!("cuda:{}", local_rank % visible.max(1)));
         Ok(match self.device {
+            DeviceChoice::Auto if candle_core::utils::cuda_is_available() => cuda(),
             DeviceChoice::Auto => select_device("auto"),
             DeviceChoice::Cpu => select_device("cpu"),
-            DeviceChoice::Cuda => select_device("cuda"),
+            DeviceChoice::Cuda => cuda(),
             DeviceChoice::Metal => select_device("metal"),
         }?)
     }
@@ -94,12 +104,12 @@ impl ModelOptions {
 
     /// Finds and loads the chosen model.
     pub fn load(&self) -> Result<Localizer> {
-        self.load_files(&self.find()?)
+        self.load_files(&self.find()?, self.device()?)
     }
 
-    /// Loads the chosen model from its files.
-    pub fn load_files(&self, files: &ModelFiles) -> Result<Localizer> {
-        let builder = Localizer::builder(&files.source).device(self.device()?).dtype(self.dtype());
+    /// Loads the chosen model from its files onto `device`.
+    pub fn load_files(&self, files: &ModelFiles, device: Device) -> Result<Localizer> {
+        let builder = Localizer::builder(&files.source).device(device).dtype(self.dtype());
         Ok(builder.weights(self.weights.format()).load_files(files)?)
     }
 

@@ -130,7 +130,9 @@ pub fn prepare(options: Options) -> Result<()> {
             let others: Vec<String> = unfinished.iter().map(Shard::to_string).collect();
             println!("shard {shard} is done; {films} films of {} are left", others.join(", "));
         }
-        Outcome::Stopped { films } => println!("stopped with {films} films left; run the same command again to continue"),
+        Outcome::Stopped { films } => {
+            println!("stopped with {films} films left; run the same command again to continue")
+        }
         _ => {}
     }
     Ok(())

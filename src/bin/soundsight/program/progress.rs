@@ -52,6 +52,12 @@ impl TrainingProgress {
                      bits (set RAYON_NUM_THREADS={before} to avoid this)"
                 );
             }),
+            TrainEvent::ProcessesChanged { before, now } => self.0.suspend(|| {
+                eprintln!(
+                    "warning: the run had {before} processes and continues with {now}, so its results will differ in the last \
+                     bits"
+                );
+            }),
             _ => {}
         }
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use soundsight::data::PairList;
+use soundsight::data::{PairList, Sharing};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{
-    BEST_METRICS, BestMetric, Decay, Length, OptimizerConfig, OptimizerKind, Schedule, TrainConfig,
+    BEST_METRICS, BestMetric, Decay, Length, Negatives, OptimizerConfig, OptimizerKind, Schedule, TrainConfig,
 };
 
 /// Which pairs to train and validate on.
@@ -26,7 +26,7 @@ pub struct DataOptions {
     /// Fraction of the training sounds to hold out for validation, at least two of them; 0 holds out none.
     #[arg(long, value_name = "F", default_value_t = 0.05)]
     pub val_fraction: f64,
-    /// Number of pairs in a batch; each is compared with the others.
+    /// Number of pairs in a batch, of all processes together; each is compared with the others.
     #[arg(long, value_name = "B", default_value_t = 8)]
     pub batch: usize,
     /// Largest fraction of the pairs that may be unreadable.
@@ -94,7 +94,7 @@ pub struct RecipeOptions {
     /// Number of optimizer steps, instead of --epochs.
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
-    /// Number of batches whose gradients are averaged for an optimizer step.
+    /// Number of batches whose gradients are averaged for an optimizer step, of all processes together.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub accumulate: usize,
     /// Learning rate.
@@ -161,6 +161,34 @@ pub enum OptimizerChoice {
 pub enum ScheduleChoice {
     Constant,
     Cosine,
+}
+
+/// With which sounds a picture is compared where several processes train together.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NegativesChoice {
+    /// Each process computes whole batches of --batch pairs, --accumulate divided by the number of processes in a step.
+    Local,
+    /// Each process computes its part of every batch of --batch pairs. Pictures are compared with the sounds of the whole
+    /// batch: more memory and more negatives.
+    Global,
+}
+
+impl NegativesChoice {
+    /// The library's name for it.
+    pub fn of_library(self) -> Negatives {
+        match self {
+            Self::Local => Negatives::Local,
+            Self::Global => Negatives::Global,
+        }
+    }
+
+    /// How batches are then shared.
+    pub fn sharing(self) -> Sharing {
+        match self {
+            Self::Local => Sharing::Batches,
+            Self::Global => Sharing::Parts,
+        }
+    }
 }
 
 impl RecipeOptions {
