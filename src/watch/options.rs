@@ -6,8 +6,6 @@ use crate::video::MAX_RATE;
 
 /// The longest window and the longest radius of smoothing, in seconds.
 const MAX_SECONDS: f64 = 60.0;
-/// The fraction of the calibration's threshold below which a sound ends.
-const HELD: f32 = 0.5;
 /// The level of a moment is measured over this many seconds of sound.
 pub(super) const LEVEL_SECONDS: f64 = 0.2;
 
@@ -77,11 +75,16 @@ impl Smoothing {
 /// Nothing sounds where the sound's level is below `level`. Otherwise, the evidence of a moment is its presence, where the
 /// model is calibrated ([`PresenceCalibration`](crate::localizer::PresenceCalibration)) and `by_presence` is set, or else its
 /// confidence. It must reach one value for a sound to begin, and fall below another one for it to end, so that the decision
-/// does not flicker: `open` and `close` for the confidence, the calibration's threshold and half of it for the presence.
+/// does not flicker. The calibration's own threshold is not used: it was chosen for few false alarms among sounds of any
+/// kind, whereas most sounds of a film belong to what it shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
     /// Whether the presence decides, where the model has a calibration (the default).
     pub by_presence: bool,
+    /// The presence at which something begins to sound, in 0..1 (0.36).
+    pub open_presence: f32,
+    /// The presence below which it ends, at most `open_presence` (0.18).
+    pub close_presence: f32,
     /// The confidence at which something begins to sound, a cosine in −1..1 (0.06).
     pub open: f32,
     /// The confidence below which it ends, at most `open` (0).
@@ -92,16 +95,15 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { by_presence: true, open: 0.06, close: 0.0, level: -50.0 }
+        Self { by_presence: true, open_presence: 0.36, close_presence: 0.18, open: 0.06, close: 0.0, level: -50.0 }
     }
 }
 
 impl Gate {
     /// Whether something sounds at a moment, given whether it did before.
     pub(super) fn decide(&self, before: bool, heatmap: &Heatmap, level: f32) -> bool {
-        let presence = heatmap.presence().zip(heatmap.calibration()).filter(|_| self.by_presence);
-        let (evidence, open, close) = match presence {
-            Some((presence, calibration)) => (presence, calibration.threshold, calibration.threshold * HELD),
+        let (evidence, open, close) = match heatmap.presence().filter(|_| self.by_presence) {
+            Some(presence) => (presence, self.open_presence, self.close_presence),
             None => (heatmap.confidence, self.open, self.close),
         };
         level >= self.level && evidence >= if before { close } else { open }
@@ -146,9 +148,14 @@ impl WatchOptions {
                 return Err(Error::argument("trust", "a positive number", smoothing.trust));
             }
         }
-        let Gate { open, close, level, .. } = self.gate;
-        if [open, close, level].iter().any(|number| number.is_nan()) || close > open {
-            return Err(Error::argument("gate", "numbers with close at most open", format!("{:?}", self.gate)));
+        let Gate { open_presence, close_presence, open, close, level, .. } = self.gate;
+        let pairs = [(open, close), (open_presence, close_presence)];
+        if level.is_nan() || pairs.iter().any(|(open, close)| open.is_nan() || close.is_nan() || close > open) {
+            return Err(Error::argument(
+                "gate",
+                "numbers that close at most where they open",
+                format!("{:?}", self.gate),
+            ));
         }
         Ok(())
     }
@@ -202,7 +209,8 @@ mod tests {
         let calibration =
             PresenceCalibration { bias: 0.0, confidence: 10.0, peak: 0.0, threshold: 0.8, false_alarms: 0.05 };
         let heatmap = heatmap(Some(calibration));
-        let gate = Gate { open: -0.9, close: -0.9, level: -40.0, ..Default::default() };
+        let opens = Gate { open_presence: 0.8, close_presence: 0.4, ..Default::default() };
+        let gate = Gate { open: -0.9, close: -0.9, level: -40.0, ..opens };
         // σ(1.4) = 0.80, σ(−0.4) = 0.40.
         let moments = [
             (0.13, -10.0, false),

@@ -25,16 +25,9 @@ pub fn discordant(first: impl IntoIterator<Item = bool>, second: impl IntoIterat
     })
 }
 
-/// The area under the ROC curve: the probability that a value of `present` is above one of `absent`, with ties counted
-/// half.
+/// The area under the ROC curve ([`soundsight::eval::auroc`]); NaN without values.
 pub fn auroc(present: &[f32], absent: &[f32]) -> f64 {
-    let absent = sorted(absent);
-    let below = |value: &f32| {
-        let less = absent.partition_point(|other| other < value);
-        let not_more = absent.partition_point(|other| other <= value);
-        (less + not_more) as f64 / 2.0
-    };
-    present.iter().map(below).sum::<f64>() / (present.len() * absent.len()) as f64
+    soundsight::eval::auroc(present, absent).unwrap_or(f64::NAN)
 }
 
 /// The ROC curve: for every threshold, the fractions of `absent` and `present` that reach it.
