@@ -99,7 +99,7 @@ pub fn train(options: Options) -> Result<()> {
         let dataset = Arc::new(PairDataset::new(list, reader()?, augment));
         Ok(Loader::new(dataset, sampler, recipe.seed, 2, bad.clone(), data.workers())?)
     };
-    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, dtype)?;
+    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, localizer.dtype())?;
     if options.recompute {
         objective = objective.with_activations(Activations::Recompute);
     }
