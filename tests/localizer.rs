@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use common::fixture;
-use soundsight::weights::{ModelFiles, save_safetensors};
+use soundsight::acl::{Acl, ModelConfig};
+use soundsight::weights::{ModelFiles, WeightFormat, save_safetensors};
 use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, ModelSource, Picture, Waveform};
 
 fn mini() -> Localizer {
@@ -233,8 +234,21 @@ fn half_precision_runs_through_the_same_door() {
     let files = ModelFiles::from_directory(fixture("mini")).unwrap();
     let (sound, picture) = (&sounds()[0], &pictures()[0]);
     let single = mini().localize_pair(sound, picture).unwrap();
-    for dtype in [DType::F16, DType::BF16] {
-        let localizer = Localizer::from_files(&files, Device::Cpu, dtype).unwrap();
+    for (dtype, format) in [(DType::F16, WeightFormat::F16), (DType::BF16, WeightFormat::Bf16)] {
+        // On the CPU, this is the format of the weights.
+        let builder = || Localizer::builder(&files.source);
+        let [asked, stored] = [builder().dtype(dtype), builder().weights(format)].map(|builder| {
+            let localizer = builder.load_files(&files).unwrap();
+            assert_eq!(localizer.dtype(), DType::F32);
+            localizer.localize_pair(sound, picture).unwrap()
+        });
+        assert_eq!(asked.scores, stored.scores);
+
+        // As on other devices.
+        let config = ModelConfig::from_files(&files).unwrap();
+        let prompt = config.acl.known_prompt_ids().unwrap();
+        let acl = Acl::load(&config, &prompt, &files, &Device::Cpu, dtype, WeightFormat::AsStored).unwrap();
+        let localizer = Localizer::from_parts("half", acl, Device::Cpu, dtype).unwrap();
         let half = localizer.localize_pair(sound, picture).unwrap();
         let mean: f32 = single.scores.iter().zip(&half.scores).map(|(a, b)| (a - b).abs()).sum::<f32>()
             / single.scores.len() as f32;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use common::fixture;
+use soundsight::acl::{Acl, ModelConfig};
 use soundsight::weights::{Checkpoint, ModelFiles, WeightFormat, save_as};
 use soundsight::{Error, Heatmap, Localizer, Picture, Waveform};
 
@@ -104,12 +105,16 @@ fn eight_bits_are_eight_bits() {
 
 #[test]
 fn computing_in_half_precision_takes_no_other_format() {
-    let name = fixture("mini").display().to_string();
+    let files = ModelFiles::from_directory(fixture("mini")).unwrap();
+    let config = ModelConfig::from_files(&files).unwrap();
+    let prompt = config.acl.known_prompt_ids().unwrap();
     for format in FORMATS {
-        let error = Localizer::builder(&name).dtype(DType::F16).weights(format).load().unwrap_err();
+        let error = Acl::load(&config, &prompt, &files, &Device::Cpu, DType::F16, format).unwrap_err();
         assert!(matches!(&error, Error::Argument { what, .. } if what == "format of weights"), "{error}");
+        // A localizer computes in f32 on the CPU.
+        let localizer = Localizer::builder(&files.source).dtype(DType::F16).weights(format).load_files(&files).unwrap();
+        assert_eq!(localizer.dtype(), DType::F32);
     }
-    Localizer::builder(&name).dtype(DType::F16).load().unwrap();
 }
 
 // --- files that are not GGUF ---

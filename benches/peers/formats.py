@@ -17,9 +17,9 @@ def differences(one, other):
     return dict(difference=float(abs(one - other).max()), mean=float(abs(one - other).mean()))
 
 
-def measure(a, sitting, out, side, budget_ms):
-    """The time of each stage in every form, and how far each heatmap is from ours in f32."""
-    workers = sitting.start(*tables.FORMS)
+def measure(a, sitting, out, side, budget_ms, limits):
+    """The time of each stage in every form, how far each heatmap is from ours in f32, and what the machine can do."""
+    workers = sitting.start("ours", *(form for form in tables.FORMS if form in a.forms and form != "ours"))
     file = out / "formats.safetensors"
     errors = {}
     workers[0].ask(op="heatmap", file=str(file))
@@ -30,11 +30,13 @@ def measure(a, sitting, out, side, budget_ms):
             errors[worker.name] = differences(file, theirs)
         else:
             errors[worker.name] = worker.ask(op="agree", file=str(file))
-    ms = {}
+    ms, flop, most = {}, {}, None
     for r in range(a.runs + 1):  # the first round warms up
+        most = limits(a, most)
         for stage in tables.FORM_STAGES:
             for worker in workers:
                 answer = sitting.turn(worker, op="time", stage=stage, batch=1, seconds=10.0, side=side, budget_ms=budget_ms)
+                flop.setdefault(stage, answer.get("flop"))
                 if r: ms.setdefault(worker.name, {}).setdefault(stage, []).append(tables.median(answer["ms"]))
         print(f"formats: round {r} of {a.runs}", file=sys.stderr)
-    return dict(ms=ms, errors=errors, idle_share=sitting.stop())
+    return dict(ms=ms, flop=flop, errors=errors, limits=most, idle_share=sitting.stop())

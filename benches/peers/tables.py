@@ -30,19 +30,34 @@ def ratio(ours, theirs): return f"{median(ours) / median(theirs):.2f}" if ours a
 
 
 def machine(h):
-    return f"{h['processor']}, {h['cores']} cores ({h['simd']}); {h['threads']} threads each; {h['rustc'].split(' (')[0]}"
+    processor = ", ".join(filter(None, (h["processor"], h.get("model"))))
+    return f"{processor}, {h['cores']} cores ({h['simd']}); {h['threads']} threads each; {h['rustc'].split(' (')[0]}"
+
+
+def share(rate, limits):
+    """A rate in GFLOP/s as a share of what the machine can do in f32."""
+    return f"{rate / limits['f32']['gflops']:.0%}" if limits else "–"
+
+
+def roof(limits):
+    """What the machine can do at most, in a sentence."""
+    if not limits: return ""
+    names = {"f32": "f32", "bf16": "bf16", "int8": "8 bits"}
+    say = lambda kind, limit: f"{number(limit['gflops'])} in {names[kind]} ({limit['instruction']})" if limit else f"no instructions for {names[kind]}"
+    return " The most that the machine can do, measured in the same rounds, in GFLOP/s: " + ", ".join(say(*item) for item in limits.items()) + "."
 
 
 def forms(result):
     """A row for each form, for the result of a comparison that has measured them."""
     head, result = result["header"], result["formats"]
-    lines = [machine(head) + ".", "", "| ms: median (least) | " + " | ".join(FORM_STAGES.values()) + " | ÷ ours in f32 | max. heatmap error | mean |", "|---|" + "--:|" * (len(FORM_STAGES) + 3)]
-    base = result["ms"]["ours"]["localize"]
+    lines = [machine(head) + ".", "", "| ms: median (least) | " + " | ".join(FORM_STAGES.values()) + " | ÷ ours in f32 | GFLOP/s | of the f32 peak | max. heatmap error | mean |", "|---|" + "--:|" * (len(FORM_STAGES) + 5)]
+    base, limits = result["ms"]["ours"]["localize"], result["limits"]
     for name, stages in result["ms"].items():
         error = result["errors"].get(name)
         found = f"{error['difference']:.1e} | {error['mean']:.1e}" if error else " | "
-        lines.append(f"| {FORMS[name]} | " + " | ".join(cell(stages[s]) for s in FORM_STAGES) + f" | {ratio(stages['localize'], base)} | {found} |")
-    return "\n".join(lines + ["", f"Errors are distances from our heatmap in f32. {result['when']}."]) + "\n"
+        rate = result["flop"]["localize"] / median(stages["localize"]) / 1e6
+        lines.append(f"| {FORMS[name]} | " + " | ".join(cell(stages[s]) for s in FORM_STAGES) + f" | {ratio(stages['localize'], base)} | {number(rate)} | {share(rate, limits)} | {found} |")
+    return "\n".join(lines + ["", f"GFLOP/s are those of a localization, of the operations that the plain algorithm has.{roof(limits)} Errors are distances from our heatmap in f32. {result['when']}."]) + "\n"
 
 
 def compare(result):
@@ -52,17 +67,18 @@ def compare(result):
     if part:
         version = {name: hello["version"].split("+")[0] for name, hello in part["versions"].items()}
         pytorch, ort = f"PyTorch {version['pytorch']}", f"ONNX Runtime {version.get('onnxruntime', '')}".strip()
-        lines += [f"| ms: median (least) | soundsight {version['ours']} | {pytorch} | {ort} | ÷ PyTorch | ÷ ONNX Runtime | GFLOP/s |", "|---|--:|--:|--:|--:|--:|--:|"]
+        lines += [f"| ms: median (least) | soundsight {version['ours']} | {pytorch} | {ort} | ÷ PyTorch | ÷ ONNX Runtime | GFLOP/s | of the f32 peak |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
         for stage, rows in part["stages"].items():
             ms = lambda name: rows.get(name, {}).get("ms", [])
             theirs = ms("pytorch") or (part["stages"]["vision_all"]["pytorch"]["ms"] if stage == "vision" else [])
             flop = rows["ours"]["flop"]
-            rate = number(flop / median(ms("ours")) / 1e6) if flop else "–"
-            lines.append(f"| {NAMES[stage]} | {cell(ms('ours'))} | {cell(theirs)} | {cell(ms('onnxruntime'))} | {ratio(ms('ours'), theirs)} | {ratio(ms('ours'), ms('onnxruntime'))} | {rate} |")
+            rate = flop / median(ms("ours")) / 1e6 if flop else None
+            rates = f"{number(rate)} | {share(rate, part.get('limits'))}" if rate else "– | –"
+            lines.append(f"| {NAMES[stage]} | {cell(ms('ours'))} | {cell(theirs)} | {cell(ms('onnxruntime'))} | {ratio(ms('ours'), theirs)} | {ratio(ms('ours'), ms('onnxruntime'))} | {rates} |")
         flop = part["stages"]["localize"]["ours"]["flop"]
         differences = ", ".join(f"{d:.0e} to {({'pytorch': 'PyTorch', 'onnxruntime': 'ONNX Runtime'})[n]}" for n, d in part["heatmap_difference"].items())
         rounds = len(part["stages"]["localize"]["ours"]["ms"])
-        lines += ["", f"{rounds} rounds, {part['when']}. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours, of the operations that the plain algorithm has. Largest difference of the heatmaps: {differences}. The waiting processes used "
+        lines += ["", f"{rounds} rounds, {part['when']}. A localization needs {flop / 1e9:.0f} GFLOP; GFLOP/s are ours, of the operations that the plain algorithm has (Strassen's scheme saves some of them, so that a share may exceed 100%).{roof(part.get('limits'))} Largest difference of the heatmaps: {differences}. The waiting processes used "
                   f"{part['idle_share']:.1%} of a core. ONNX Runtime computes the two towers, PyTorch the rest of its localization. CANDLE_NUM_THREADS={h['candle_threads'] or 'unset'}.", "",
                   "¹ PyTorch computes all twelve, as the published code does; ONNX Runtime's graph is pruned as ours is. What the decoder reads is reduced to its width here, in the others in the decoder.  ",
                   "² From decoded files to the heatmap *with its confidence*, which needs the rest of the vision tower; the peers give no confidence."]

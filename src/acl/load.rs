@@ -31,9 +31,18 @@ impl Acl {
     ) -> Result<Self> {
         config.validate()?;
         let (beats, clipseg) = (&config.beats, &config.clipseg);
-        let beats = files.beats.load_with_format(device, dtype, weights, &[SHARED_BIAS], |vb| Beats::new(beats, vb))?;
-        let clipseg = files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb))?;
-        let head = files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb))?;
+        // Side by side: reading a file and packing what is read are each the work of one thread.
+        let ((beats, clipseg), head) = rayon::join(
+            || {
+                let ignored = &[SHARED_BIAS];
+                rayon::join(
+                    || files.beats.load_with_format(device, dtype, weights, ignored, |vb| Beats::new(beats, vb)),
+                    || files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb)),
+                )
+            },
+            || files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb)),
+        );
+        let (beats, clipseg, head) = (beats?, clipseg?, head?);
         head.masker.offset().map_err(|error| match error {
             Error::NonFinite { what, details } => {
                 Error::NonFinite { what, details: format!("{details} in {}", files.acl.path().display()) }

@@ -44,12 +44,16 @@ impl LocalizerBuilder {
     }
 
     /// The precision that the model computes in: `F32`, the default, `F16` or `BF16`.
+    ///
+    /// On CPUs, the latter two are formats of the weights, and the model computes in `F32`
+    /// ([`Localizer::dtype`] says so): they save memory there, but no time.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
     }
 
-    /// The format of matrices in memory; by default that of the files. Other formats require `f32` on the CPU.
+    /// The format of matrices in memory; by default that of the files, or the number type that is asked for. Other formats
+    /// require the CPU.
     pub fn weights(mut self, weights: WeightFormat) -> Self {
         self.weights = weights;
         self
@@ -93,6 +97,7 @@ impl LocalizerBuilder {
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
             return Err(Error::argument("dtype", "F32, F16 or BF16", dtype.as_str()));
         }
+        let (dtype, weights) = if device.is_cpu() { on_cpu(dtype, weights) } else { (dtype, weights) };
         let config = ModelConfig::from_files(files)?;
         #[cfg(feature = "text")]
         let tokenizer = files.tokenizer.as_ref().map(text::open).transpose()?;
@@ -122,6 +127,17 @@ impl Localizer {
     pub fn from_files(files: &ModelFiles, device: Device, dtype: DType) -> Result<Self> {
         Self::builder(&files.source).device(device).dtype(dtype).load_files(files)
     }
+}
+
+/// The precision to compute in on a CPU, and the format of the weights: 16-bit weights are expanded for each product, which
+/// is several times faster than products in 16 bits.
+fn on_cpu(dtype: DType, weights: WeightFormat) -> (DType, WeightFormat) {
+    let weights = match (weights, dtype) {
+        (WeightFormat::AsStored, DType::F16) => WeightFormat::F16,
+        (WeightFormat::AsStored, DType::BF16) => WeightFormat::Bf16,
+        (weights, _) => weights,
+    };
+    (DType::F32, weights)
 }
 
 /// The ids of the prompt if they are known; this build has no tokenizer.

@@ -1,9 +1,10 @@
 //! Layer normalisation.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::instructions::arch;
 use super::simd;
 use super::trainable::{SUM_ROWS, add_rows, column_sums};
 use super::weights::Weights;
@@ -88,7 +89,7 @@ impl CustomOp3 for Fused {
         let mut out = super::storage::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
-            Arch::new().dispatch(Rows { x, weight, bias, eps: self.eps, out });
+            arch().dispatch(Rows { x, weight, bias, eps: self.eps, out });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -155,7 +156,7 @@ impl CustomOp3 for FusedBackward {
         let mut out = super::storage::zeros(x.len());
         let chunk = ROWS * weight.len();
         out.par_chunks_mut(chunk).zip(x.par_chunks(chunk).zip(g.par_chunks(chunk))).for_each(|(out, (x, g))| {
-            Arch::new().dispatch(RowsBackward { x, weight, g, eps: self.eps, out });
+            arch().dispatch(RowsBackward { x, weight, g, eps: self.eps, out });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -206,7 +207,7 @@ impl CustomOp2 for WeightGradient {
         let parts: Vec<Vec<f32>> = x
             .par_chunks(chunk)
             .zip(g.par_chunks(chunk))
-            .map(|(x, g)| Arch::new().dispatch(PartialWeightGradient { x, g, eps, dim }))
+            .map(|(x, g)| arch().dispatch(PartialWeightGradient { x, g, eps, dim }))
             .collect();
         Ok((CpuStorage::F32(add_rows(&parts.concat(), dim)), dim.into()))
     }

@@ -4,7 +4,9 @@
 //! AVX2 where the processor supports it, NEON on ARM, and scalars elsewhere. On the CPU, Candle's own softmax, GELU and
 //! LayerNorm call `libm` element by element and take longer than the matrix products between them.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use super::instructions::arch;
 
 /// `log₂(e)`, to turn `eˣ` into `2^(x·log₂e)`.
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -85,7 +87,7 @@ pub(crate) fn map<F: Map1>(f: F, x: &[f32], out: &mut [f32]) {
             simd.partial_store_f32s(out_tail, f.apply(simd, simd.partial_load_f32s(x_tail)));
         }
     }
-    Arch::new().dispatch(Run(f, x, out));
+    arch().dispatch(Run(f, x, out));
 }
 
 /// `out[i] = g[i] · f(x[i])`: propagates the gradient `g` through a function whose derivative is `f`.
@@ -106,7 +108,7 @@ pub(crate) fn map_times<F: Map1>(f: F, x: &[f32], g: &[f32], out: &mut [f32]) {
             simd.partial_store_f32s(out_tail, simd.mul_f32s(g, f.apply(simd, x)));
         }
     }
-    Arch::new().dispatch(Run(f, x, g, out));
+    arch().dispatch(Run(f, x, g, out));
 }
 
 /// `x[i] ← σ(x[i] + offset)`, with a relative error below 5e-7.
@@ -126,7 +128,7 @@ pub(crate) fn sigmoid_in_place(x: &mut [f32], offset: f32) {
             simd.partial_store_f32s(tail, last);
         }
     }
-    Arch::new().dispatch(Run(x, offset));
+    arch().dispatch(Run(x, offset));
 }
 
 /// `out = Σ weights[j]·rows[j]`, where `rows` holds at least as many rows of the length of `out` as there are weights.
@@ -143,7 +145,7 @@ pub(crate) fn weighted_sum(rows: &[f32], weights: &[f32], out: &mut [f32]) {
             }
         }
     }
-    Arch::new().dispatch(Run(rows, weights, out));
+    arch().dispatch(Run(rows, weights, out));
 }
 
 /// `Σ x[i]·y[i]`, in four interleaved sums.

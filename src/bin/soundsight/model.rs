@@ -24,7 +24,7 @@ pub struct ModelOptions {
     /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Number type to compute in.
+    /// Number type to compute in; on the CPU, f16 and bf16 only save memory.
     #[arg(long, value_enum, default_value_t = DTypeChoice::F32)]
     pub dtype: DTypeChoice,
     /// Format of the weight matrices in memory, for computing in f32 on the CPU.
@@ -110,7 +110,14 @@ impl ModelOptions {
     /// Loads the chosen model from its files onto `device`.
     pub fn load_files(&self, files: &ModelFiles, device: Device) -> Result<Localizer> {
         let builder = Localizer::builder(&files.source).device(device).dtype(self.dtype());
-        Ok(builder.weights(self.weights.format()).load_files(files)?)
+        let localizer = builder.weights(self.weights.format()).load_files(files)?;
+        if localizer.dtype() != self.dtype() {
+            let (asked, computed) = (self.dtype().as_str(), localizer.dtype().as_str());
+            eprintln!(
+                "--dtype {asked}: the CPU computes in {computed}; fewer bits for the weights save memory, but no time"
+            );
+        }
+        Ok(localizer)
     }
 
     /// Finds the chosen model's files, with a progress bar for each file that has to be downloaded.

@@ -184,7 +184,7 @@ fn train_in(job: &Job, options: &Options) -> Result<()> {
         let dataset = Arc::new(PairDataset::new(list, MediaReader::new(acl, cache.clone())?, augment));
         Ok(Loader::new(dataset, sampler, recipe.seed, 2, bad.clone(), data.workers())?)
     };
-    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, options.model.dtype())?
+    let mut objective = AclObjective::new(&files, localizer.acl(), trainable, losses, device, localizer.dtype())?
         .with_group(job.group().clone(), options.negatives.of_library());
     if options.recompute {
         objective = objective.with_activations(Activations::Recompute);

@@ -5,9 +5,10 @@
 //! For a gated bias, `dgate_i = Σⱼ dS_ij·table_(j−i)` and `dtable_(j−i) = Σᵢ gate_i·dS_ij`.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::super::instructions::arch;
 use super::super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::super::simd;
 use super::{Attention, Fused, Heads};
@@ -76,7 +77,7 @@ impl CustomOp2 for Backward {
                 let [q, k, v] = [0, 1, 2].map(|part| heads.matrix(sample, part, head));
                 let bias =
                     self.bias.as_ref().map(|(table, gate)| (&table[head * reach..][..reach], &gate[i * n..][..n]));
-                Arch::new().dispatch(HeadBackward { q, k, v, g, bias, scale: scale as f32, causal })
+                arch().dispatch(HeadBackward { q, k, v, g, bias, scale: scale as f32, causal })
             })
             .collect();
         let mut out = super::super::storage::zeros(batch * n * 3 * width);

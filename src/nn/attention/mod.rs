@@ -3,9 +3,10 @@
 mod backward;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::instructions::arch;
 use super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
 use super::simd;
 use crate::error::{Error, Result};
@@ -149,7 +150,7 @@ impl Fused {
         let mut out = super::storage::zeros(batch * n * width);
         out.par_chunks_mut(n * width).enumerate().for_each(|(sample, out)| {
             out.par_chunks_mut(rows * width).enumerate().for_each(|(i, out)| {
-                Arch::new().dispatch(QueryBlock {
+                arch().dispatch(QueryBlock {
                     heads,
                     packed: &packed[sample * num_heads..(sample + 1) * num_heads],
                     bias: bias.map(|(table, gate)| (table, &gate[sample * num_heads * n..])),

@@ -11,9 +11,10 @@
 
 use std::ops::Range;
 
-use pulp::{Scalar, Simd, WithSimd};
+use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::super::format::BLOCK;
+use super::super::instructions::arch;
 use super::super::simd::ROUND;
 use super::block::{KC, MR, Tile, TileRows};
 use super::operands::{Epilogue, MatrixRef};
@@ -89,15 +90,15 @@ pub(super) enum Integers {
 }
 
 impl Integers {
-    /// The widest one that this processor has.
-    pub(super) fn detect() -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let wide = pulp::x86::V4::try_new().map(Self::Avx512);
-            wide.or_else(|| pulp::x86::V3::try_new().map(Self::Avx2))
+    /// The one that the kernels use, if integers are faster than floats on it.
+    pub(super) fn available() -> Option<Self> {
+        match arch() {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(simd) => Some(Self::Avx2(simd)),
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(simd) => Some(Self::Avx512(simd)),
+            _ => None,
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        None
     }
 
     /// Computes a block.

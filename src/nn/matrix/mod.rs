@@ -18,9 +18,9 @@ mod strassen;
 
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
+use super::instructions::arch;
 pub(crate) use block::Block;
 use block::MR;
 use integer::{IntegerBlock, Integers};
@@ -63,7 +63,7 @@ fn matmul_in(
             let a = a.slice_rows(i * block..(i * block + block).min(m));
             // The last block may have any number of rows.
             if fast && strassen::pays(a.rows, b) {
-                Arch::new().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
+                arch().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
                 return;
             }
             multiply_block(integers, a, b, 0..panels, epilogue, out, n);
@@ -93,7 +93,7 @@ fn matmul_in(
 
 /// The instruction set and the weights of a product that is computed in integers.
 fn in_integers(b: &PackedMatrix) -> Option<(Integers, Quants<'_>)> {
-    Integers::detect().zip(b.panels.quants())
+    Integers::available().zip(b.panels.quants())
 }
 
 /// `out = activation(a · b[panels] + bias)` on this thread.
@@ -112,7 +112,7 @@ fn multiply_block(
         }
         None => {
             let scratch = &mut Vec::new();
-            Arch::new().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
+            arch().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
         }
     }
 }

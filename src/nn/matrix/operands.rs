@@ -4,10 +4,14 @@
 use std::ops::Range;
 
 use pulp::Scalar;
+use rayon::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::compressed::CompressedMatrix;
 use super::panels::{NR, Panels};
+
+/// From this number of elements on, a matrix is packed by all threads.
+const MANY: usize = 1 << 18;
 
 /// A read-only view of a slice as a matrix: element (i, j) is `data[i·row_stride + j·column_stride]`.
 ///
@@ -70,24 +74,18 @@ impl PackedMatrix {
             Panels::F32(data) => data,
             _ => Vec::new(),
         };
-        data.clear();
-        data.resize(panels * b.rows * NR, 0.0);
-        for (p, panel) in data.chunks_exact_mut((b.rows * NR).max(1)).enumerate() {
-            let first = p * NR;
-            let width = NR.min(b.columns - first);
-            if b.column_stride == 1 {
-                for (k, row) in panel.chunks_exact_mut(NR).enumerate() {
-                    let start = k * b.row_stride + first;
-                    row[..width].copy_from_slice(&b.data[start..start + width]);
-                }
-            } else {
-                for j in 0..width {
-                    let column = &b.data[(first + j) * b.column_stride..];
-                    for (row, x) in panel.chunks_exact_mut(NR).zip(column.iter().step_by(b.row_stride)) {
-                        row[j] = *x;
-                    }
-                }
-            }
+        let len = panels * b.rows * NR;
+        if data.capacity() < len {
+            data = super::super::storage::zeros(len);
+        } else {
+            data.clear();
+            data.resize(len, 0.0);
+        }
+        let per_panel = (b.rows * NR).max(1);
+        if len < MANY {
+            data.chunks_exact_mut(per_panel).enumerate().for_each(|(p, panel)| pack_panel(b, p, panel));
+        } else {
+            data.par_chunks_exact_mut(per_panel).enumerate().for_each(|(p, panel)| pack_panel(b, p, panel));
         }
         self.panels = Panels::F32(data);
     }
@@ -122,6 +120,33 @@ impl PackedMatrix {
             }
         }
         out
+    }
+}
+
+/// Packs the columns of panel `p` of `b` into `panel`, which is filled with zeros.
+fn pack_panel(b: MatrixRef<'_>, p: usize, panel: &mut [f32]) {
+    let first = p * NR;
+    let width = NR.min(b.columns - first);
+    let (rows, _) = panel.as_chunks_mut::<NR>();
+    if b.column_stride == 1 {
+        for (k, row) in rows.iter_mut().enumerate() {
+            let start = k * b.row_stride + first;
+            row[..width].copy_from_slice(&b.data[start..start + width]);
+        }
+    } else if b.row_stride == 1 && width == NR {
+        let columns: [&[f32]; NR] = std::array::from_fn(|j| &b.data[(first + j) * b.column_stride..][..b.rows]);
+        for (k, row) in rows.iter_mut().enumerate() {
+            for (x, column) in row.iter_mut().zip(columns) {
+                *x = column[k];
+            }
+        }
+    } else {
+        for j in 0..width {
+            let column = &b.data[(first + j) * b.column_stride..];
+            for (row, x) in rows.iter_mut().zip(column.iter().step_by(b.row_stride)) {
+                row[j] = *x;
+            }
+        }
     }
 }
 
