@@ -84,6 +84,10 @@ impl BatchSource for Curriculum {
         self.then.num_batches()
     }
 
+    fn min_batch(&self) -> usize {
+        self.then.min_batch()
+    }
+
     fn describe(&self) -> serde_json::Value {
         serde_json::json!({
             "first": self.first.describe(),
