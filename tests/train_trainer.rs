@@ -12,8 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use soundsight::data::BatchSource;
 use soundsight::train::{
-    BestMetric, Checkpoints, Decay, Goal, Length, Objective, Outcome, Schedule, StepOutput,
-    TrainConfig, TrainEvent, Trainer, Validation,
+    BestMetric, Checkpoints, Decay, Goal, Length, Objective, Outcome, Schedule, StepOutput, TrainConfig, TrainEvent,
+    Trainer, Validation,
 };
 use soundsight::{Error, Result};
 use train_toy::{BROKEN, Line, config, files_of, loader};
