@@ -198,11 +198,10 @@ fn regression(rows: &[([f64; NUM_COEFFICIENTS - 1], f64, f64)]) -> [f64; NUM_COE
 /// Solves `A x = b` for a positive definite A by Gaussian elimination, which needs no pivoting there.
 fn solve<const N: usize>(mut a: [[f64; N]; N], mut b: [f64; N]) -> [f64; N] {
     for i in 0..N {
+        let pivot = a[i];
         for j in i + 1..N {
-            let factor = a[j][i] / a[i][i];
-            for k in i..N {
-                a[j][k] -= factor * a[i][k];
-            }
+            let factor = a[j][i] / pivot[i];
+            a[j].iter_mut().zip(pivot).for_each(|(x, above)| *x -= factor * above);
             b[j] -= factor * b[i];
         }
     }

@@ -75,7 +75,7 @@ impl Run {
         let Foundation { acl, start, .. } = foundation;
         let learned = fresh_learned(acl, self.seed, *start)?;
         // Scenes of one object for a quarter of the steps.
-        self.ground_from(foundation, learned, title, folder, recipe, weights, recipe.steps / recipe.epoch / 4)
+        self.ground_from(foundation, learned, (title, folder), recipe, weights, recipe.steps / recipe.epoch / 4)
     }
 
     /// Continues the training of a finished run's model, or else of the embedded one, in `RUN/tuned`, and writes the result
@@ -95,7 +95,7 @@ impl Run {
             let learned = (acl.with_trained_head(head), vars);
             let title = format!("ACL: from the model {}", files.name);
             let foundation = Foundation { files, acl, pool, start };
-            self.ground_from(&foundation, learned, &title, &folder, recipe, weights, 0)?;
+            self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
             let model = folder.join("model");
             std::fs::create_dir_all(&model)?;
             foundation.files.link_frozen(&model)?;
@@ -112,8 +112,7 @@ impl Run {
         &self,
         foundation: &Foundation,
         learned: (Acl, Vars),
-        title: &str,
-        folder: &Path,
+        (title, folder): (&str, &Path),
         recipe: Recipe,
         weights: LossWeights,
         first_epochs: usize,
