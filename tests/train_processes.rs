@@ -37,6 +37,7 @@ struct Fixture {
     files: ModelFiles,
     localizer: Localizer,
     folder: tempfile::TempDir,
+    weights: LossWeights,
 }
 
 impl Fixture {
@@ -45,7 +46,7 @@ impl Fixture {
         let localizer = Localizer::from_files(&files, Device::Cpu, DType::F32).unwrap();
         let folder = tempfile::tempdir().unwrap();
         write_pairs(folder.path(), num_pairs);
-        Self { files, localizer, folder }
+        Self { files, localizer, folder, weights: LossWeights::default() }
     }
 
     fn break_sound(&self, k: usize) {
@@ -70,7 +71,7 @@ impl Fixture {
     fn objective(&self, group: &Arc<dyn Collective>, negatives: Negatives) -> AclObjective<'_> {
         let acl = self.localizer.acl();
         let trainable = Trainable::from_checkpoint(acl.config(), &self.files.acl, &Device::Cpu).unwrap();
-        AclObjective::new(&self.files, acl, trainable, LossWeights::default(), Device::Cpu, DType::F32)
+        AclObjective::new(&self.files, acl, trainable, self.weights, Device::Cpu, DType::F32)
             .unwrap()
             .with_group(group.clone(), negatives)
     }
@@ -135,11 +136,14 @@ fn largest(tensor: &Tensor) -> f32 {
 /// One batch of eight pairs, of which each process has a part: also none.
 #[test]
 fn global_negatives_have_the_loss_and_the_gradients_of_one_process() {
-    for is_broken in [false, true] {
-        let f = Fixture::new(8);
+    for (is_broken, num_noises) in [(false, 0), (true, 0), (true, 2)] {
+        let mut f = Fixture::new(8);
         if is_broken {
             f.break_sound(5);
         }
+        // Sounds that belong to no picture are the same in every process.
+        f.weights.silence_negatives = num_noises / 2;
+        f.weights.noise_negatives = num_noises;
         let (loss, expected) = f.first_batch(1, 8).remove(0);
         for size in [2, 4, 8] {
             for (found, gradients) in f.first_batch(size, 8) {
