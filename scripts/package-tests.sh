@@ -41,7 +41,7 @@ python3 - "$repository/Cargo.toml" <<'PYTHON'
 import sys, tomllib
 manifest = tomllib.load(open(sys.argv[1], "rb"))
 documented = set(manifest["package"]["metadata"]["docs"]["rs"]["features"])
-expected = set(manifest["features"]) - {"default", "cli", "cuda", "cudnn", "metal", "accelerate", "mkl"}
+expected = set(manifest["features"]) - {"default", "cli", "cuda", "cudnn", "metal", "accelerate", "mkl", "mpi"}
 if documented != expected:
     sys.exit(f"package-tests: features for docs.rs: {sorted(documented)}, not {sorted(expected)}")
 PYTHON

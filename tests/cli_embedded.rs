@@ -140,7 +140,7 @@ fn localize_evaluate_and_the_library_find_the_same() {
         evaluate.args(["--benchmark", "vggss", "--annotations"]).arg(path("vggss.json")).args(from);
         let (table, csv) =
             (stdout(evaluate.arg("--csv").arg(path(name))), std::fs::read_to_string(path(name)).unwrap());
-        let scores = csv.lines().map(|line| line.split(',').skip(7).collect::<Vec<_>>().join(","));
+        let scores = csv.lines().map(|line| line.split(',').skip(8).collect::<Vec<_>>().join(","));
         (table.lines().skip(1).map(str::to_string).collect::<Vec<_>>(), scores.collect::<Vec<_>>())
     };
     let data = folder.path().to_str().unwrap();
