@@ -258,10 +258,10 @@ fn a_split_a_threshold_the_csv_and_the_page() {
     );
 
     let mut csv = csv::Reader::from_path(set.path("samples.csv")).unwrap();
-    assert_eq!(csv.headers().unwrap().len(), 10 + 19);
+    assert_eq!(csv.headers().unwrap().len(), 11 + 19);
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 2);
-    assert!(rows[0][0] < rows[1][0] && &rows[0][8] == "1" && &rows[0][28] == "0", "{rows:?}");
+    assert!(rows[0][0] < rows[1][0] && &rows[0][9] == "1" && &rows[0][29] == "0", "{rows:?}");
 
     let page = std::fs::read_to_string(set.path("page.html")).unwrap();
     for part in
