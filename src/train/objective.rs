@@ -35,7 +35,7 @@ pub trait Objective {
     /// [`save_safetensors`](crate::weights::save_safetensors) to write atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk is full.
+    /// [`Error::Io`](crate::Error::Io) when the disk is full.
     fn export(&self, folder: &Path) -> Result<()>;
 }
 
