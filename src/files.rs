@@ -37,6 +37,11 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>
     put_in_place(path, beside)
 }
 
+/// Writes JSON on several lines to the file `path`, as [`write_atomically`] does.
+pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
+}
+
 /// Flushes a file of [`temporary_beside`] to disk and renames it to `path`.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use super::negatives::{NUM_STEPS, Negative};
 use super::rates::{mean, success_rate};
 use super::record::Record;
 use super::universal::quartile_step;
+use crate::localizer::smallest_threshold;
 
 /// The number of intervals of the calibration curve.
 const NUM_BINS: usize = 10;
@@ -99,7 +100,7 @@ impl PresenceReport {
             return None;
         }
         let absent: Vec<f32> = negatives.iter().map(|negative| negative.1).collect();
-        let threshold = threshold.unwrap_or_else(|| smallest_threshold(&absent));
+        let threshold = threshold.unwrap_or_else(|| smallest_threshold(&absent, FALSE_ALARMS));
         let percent = |values: &[f32]| {
             100.0 * values.iter().filter(|value| **value >= threshold).count() as f64 / values.len() as f64
         };
@@ -132,14 +133,6 @@ impl PresenceReport {
             gated: GatedScore { universal: fraction(universal), threshold: fraction(step), success: 100.0 * success },
         })
     }
-}
-
-/// The smallest threshold that at most [`FALSE_ALARMS`] of the values reach.
-fn smallest_threshold(absent: &[f32]) -> f32 {
-    let mut sorted = absent.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    let allowed = (FALSE_ALARMS * sorted.len() as f64) as usize;
-    sorted.get(allowed).map_or(0.0, |value| value.next_up())
 }
 
 fn calibration(present: &[f32], absent: &[f32]) -> Vec<CalibrationBin> {
@@ -187,7 +180,7 @@ mod tests {
     #[test]
     fn the_threshold_lets_at_most_one_in_twenty_through() {
         let absent: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
-        let threshold = smallest_threshold(&absent);
+        let threshold = smallest_threshold(&absent, FALSE_ALARMS);
         assert_eq!(absent.iter().filter(|value| **value >= threshold).count(), 5);
     }
 }

@@ -35,6 +35,8 @@ use candle_core::{DType, Device, Tensor};
 pub use calibrate::{LabelledPair, PairEvidence};
 pub use heatmap::Heatmap;
 pub use load::{LocalizerBuilder, select_device};
+#[cfg(feature = "eval")]
+pub(crate) use presence::smallest_threshold;
 pub use presence::{Evidence, PresenceCalibration};
 pub use sources::{Separation, Source};
 

@@ -98,11 +98,8 @@ impl PresenceCalibration {
         let rows = [group(present, 1.0), group(absent, 0.0)].concat();
         let [bias, confidence, peak] = regression(&rows);
         let mut fitted = Self { bias, confidence, peak, threshold: 1.0, false_alarms: 0.0 };
-        let mut wrong: Vec<f32> = absent.iter().map(|evidence| fitted.presence(*evidence)).collect();
-        wrong.sort_unstable_by(|a, b| b.total_cmp(a));
-        // The first value that must stay below the threshold.
-        let allowed = (false_alarms * wrong.len() as f64).floor() as usize;
-        fitted.threshold = wrong.get(allowed).map_or(0.0, |value| value.next_up().min(1.0));
+        let wrong: Vec<f32> = absent.iter().map(|evidence| fitted.presence(*evidence)).collect();
+        fitted.threshold = smallest_threshold(&wrong, false_alarms).min(1.0);
         let reached = wrong.iter().filter(|value| **value >= fitted.threshold).count();
         fitted.false_alarms = reached as f64 / wrong.len() as f64;
         Ok(fitted)
@@ -144,6 +141,15 @@ impl PresenceCalibration {
             None => Ok(()),
         }
     }
+}
+
+/// The smallest threshold that at most a fraction `false_alarms` of the presences of `absent` sounds reaches.
+pub(crate) fn smallest_threshold(absent: &[f32], false_alarms: f64) -> f32 {
+    let mut sorted = absent.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    // The first value that must stay below the threshold.
+    let allowed = (false_alarms * sorted.len() as f64) as usize;
+    sorted.get(allowed).map_or(0.0, |value| value.next_up())
 }
 
 /// σ(x).

@@ -1,17 +1,16 @@
 //! The files of a run, which one process writes.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::checkpoint::{Best, Checkpoints, State};
 use super::event::StepReport;
 use super::objective::{Objective, Validation};
 use super::run_log::RunLog;
 use crate::error::{Error, Result};
-use crate::files::{remove_unfinished, write_atomically};
+use crate::files::{remove_unfinished, write_json};
 
 /// The folder of a run, with its checkpoints, logs and exported weights.
 #[derive(Debug)]
@@ -65,8 +64,4 @@ impl RunFolder {
         objective.export(&self.path.join("last"))?;
         Ok(path)
     }
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::checkpoint::Checkpoint;
 use super::source::ModelSource;
 use crate::error::{Error, Result};
-use crate::files::{link_or_copy, write_atomically};
+use crate::files::{link_or_copy, write_atomically, write_json};
 
 /// The possible names of each part of a model directory, in order of preference.
 const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
@@ -266,11 +266,6 @@ fn required(folder: &Path, exists: impl Fn(&str) -> bool) -> Result<[&'static st
 /// Writes a calibration as `presence.json` into the model directory `folder`.
 pub(crate) fn write_presence(folder: &Path, presence: &Value) -> Result<()> {
     write_json(&folder.join(PRESENCE_NAME), presence)
-}
-
-/// Writes JSON on several lines.
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_atomically(path, |writer| writeln!(writer, "{value:#}").map_err(Error::io(path, "write")))
 }
 
 /// Writes `bytes` to `target`. An existing `target` is left unchanged.

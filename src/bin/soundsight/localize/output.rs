@@ -31,6 +31,8 @@ pub struct Answer {
     confidence: f32,
     /// The presence, and the calibration that decides.
     presence: Option<(f32, PresenceCalibration)>,
+    /// Whether the picture shows the source, if the model can say.
+    present: Option<bool>,
     threshold: f32,
     findings: Findings,
     pub files: Value,
@@ -50,7 +52,8 @@ impl Answer {
         scores.write_mask(file("mask"), *threshold)?;
         let files = json!({"overlay": file("overlay"), "heatmap": file("heatmap"), "mask": file("mask")});
         let presence = heatmap.presence().zip(heatmap.calibration().copied());
-        Ok(Self { confidence: heatmap.confidence, presence, threshold: *threshold, findings, files })
+        let (confidence, present) = (heatmap.confidence, heatmap.is_present());
+        Ok(Self { confidence, presence, present, threshold: *threshold, findings, files })
     }
 
     /// The JSON object `question` with the fields of the answer added.
@@ -58,7 +61,7 @@ impl Answer {
         let answer = json!({
             "confidence": self.confidence,
             "presence": self.presence.map(|(presence, _)| presence),
-            "present": self.present(),
+            "present": self.present,
             "threshold": self.threshold,
             "peak": self.findings.peak,
             "area": self.findings.area,
@@ -69,11 +72,6 @@ impl Answer {
             question.extend(answer);
         }
         question
-    }
-
-    /// Whether the picture shows the source, if the model can say.
-    fn present(&self) -> Option<bool> {
-        self.presence.map(|(presence, calibration)| presence >= calibration.threshold)
     }
 
     /// The answer in a few lines.
@@ -93,7 +91,7 @@ impl Answer {
         text += &format!("how much    {:.1} % of the picture\n", self.findings.area * 100.0);
         text += &format!("how sure    {:.2} (cosine of sound and what the mask covers, -1 to 1)\n", self.confidence);
         if let Some((presence, calibration)) = &self.presence {
-            let answer = if self.present() == Some(true) { "yes" } else { "no" };
+            let answer = if self.present == Some(true) { "yes" } else { "no" };
             let alarms = calibration.false_alarms * 100.0;
             text += &format!(
                 "present     {answer}, {presence:.2} (yes from {:.2}, where {alarms:.0} % are false alarms)\n",
