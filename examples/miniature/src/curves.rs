@@ -122,8 +122,12 @@ fn figures(report: &Value) -> Result<String> {
         let area = figure(board, "area");
         let chance = vec!["chance".to_string(), percent(0.5), percent(area), String::new()];
         let rows: Vec<_> = rows.into_iter().chain([chance]).collect();
+        let which = match name.as_str() {
+            "photographs" => "over photographs that were not trained on, in which one of the heard classes sounds".to_string(),
+            name => format!("in which one of the {name} classes sounds"),
+        };
         text += &format!(
-            "\n{} held-out scenes of two objects, in which one of the {name} classes sounds:\n\n{}",
+            "\n{} held-out scenes of two objects, {which}:\n\n{}",
             board["scenes"],
             table(&["", "which", "peak", "cIoU@0.5"], &rows)
         );

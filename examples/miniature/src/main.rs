@@ -79,6 +79,9 @@ struct RunOptions {
     /// Folder of Tux Paint's stamps: pictures with transparency, and sounds of the same names.
     #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
     stamps: PathBuf,
+    /// Folder of photographs (JPEG or PNG) for backgrounds; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    photographs: Vec<PathBuf>,
     /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -175,8 +178,13 @@ fn miniature(options: RunOptions) -> Result<()> {
     if options.plot {
         return curves::plot(&out, &Docs::open(&options.docs)?);
     }
-    let world_config =
-        WorldConfig { side: model::SIDE, seconds: model::SECONDS, seed: options.seed, num_unheard: options.unheard };
+    let world_config = WorldConfig {
+        side: model::SIDE,
+        seconds: model::SECONDS,
+        seed: options.seed,
+        num_unheard: options.unheard,
+        photographs: options.photographs.clone(),
+    };
     let world = Arc::new(World::open(&options.stamps, &world_config)?);
     std::fs::create_dir_all(&out).with_context(|| format!("{}: cannot create the folder", out.display()))?;
     if options.films {
@@ -196,7 +204,10 @@ fn miniature(options: RunOptions) -> Result<()> {
     config.validate()?;
 
     let settings =
-        json!({ "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS });
+        json!({
+            "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS,
+            "photographs": world.photographs(world::Split::Train).map(world::Photographs::counts),
+        });
     let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
     let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
     let save_every = options.save_every;

@@ -1,7 +1,5 @@
 //! Measures a model of the miniature world on held-out scenes of two objects, one of which sounds.
 
-use std::sync::Arc;
-
 use candle_core::{D, Device, Tensor};
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -84,14 +82,14 @@ impl Scores {
 impl Scoreboard {
     /// Creates `count` scenes in which one of `sounding` sounds. Each [`RETRIEVAL`] consecutive ones differ in class if
     /// there are enough classes.
-    pub fn new(world: &Arc<World>, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
+    pub fn new(world: &World, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
         Self::with_classes(2, world, sounding, count, seed)
     }
 
     /// Like [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
     pub fn with_classes(
         num_placed: usize,
-        world: &Arc<World>,
+        world: &World,
         sounding: &[usize],
         count: usize,
         seed: u64,

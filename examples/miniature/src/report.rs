@@ -12,7 +12,7 @@ use crate::measure::{Answer, Scoreboard, Scores};
 use crate::sounds::{Ear, SoundBatch};
 use crate::stages::Run;
 use crate::statistics::{discordant, sign_test};
-use crate::world::Split;
+use crate::world::{Backgrounds, Split};
 
 /// Held-out variations of each sound.
 const VARIATIONS: usize = 6;
@@ -34,11 +34,16 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
     let (clipseg, offset) = (&trained.clipseg, trained.masker.offset()?);
     let mut tables = serde_json::Map::new();
     let mut figures = serde_json::Map::new();
-    for (name, sounding) in [("heard", heard), ("unheard", unheard)] {
+    let mut kinds =
+        vec![("heard", Backgrounds::Drawn, heard.clone()), ("unheard", Backgrounds::Drawn, unheard)];
+    if world.photographs(Split::HeldOut).is_some() {
+        kinds.push(("photographs", Backgrounds::Photographs, heard));
+    }
+    for (name, backgrounds, sounding) in kinds {
         if sounding.is_empty() {
             continue;
         }
-        let mut board = Scoreboard::new(world, &sounding, run.scenes, seed)?;
+        let mut board = Scoreboard::new(&world.with_backgrounds(backgrounds), &sounding, run.scenes, seed)?;
         board.hear(trained, &ear, seed)?;
         let rows = [
             ("name (oracle)", board.score_names(clipseg, vocabulary, offset)?),
@@ -47,7 +52,7 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
             ("random", board.score_random(seed)),
             ("centre", board.score_centre()),
         ];
-        println!("{} scenes, in which one of the {} {name} classes sounds", board.num_questions(), sounding.len());
+        println!("{name}: {} scenes, in which one of {} classes sounds", board.num_questions(), sounding.len());
         show(&rows, board.mean_area());
         let lead = lead(&rows[1].1, &rows[2].1);
         println!("{:28} p = {:.1e}  p = {:.1e}", "sound above untrained", lead[0].2, lead[1].2);

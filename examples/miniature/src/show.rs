@@ -22,7 +22,7 @@ use image::{Rgb, RgbImage};
 use soundsight::Picture;
 use soundsight::data::random::{Purpose, stream};
 
-use crate::world::{self, Scene, Split, World, WorldConfig};
+use crate::world::{self, Backgrounds, Scene, Split, World, WorldConfig};
 
 /// The numbers of scenes per row and of rows on a sheet.
 const COLUMNS: usize = 8;
@@ -40,6 +40,9 @@ pub struct Options {
     /// Folder of Tux Paint's stamps.
     #[arg(long, value_name = "DIR", default_value = "/usr/share/tuxpaint/stamps")]
     stamps: PathBuf,
+    /// Folder of photographs (JPEG or PNG) for backgrounds; may be given several times. Questions then have only these.
+    #[arg(long, value_name = "DIR")]
+    photographs: Vec<PathBuf>,
     /// Folder to write to; made if missing.
     #[arg(long, value_name = "DIR", default_value = "scenes")]
     out: PathBuf,
@@ -76,7 +79,7 @@ pub fn show(options: Options) -> Result<()> {
         What::Media => media::write(&options.stamps, out)?,
         What::Film => savanna::write(&options.stamps, out)?,
         What::Questions => {
-            let world = open(&options)?;
+            let world = open(&options)?.with_backgrounds(Backgrounds::Photographs);
             let heard = (0..world.classes.len()).filter(|&class| !world.classes[class].unheard);
             let questions = heard.cycle().take(options.count).enumerate();
             world.export(out, questions.map(|(number, class)| world.question(class, number, options.seed)))?;
@@ -92,12 +95,13 @@ pub fn show(options: Options) -> Result<()> {
 }
 
 fn open(options: &Options) -> Result<World> {
-    let config = WorldConfig { side: options.side, seconds: options.seconds, seed: options.seed, num_unheard: 8 };
+    let (side, seconds, seed) = (options.side, options.seconds, options.seed);
+    let config = WorldConfig { side, seconds, seed, num_unheard: 8, photographs: options.photographs.clone() };
     World::open(&options.stamps, &config)
 }
 
 fn list(world: &World) {
-    for class in &world.classes {
+    for class in world.classes.iter() {
         let sources: Vec<_> = class.sources.iter().map(|source| source.display().to_string()).collect();
         println!("{}{}: {}", class.name, if class.unheard { " (unheard)" } else { "" }, sources.join(", "));
     }
@@ -106,6 +110,11 @@ fn list(world: &World) {
     }
     let num_soundless = [Split::Train, Split::HeldOut].map(|split| world.soundless(split).len());
     println!("{} classes, {num_soundless:?} soundless pictures", world.classes.len());
+    for split in [Split::Train, Split::HeldOut] {
+        if let Some(photographs) = world.photographs(split) {
+            println!("{split:?}: {:?} photographs", photographs.counts());
+        }
+    }
 }
 
 fn sheets(world: &World, out: &Path, seed: u64) -> Result<()> {

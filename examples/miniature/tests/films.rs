@@ -20,7 +20,7 @@ use stamps::stamps;
 use world::{SAMPLE_RATE, Split, World, WorldConfig};
 
 const SIDE: usize = 64;
-const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 2 };
+const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 2, photographs: Vec::new() };
 const SETTINGS: FilmSettings = FilmSettings { side: SIDE, frame_rate: 10.0, seconds: 13.0 };
 const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
 

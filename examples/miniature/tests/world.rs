@@ -8,7 +8,7 @@ mod stamps;
 mod world;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use image::{Rgba, RgbaImage};
@@ -18,11 +18,11 @@ use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{Benchmark, GroundTruth, locate_media, read_samples};
 use soundsight::{Picture, Waveform};
 use stamps::{colour, ellipse, stamps, tone, wav};
-use world::{BackgroundPlan, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig};
+use world::{BackgroundPlan, Backgrounds, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig};
 
 const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
 const SIDE: usize = 64;
-const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 3 };
+const CONFIG: WorldConfig = WorldConfig { side: SIDE, seconds: 1.5, seed: 3, num_unheard: 3, photographs: Vec::new() };
 
 /// The world that most tests look at.
 fn open() -> &'static World {
@@ -125,6 +125,60 @@ fn backgrounds_and_variations_keep_to_their_split() {
         // Four painted kinds, and the crops of four pictures, sharp and blurred.
         assert_eq!(kinds.len(), 12);
     }
+}
+
+/// Photographs made here, in two folders: grey stripes whose red tells them apart.
+fn photographs(folder: &Path) -> Vec<PathBuf> {
+    let folders = ["wallpapers", "textures/deep"].map(|name| folder.join(name));
+    for (number, folder) in folders.iter().enumerate() {
+        std::fs::create_dir_all(folder).unwrap();
+        for picture in 0..8 {
+            let red = (10 * (8 * number + picture)) as u8;
+            let grey = |x: u32| if x / 40 % 2 == 0 { 60 } else { 160 };
+            let path = folder.join(format!("{picture}.png"));
+            image::RgbImage::from_fn(400, 300, |x, _| image::Rgb([red, grey(x), grey(x)])).save(path).unwrap();
+        }
+        // Of no use as a background.
+        image::RgbImage::from_pixel(400, 300, image::Rgb([9; 3])).save(folder.join("flat.png")).unwrap();
+        image::RgbImage::from_fn(20, 20, |x, _| image::Rgb([(12 * x) as u8; 3])).save(folder.join("small.png")).unwrap();
+    }
+    vec![folder.join("wallpapers"), folder.join("textures")]
+}
+
+#[test]
+fn photographs_are_backgrounds_of_their_split() {
+    let (stamps, pictures) = (stamps(), tempfile::tempdir().unwrap());
+    let config = WorldConfig { photographs: photographs(pictures.path()), ..CONFIG };
+    let world = World::open(stamps.path(), &config).unwrap();
+    let counts = SPLITS.map(|split| world.photographs(split).unwrap().counts());
+    assert_eq!(counts, [vec![6, 6], vec![2, 2]]);
+
+    // The reds of the backgrounds of many scenes, where no tint, edge or distractor changed them.
+    let world = world.with_backgrounds(Backgrounds::Photographs);
+    let reds = SPLITS.map(|split| {
+        let mut rng = rng(11);
+        let red = |_| {
+            let canvas = world.backdrop(split, SIDE, SIDE, &mut rng);
+            let [red, green, blue] = canvas.pixels[SIDE * SIDE / 2].map(|value| (value * 255.0).round() as u8);
+            ([60, 160].contains(&green) && green == blue && red.is_multiple_of(10)).then_some(red)
+        };
+        (0..400).filter_map(red).collect::<BTreeSet<u8>>()
+    });
+    assert_eq!((reds[0].len(), reds[1].len()), (12, 4), "{reds:?}");
+    assert!(reds[0].is_disjoint(&reds[1]), "{reds:?}");
+
+    // A world without photographs is the same as one that does not use them.
+    let (plain, drawn) = (open(), world.with_backgrounds(Backgrounds::Drawn));
+    assert!(drawn.photographs(Split::Train).is_none());
+    let picture = |world: &World| world.scene(Split::Train, 2, Some(1), &mut rng(12)).picture;
+    assert!(picture(plain) == picture(&drawn));
+    assert!(picture(plain) != picture(&world));
+
+    let few = tempfile::tempdir().unwrap();
+    let config = WorldConfig { photographs: vec![few.path().to_path_buf()], ..CONFIG };
+    assert!(refusal(stamps.path(), &config).contains("expected at least 4 photographs (JPEG or PNG), found 0"));
+    std::fs::write(few.path().join("a.jpg"), "no picture").unwrap();
+    assert!(refusal(stamps.path(), &config).contains("a.jpg: expected a JPEG or PNG picture"));
 }
 
 #[test]
@@ -326,7 +380,7 @@ fn exported_questions_are_read_as_benchmarks() {
 #[test]
 #[ignore = "needs Debian's tuxpaint-stamps-default (2022.06.04)"]
 fn the_stamps_of_tux_paint_make_82_classes() {
-    let config = WorldConfig { side: SIDE, seconds: 3.0, seed: 0, num_unheard: 8 };
+    let config = WorldConfig { side: SIDE, seconds: 3.0, seed: 0, num_unheard: 8, photographs: Vec::new() };
     let world = World::open(Path::new("/usr/share/tuxpaint/stamps"), &config).unwrap();
     assert_eq!((world.classes.len(), world.left_out.len()), (82, 14));
     let pictures: usize = world.classes.iter().map(|class| class.pictures.len()).sum();

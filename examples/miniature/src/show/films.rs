@@ -47,7 +47,8 @@ pub struct Options {
 pub fn show(options: &Options) -> Result<()> {
     let settings = FilmSettings { side: options.side, frame_rate: options.fps, seconds: options.seconds };
     settings.check()?;
-    let config = WorldConfig { side: options.side, num_unheard: 8, seed: options.seed, seconds: model::SECONDS };
+    let (side, seed, seconds) = (options.side, options.seed, model::SECONDS);
+    let config = WorldConfig { side, num_unheard: 8, seed, seconds, photographs: Vec::new() };
     let world = World::open(&options.stamps, &config)?;
     for number in 0..options.count {
         let kind = Kind::ALL[number % Kind::ALL.len()];

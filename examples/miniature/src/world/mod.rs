@@ -13,6 +13,7 @@
 //! - **backgrounds and distractors**: a fifth of the soundless pictures is used only in held-out scenes, the others
 //!   only in training scenes. Every continuous parameter of a background (hue, saturation, lightness, angle, period)
 //!   has its range cut into eight cells: the first 70 % of each belong to training, 75 to 95 % to the held-out scenes;
+//! - **photographs**: a quarter of those of each folder;
 //! - **sound variations**: speed, offset, gain, gaps, noise level, tilt and the room's delays and gains have their
 //!   ranges divided in the same way.
 //!
@@ -20,15 +21,18 @@
 //! and colour jitter of the objects have the same distributions in both splits and practically never repeat.
 
 mod background;
+mod camera;
 mod canvas;
 mod cutout;
 mod export;
+mod photograph;
 mod scene;
 mod sound;
 mod split;
 mod stamps;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
@@ -39,6 +43,7 @@ pub use background::{BackgroundPlan, Clouds, Kind};
 pub use canvas::Canvas;
 pub use cutout::{CutOut, Patch, Pose, Tint};
 pub use export::Question;
+pub use photograph::Photographs;
 pub use scene::{MIN_VISIBLE, Placed, Scene, masks, pose, tint};
 pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, wav};
 pub use split::{Combinations, Split};
@@ -63,7 +68,24 @@ pub struct WorldConfig {
     pub seed: u64,
     /// The number of classes marked as [`Class::unheard`].
     pub num_unheard: usize,
+    /// Folders of photographs for backgrounds. With any, scenes are also disturbed as by a camera: shadows, colour
+    /// casts, blur, grain, compression.
+    pub photographs: Vec<PathBuf>,
 }
+
+/// The backgrounds of a world's scenes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backgrounds {
+    /// Drawn ones only, and pictures that no camera disturbs.
+    Drawn,
+    /// Photographs for three scenes in four, if the world has any.
+    Mixed,
+    /// Photographs only, if the world has any.
+    Photographs,
+}
+
+/// The probability of a photograph as background in [`Backgrounds::Mixed`].
+const PHOTOGRAPHED: f64 = 0.75;
 
 /// A class of objects that can be seen and heard.
 pub struct Class {
@@ -79,16 +101,20 @@ pub struct Class {
     pub recordings: Vec<Recording>,
 }
 
-/// The material of all scenes and sounds.
+/// The material of all scenes and sounds; clones share it.
+#[derive(Clone)]
 pub struct World {
     /// Ordered by name.
-    pub classes: Vec<Class>,
+    pub classes: Arc<[Class]>,
     /// Unused pairs, each with the reason.
     pub left_out: Vec<(PathBuf, String)>,
     /// The classes that may occur together, by split.
     pub combinations: Combinations,
     /// Pictures without a sound, for backgrounds and distractors: `[training, held-out]`.
-    soundless: [Vec<CutOut>; 2],
+    soundless: Arc<[Vec<CutOut>; 2]>,
+    /// `[training, held-out]`.
+    photographs: Arc<[Photographs; 2]>,
+    backgrounds: Backgrounds,
     side: usize,
     samples: usize,
 }
@@ -162,10 +188,12 @@ impl World {
         soundless.shuffle(&mut stream(config.seed, Purpose::HoldOut, 2, 0));
         let held_out = soundless.split_off(soundless.len() - soundless.len() / HELD_OUT_PICTURES);
         Ok(Self {
-            classes,
+            classes: classes.into(),
             left_out,
             combinations,
-            soundless: [soundless, held_out],
+            soundless: Arc::new([soundless, held_out]),
+            photographs: Arc::new(Photographs::open(&config.photographs, config.side, config.seed)?),
+            backgrounds: Backgrounds::Mixed,
             side: config.side,
             samples: (config.seconds * f64::from(SAMPLE_RATE)).round() as usize,
         })
@@ -174,6 +202,17 @@ impl World {
     /// The classes' names, in their order.
     pub fn names(&self) -> Vec<&str> {
         self.classes.iter().map(|class| class.name.as_str()).collect()
+    }
+
+    /// The same world with these backgrounds.
+    pub fn with_backgrounds(&self, backgrounds: Backgrounds) -> Self {
+        Self { backgrounds, ..self.clone() }
+    }
+
+    /// The photographs that belong to `split`, if scenes may have any as their background.
+    pub fn photographs(&self, split: Split) -> Option<&Photographs> {
+        let photographs = &self.photographs[split as usize];
+        (self.backgrounds != Backgrounds::Drawn && !photographs.is_empty()).then_some(photographs)
     }
 
     /// The pictures without a sound that belong to `split`.

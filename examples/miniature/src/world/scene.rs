@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::canvas::Canvas;
 use super::cutout::{CutOut, Patch, Pose, Tint};
-use super::{BackgroundPlan, Split, World};
+use super::{BackgroundPlan, Backgrounds, PHOTOGRAPHED, Split, World, camera};
 
 /// The largest number of objects in a scene.
 pub const MAX_OBJECTS: usize = 4;
@@ -64,9 +64,11 @@ impl World {
                 Look { picture, pose: pose(picture, self.side, rng), tint: tint(rng) }
             })
             .collect();
-        let masks = self.arrange(&looks, &mut canvas, rng);
+        let photographed = self.photographs(split).is_some();
+        let masks = self.arrange(&looks, &mut canvas, photographed, rng);
         let placed = chosen.into_iter().zip(masks).map(|(class, mask)| Placed { class, mask }).collect();
-        Scene { picture: canvas.to_picture(), placed }
+        let picture = if photographed { camera::take(canvas, rng) } else { canvas.to_picture() };
+        Scene { picture, placed }
     }
 
     /// A background of `split`, now and then with a distractor: `wide` × `wide` pixels, of which a scene shows
@@ -77,6 +79,11 @@ impl World {
         // What repeats is as large in a wide background as in a scene's.
         plan.period *= side as f32 / wide as f32;
         let mut canvas = plan.paint(wide, soundless, rng);
+        if let Some(photographs) = self.photographs(split)
+            && (self.backgrounds == Backgrounds::Photographs || rng.random_bool(PHOTOGRAPHED))
+        {
+            photographs.cover(&mut canvas, rng);
+        }
         if !soundless.is_empty() && rng.random_bool(DISTRACTOR) {
             let picture = &soundless[rng.random_range(0..soundless.len())];
             let pose = pose(picture, side, rng);
@@ -87,8 +94,8 @@ impl World {
         canvas
     }
 
-    /// Draws the objects onto the canvas so that enough of each is visible, and returns their masks.
-    fn arrange(&self, looks: &[Look], canvas: &mut Canvas, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
+    /// Draws the objects onto the canvas so that enough of each is visible, some with `shadows`, and returns their masks.
+    fn arrange(&self, looks: &[Look], canvas: &mut Canvas, shadows: bool, rng: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
         let mut shrink = 1.0;
         loop {
             let draw = |look: &Look| {
@@ -105,6 +112,9 @@ impl World {
                 };
                 if masks.iter().zip(&patches).all(seen) {
                     for (patch, &place) in patches.iter().zip(&places) {
+                        if shadows {
+                            camera::shadow(canvas, patch, place, rng);
+                        }
                         canvas.blend(patch, place);
                     }
                     return masks;

@@ -46,6 +46,7 @@ impl Split {
 }
 
 /// The pairs of classes that may occur together in a training scene; the others are held out.
+#[derive(Clone)]
 pub struct Combinations {
     /// The position of each class on the circle.
     places: Vec<usize>,

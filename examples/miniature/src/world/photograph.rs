@@ -1,0 +1,128 @@
+//! Photographs as backgrounds: a random part of one fills the scene.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use image::DynamicImage;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use soundsight::data::random::{Purpose, stream};
+
+use super::canvas::{Canvas, blend};
+use super::cutout::{CutOut, Pose, Tint};
+use super::scene::tint;
+
+/// One in this many photographs of a folder is held out.
+const HELD_OUT: usize = 4;
+
+/// The longer side to which photographs are reduced, in sides of a scene.
+const REDUCED: usize = 6;
+
+/// A photograph whose grey values deviate less than this from their mean (0..255) is nearly one colour.
+const FLAT: f64 = 8.0;
+
+/// Photographs by the folder that they come from.
+#[derive(Default)]
+pub struct Photographs {
+    folders: Vec<Vec<CutOut>>,
+}
+
+impl Photographs {
+    /// Reads the JPEG and PNG files below each of `folders`, for scenes of `side` pixels, and divides those of every
+    /// folder into `[training, held-out]`.
+    ///
+    /// # Errors
+    /// A folder contains no usable photographs, or a file cannot be decoded.
+    pub fn open(folders: &[PathBuf], side: usize, seed: u64) -> Result<[Self; 2]> {
+        let mut splits = [Self::default(), Self::default()];
+        for (number, folder) in folders.iter().enumerate() {
+            let mut files = Vec::new();
+            list(folder, &mut files)?;
+            files.sort();
+            let loaded = files.par_iter().map(|path| load(path, REDUCED * side)).collect::<Result<Vec<_>>>()?;
+            let mut usable: Vec<CutOut> = loaded.into_iter().flatten().collect();
+            ensure!(
+                usable.len() >= HELD_OUT,
+                "{}: expected at least {HELD_OUT} photographs (JPEG or PNG), found {}",
+                folder.display(),
+                usable.len()
+            );
+            usable.shuffle(&mut stream(seed, Purpose::HoldOut, 3, number as u64));
+            let held_out = usable.split_off(usable.len() - usable.len() / HELD_OUT);
+            for (split, photographs) in splits.iter_mut().zip([usable, held_out]) {
+                split.folders.push(photographs);
+            }
+        }
+        Ok(splits)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.folders.is_empty()
+    }
+
+    /// The number of photographs of each folder.
+    pub fn counts(&self) -> Vec<usize> {
+        self.folders.iter().map(Vec::len).collect()
+    }
+
+    /// Covers the square `canvas` with a random part of a photograph; every folder is equally likely.
+    pub(super) fn cover(&self, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
+        let folder = &self.folders[rng.random_range(0..self.folders.len())];
+        let photograph = &folder[rng.random_range(0..folder.len())];
+        let side = canvas.width as f32;
+        // The shorter side of the photograph is as long as the scene, or up to three times as long.
+        let zoom = 3.0_f32.powf(rng.random());
+        let pose =
+            Pose { extent: side * zoom * photograph.elongation(), flip: rng.random(), angle: rng.random_range(-0.1..0.1) };
+        // A turned photograph is enlarged until it covers the corners again.
+        let pose = Pose { extent: pose.extent * (1.0 + 1.1 * pose.angle.abs() * photograph.elongation()), ..pose };
+        let (width, height) = photograph.bounds(&Pose { angle: 0.0, ..pose });
+        let mut middle = |length: f32| {
+            let spare = ((length - side) / 2.0 - side * pose.angle.abs()).max(0.0);
+            side / 2.0 + spare * rng.random_range(-1.0_f32..=1.0)
+        };
+        let middle = (middle(width), middle(height));
+        let colours = if rng.random_bool(0.5) { tint(rng) } else { Tint::NONE };
+        let patch = photograph.draw_window(&pose, &colours, (canvas.width, canvas.height), middle);
+        for (pixel, over) in canvas.pixels.iter_mut().zip(&patch.pixels) {
+            blend(pixel, *over);
+        }
+    }
+}
+
+/// Adds the paths of the pictures below `folder`.
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if ["jpg", "jpeg", "png"].contains(&extension.as_str()) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The photograph in the file `path`, reduced; `None` if it is not of use as a background.
+fn load(path: &Path, longest: usize) -> Result<Option<CutOut>> {
+    let decoded = image::open(path).with_context(|| format!("{}: expected a JPEG or PNG picture", path.display()))?;
+    let longest = longest as u32;
+    let small = match decoded.width().max(decoded.height()) > longest {
+        true => decoded.thumbnail(longest, longest),
+        false => decoded,
+    };
+    let transparent = small.color().has_alpha() && small.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255);
+    let usable = !transparent && small.width().min(small.height()) as usize >= longest as usize / REDUCED / 2;
+    Ok((usable && deviation(&small) >= FLAT).then(|| CutOut::new(&small.into_rgba8(), longest as usize)))
+}
+
+/// The standard deviation of the grey values.
+fn deviation(picture: &DynamicImage) -> f64 {
+    let grey = picture.to_luma8();
+    let count = grey.len().max(1) as f64;
+    let mean = grey.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
+    (grey.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
