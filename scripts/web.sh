@@ -40,7 +40,7 @@ mv "$staged/plain/soundsight.d.ts" "$build/types/index.d.ts"
 rm -f "$staged"/*/*.d.ts
 
 cp "$source"/page/* LICENSE LICENSE-MIT LICENSE-APACHE "$staged/"
-cp models/embedded/{config.json,tokenizer.json,{beats,clipseg,acl}.safetensors} "$staged/model/"
+cp models/embedded/{{config,tokenizer,presence}.json,{beats,clipseg,acl}.safetensors} "$staged/model/"
 cp examples/media/{README.md,savanna.*,farm.jpg,shore.jpg,*.wav} "$staged/media/"
 
 # What the service worker keeps for visits without a network: everything.

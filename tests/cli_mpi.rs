@@ -20,6 +20,8 @@ use train_media::write_pairs;
 
 /// No job of these tests takes longer, whatever happens to its processes.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Steps in an epoch of the runs in batches of four.
+const STEPS_PER_EPOCH: u64 = 3;
 /// The bias that no loss depends on: its gradient is rounding error, which Adam turns into full steps.
 const WITHOUT_EFFECT: &str = "audio_proj.fga.un_models.0.feature_reduce.bias";
 
@@ -205,44 +207,84 @@ fn signal(name: &str, pid: u32) -> bool {
     Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Kills a process in whatever it is doing: reading, a step, a checkpoint or a validation, all of which take similar parts
-/// of this run. `SOUNDSIGHT_TEST_KILLS` is the number of times.
+/// What a run is doing when one of its processes is killed.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Reading,
+    Step,
+    Checkpoint,
+    Validation,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Reading, Self::Step, Self::Checkpoint, Self::Validation];
+
+    /// Waits until `job`, which trains in the folder `run` of `set` and had logged `before` lines when it was started, is in
+    /// this phase. `false` if it ended first.
+    fn wait(self, job: &mut Child, set: &Set, run: &str, before: usize) -> bool {
+        let checkpoints = set.run(run).join("checkpoints");
+        while job.try_wait().unwrap().is_none() {
+            let log = set.log(run);
+            let step = log.last().filter(|line| line["split"] == "train").and_then(|line| line["step"].as_u64());
+            // The last step is in a checkpoint, so what follows has begun.
+            let saved = || {
+                let latest = std::fs::read_to_string(checkpoints.join("latest")).unwrap_or_default();
+                step.is_some_and(|step| latest.contains(&format!("{step:08}.")))
+            };
+            let last_of_epoch = step.is_some_and(|step| step.is_multiple_of(STEPS_PER_EPOCH));
+            let is_here = match self {
+                Self::Reading => !ranks(job.id()).is_empty(),
+                Self::Step => log.len() > before && !last_of_epoch && saved(),
+                Self::Checkpoint => {
+                    log.len() > before
+                        && checkpoints.exists()
+                        && names_in(&checkpoints).iter().any(|name| name.starts_with('.'))
+                }
+                Self::Validation => log.len() > before && last_of_epoch && saved(),
+            };
+            if is_here {
+                return true;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        false
+    }
+}
+
+/// Kills a process while it reads, makes a step, writes a checkpoint or validates, in turn. `SOUNDSIGHT_TEST_KILLS` is the
+/// number of times.
 #[test]
 fn killed_processes_never_hang_the_job_or_break_a_file() {
     let set = Set::new();
     let options = ["--batch", "4", "--accumulate", "1", "--negatives", "global", "--epochs", "4", "--save-every", "1"];
-    let started = Instant::now();
     succeeds(&mut mpirun(2, &set.train("whole", &options)));
-    let whole = started.elapsed();
     let kills: usize = std::env::var("SOUNDSIGHT_TEST_KILLS").map_or(4, |kills| kills.parse().unwrap());
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let (mut hits, mut steps) = (0, Vec::new());
-    for round in 0.. {
+    let mut hits = Vec::new();
+    loop {
         let begun = set.run("killed/checkpoints/latest").exists();
-        if begun && round == 0 {
-            panic!("the folder is not new");
-        }
         if !begun && set.run("killed").exists() {
             std::fs::remove_dir_all(set.run("killed")).unwrap();
         }
         let more = if begun { &["--resume"][..] } else { &[] };
+        let before = set.log("killed").len();
         let mut job = start(&mut mpirun(2, &set.train("killed", &[&options[..], more].concat())));
-        if hits < kills {
-            // Starting takes part of the time; a run that is killed goes on from its last step.
-            std::thread::sleep(whole.mul_f64(rng.random_range(0.05..0.6)));
-            let ranks = ranks(job.id());
-            if !ranks.is_empty()
-                && job.try_wait().unwrap().is_none()
-                && signal("-KILL", ranks[rng.random_range(0..ranks.len())])
-            {
-                hits += 1;
+        if hits.len() < kills {
+            let phase = Phase::ALL[hits.len() % Phase::ALL.len()];
+            if phase.wait(&mut job, &set, "killed", before) {
+                // Reading follows the start of the program; the other phases have just begun.
+                let delay = if matches!(phase, Phase::Reading) { 30 } else { 3 };
+                std::thread::sleep(Duration::from_micros(rng.random_range(0..1000 * delay)));
+                let ranks = ranks(job.id());
+                if !ranks.is_empty() && signal("-KILL", ranks[rng.random_range(0..ranks.len())]) {
+                    hits.push((phase, set.log("killed").len()));
+                }
             }
         }
         let output = end(job);
         let message = text(&output.stderr);
-        steps.push(set.log("killed").len());
         if output.status.success() {
-            if hits >= kills {
+            if hits.len() >= kills {
                 break;
             }
             // It was too fast: once more from the beginning.
@@ -252,7 +294,7 @@ fn killed_processes_never_hang_the_job_or_break_a_file() {
         assert!(message.contains("process rank") && message.contains("signal 9"), "{message}");
         assert!(!message.contains("unusable checkpoint"), "{message}");
     }
-    println!("{hits} kills; lines of the log after each: {steps:?}");
+    println!("kills, with the lines of the log at each: {hits:?}");
     assert!(set.weights("whole") == set.weights("killed"), "a run that was killed ends elsewhere");
     assert_eq!(set.log("whole"), set.log("killed"));
 }

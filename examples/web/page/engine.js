@@ -3,7 +3,8 @@
 /**
  * @typedef {{ x: number, y: number, score: number }} Peak
  * @typedef {{ x: number, y: number, width: number, height: number, score: number }} Box
- * @typedef {{ confidence: number, threshold?: number, peak: Peak, area: number, boxes: Box[] }} Findings
+ * @typedef {{ confidence: number, presence?: number | null, present?: boolean | null, threshold?: number, peak: Peak,
+ *   area: number, boxes: Box[] }} Findings
  * @typedef {Findings & { time: number, level: number, sounding: boolean, cut: boolean, logits: Float32Array }} Moment
  * @typedef {{ name: string, seconds: number, side: number, prompt: string, offset: number, colors: Uint8Array<ArrayBuffer>,
  *   build: string, megabytes: number, classes: string[] | null }} Card

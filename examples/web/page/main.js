@@ -207,7 +207,9 @@ function badge(text) {
 function showResult(findings, confidence, sound) {
   const meter = element("confidence", HTMLMeterElement);
   meter.value = confidence ?? -1;
-  element("confidence-text", HTMLElement).textContent = confidence?.toFixed(2) ?? "–";
+  const presence = findings?.presence;
+  const shown = presence === undefined || presence === null ? "" : `, in the picture: ${(100 * presence).toFixed(0)} %`;
+  element("confidence-text", HTMLElement).textContent = confidence === undefined ? "–" : confidence.toFixed(2) + shown;
   const text = (/** @type {string} */ id, /** @type {string} */ value) => (element(id, HTMLElement).textContent = value);
   const whole = Math.round;
   text("peak", findings ? `${whole(findings.peak.x)}, ${whole(findings.peak.y)} · ${findings.peak.score.toFixed(2)}` : "–");

@@ -5,7 +5,9 @@
 /** @typedef {import("./engine.js").Moment} Moment */
 
 /** The files of the model that comes with the page. */
-const MODEL_FILES = ["config.json", "tokenizer.json", "beats.safetensors", "clipseg.safetensors", "acl.safetensors"];
+const MODEL_FILES = [
+  "config.json", "tokenizer.json", "presence.json", "beats.safetensors", "clipseg.safetensors", "acl.safetensors",
+];
 /** More of a sound is not decoded: the models hear 4 and 10 seconds. */
 const SOUND_SECONDS = 60;
 /** The longest side of the picture that is drawn on the screen. */

@@ -44,13 +44,16 @@ impl Found {
         self.heatmap.confidence
     }
 
-    /// JSON: `confidence`, `threshold`, and in pixels of the picture `peak`, `area` and `boxes` of the scores ≥
+    /// JSON: `confidence`, `presence` (the probability that the picture shows the source; null if the model is not
+    /// calibrated), `present` (whether that is enough), `threshold`, and in pixels of the picture `peak`, `area` and `boxes` of the scores ≥
     /// `threshold`.
     pub fn json(&self, threshold: f32) -> Result<String, JsError> {
         let map = self.heatmap.score_map(self.size.0, self.size.1).map_err(message)?;
         let findings = map.findings(threshold).map_err(message)?;
         Ok(json!({
             "confidence": self.heatmap.confidence,
+            "presence": self.heatmap.presence(),
+            "present": self.heatmap.is_present(),
             "threshold": threshold,
             "peak": findings.peak,
             "area": findings.area,

@@ -39,6 +39,7 @@ test("chosen files give what the command gives, and can be saved", async (t) => 
     const expected = native(join(MEDIA, sound), join(MEDIA, image));
     const json = JSON.parse(readFileSync(await saved(page, "JSON"), "utf8"));
     assert.ok(Math.abs(json.confidence - expected.confidence) < 1e-4, `${json.confidence}, ${expected.confidence}`);
+    assert.ok(Math.abs(json.presence - expected.presence) < 1e-3, `${json.presence}, ${expected.presence}`);
     assert.deepEqual([json.peak.x, json.peak.y], [expected.peak.x, expected.peak.y]);
     assert.deepEqual([json.image, json.audio, json.model, json.threshold], [image, sound, "embedded", 0.5]);
     assert.equal(json.boxes.length, expected.boxes.length);
