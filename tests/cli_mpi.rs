@@ -203,6 +203,15 @@ fn ranks(mpirun: u32) -> Vec<u32> {
     ranks
 }
 
+/// Whether a process has found the others, after which its watch begins. Before that, Open MPI's own `mpirun` may wait for
+/// ever for a process that was killed.
+fn has_joined(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let name =
+        |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok();
+    threads.filter_map(name).any(|name| name.trim() == "watch")
+}
+
 fn signal(name: &str, pid: u32) -> bool {
     Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
@@ -233,7 +242,7 @@ impl Phase {
             };
             let last_of_epoch = step.is_some_and(|step| step.is_multiple_of(STEPS_PER_EPOCH));
             let is_here = match self {
-                Self::Reading => !ranks(job.id()).is_empty(),
+                Self::Reading => ranks(job.id()).len() == 2 && ranks(job.id()).into_iter().all(has_joined),
                 Self::Step => log.len() > before && !last_of_epoch && saved(),
                 Self::Checkpoint => {
                     log.len() > before
