@@ -123,7 +123,9 @@ fn figures(report: &Value) -> Result<String> {
         let chance = vec!["chance".to_string(), percent(0.5), percent(area), String::new()];
         let rows: Vec<_> = rows.into_iter().chain([chance]).collect();
         let which = match name.as_str() {
-            "photographs" => "over photographs that were not trained on, in which one of the heard classes sounds".to_string(),
+            "photographs" => {
+                "over photographs that were not trained on, in which one of the heard classes sounds".to_string()
+            }
             name => format!("in which one of the {name} classes sounds"),
         };
         text += &format!(

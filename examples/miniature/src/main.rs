@@ -203,11 +203,10 @@ fn miniature(options: RunOptions) -> Result<()> {
     let config = model::config(&vocabulary, world.classes.len(), statistics);
     config.validate()?;
 
-    let settings =
-        json!({
-            "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS,
-            "photographs": world.photographs(world::Split::Train).map(world::Photographs::counts),
-        });
+    let settings = json!({
+        "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS,
+        "photographs": world.photographs(world::Split::Train).map(world::Photographs::counts),
+    });
     let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
     let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
     let save_every = options.save_every;

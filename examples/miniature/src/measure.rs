@@ -87,13 +87,7 @@ impl Scoreboard {
     }
 
     /// Like [`Scoreboard::new`], with `num_placed` objects in each scene (two or three).
-    pub fn with_classes(
-        num_placed: usize,
-        world: &World,
-        sounding: &[usize],
-        count: usize,
-        seed: u64,
-    ) -> Result<Self> {
+    pub fn with_classes(num_placed: usize, world: &World, sounding: &[usize], count: usize, seed: u64) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Validation, 2, sounding.len() as u64);
         let mut classes = Vec::new();
         let whole = if sounding.len() < RETRIEVAL { sounding.len() } else { sounding.len() / RETRIEVAL * RETRIEVAL };

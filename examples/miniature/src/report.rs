@@ -34,8 +34,7 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
     let (clipseg, offset) = (&trained.clipseg, trained.masker.offset()?);
     let mut tables = serde_json::Map::new();
     let mut figures = serde_json::Map::new();
-    let mut kinds =
-        vec![("heard", Backgrounds::Drawn, heard.clone()), ("unheard", Backgrounds::Drawn, unheard)];
+    let mut kinds = vec![("heard", Backgrounds::Drawn, heard.clone()), ("unheard", Backgrounds::Drawn, unheard)];
     if world.photographs(Split::HeldOut).is_some() {
         kinds.push(("photographs", Backgrounds::Photographs, heard));
     }

@@ -140,7 +140,9 @@ fn photographs(folder: &Path) -> Vec<PathBuf> {
         }
         // Of no use as a background.
         image::RgbImage::from_pixel(400, 300, image::Rgb([9; 3])).save(folder.join("flat.png")).unwrap();
-        image::RgbImage::from_fn(20, 20, |x, _| image::Rgb([(12 * x) as u8; 3])).save(folder.join("small.png")).unwrap();
+        image::RgbImage::from_fn(20, 20, |x, _| image::Rgb([(12 * x) as u8; 3]))
+            .save(folder.join("small.png"))
+            .unwrap();
     }
     vec![folder.join("wallpapers"), folder.join("textures")]
 }

@@ -70,12 +70,20 @@ fn methods() -> Vec<(String, Method)> {
         watch("+ along the motion", smoothed(motion)),
         watch("+ by confidence (the default)", default.clone()),
     ];
-    for window in [0.6, 1.5] {
-        methods.push(watch(&format!("default, windows of {window} s"), WatchOptions { window, ..default.clone() }));
-    }
-    for radius in [0.3, 0.4, 1.0] {
-        let smoothing = Smoothing { radius, ..Default::default() };
-        methods.push(watch(&format!("default, smoothed over {radius} s"), smoothed(smoothing)));
+    let variants = [
+        (0.6, 0.6, 0.2),
+        (1.25, 0.6, 0.2),
+        (1.5, 0.6, 0.2),
+        (1.0, 0.4, 0.2),
+        (1.25, 0.4, 0.2),
+        (1.5, 0.4, 0.2),
+        (1.0, 0.6, 0.1),
+        (1.5, 0.4, 0.1),
+    ];
+    for (window, radius, trust) in variants {
+        let name = format!("windows of {window} s, smoothed over {radius} s, trust {trust}");
+        let smoothing = Some(Smoothing { radius, trust, ..Default::default() });
+        methods.push(watch(&name, WatchOptions { window, smoothing, ..default.clone() }));
     }
     let no_hysteresis = Gate { close: Gate::default().open, ..Gate::default() };
     methods.push(watch("default, no hysteresis", WatchOptions { gate: no_hysteresis, ..default.clone() }));

@@ -74,8 +74,11 @@ impl Photographs {
         let side = canvas.width as f32;
         // The shorter side of the photograph is as long as the scene, or up to three times as long.
         let zoom = 3.0_f32.powf(rng.random());
-        let pose =
-            Pose { extent: side * zoom * photograph.elongation(), flip: rng.random(), angle: rng.random_range(-0.1..0.1) };
+        let pose = Pose {
+            extent: side * zoom * photograph.elongation(),
+            flip: rng.random(),
+            angle: rng.random_range(-0.1..0.1),
+        };
         // A turned photograph is enlarged until it covers the corners again.
         let pose = Pose { extent: pose.extent * (1.0 + 1.1 * pose.angle.abs() * photograph.elongation()), ..pose };
         let (width, height) = photograph.bounds(&Pose { angle: 0.0, ..pose });
