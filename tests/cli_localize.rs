@@ -165,6 +165,60 @@ fn a_threshold_outside_of_its_range_is_refused() {
 }
 
 #[test]
+fn tiles_look_closer() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = folder.path().join("wide.png");
+    image::open(fixture("mini/frame.png")).unwrap().crop_imm(0, 0, 96, 54).save(&wide).unwrap();
+    let out = folder.path().join("out");
+    let run = |more: &[&str]| {
+        let mut command = localize(&out);
+        command.args(more).args([&fixture("mini/clip.wav"), &wide]);
+        stdout(&mut command)
+    };
+    let answer = |more: &[&str]| serde_json::from_str::<Value>(&run(&[&["--json"], more].concat())).unwrap();
+    let (whole, closer) = (answer(&[]), answer(&["--tiles", "2"]));
+    assert_eq!(whole["tiles"], Value::Null);
+    assert_eq!(closer["tiles"], serde_json::json!({"columns": 6, "rows": 3}));
+    assert_ne!(whole["peak"]["score"], closer["peak"]["score"]);
+    for key in ["confidence", "threshold", "area"] {
+        assert!(closer[key].is_f64(), "{key}: {closer}");
+    }
+    assert_eq!(image::image_dimensions(out.join("wide.heatmap.png")).unwrap(), (96, 54));
+    assert!(run(&["--tiles", "1"]).contains("how close   3 × 1 tiles"));
+    // Each source and each pair is looked at as closely.
+    let sources = answer(&["--tiles", "2", "--sources", "1"]);
+    assert_eq!(sources["tiles"], closer["tiles"]);
+    assert_ne!(sources["sources"][0]["peak"], answer(&["--sources", "1"])["sources"][0]["peak"]);
+    let list = folder.path().join("list.csv");
+    std::fs::copy(fixture("mini/clip.wav"), folder.path().join("clip.wav")).unwrap();
+    std::fs::write(&list, "audio,image\nclip.wav,wide.png\n").unwrap();
+    let pair = stdout(localize(&out).args(["--json", "--tiles", "2", "--pairs"]).arg(&list));
+    assert_eq!(serde_json::from_str::<Value>(&pair).unwrap()["peak"], closer["peak"]);
+}
+
+#[test]
+fn tiles_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let inputs = [fixture("mini/clip.wav"), fixture("mini/frame.png")];
+    let usage = |more: &[&str], parts: &[&str]| {
+        let output = localize(&out).args(more).args(&inputs).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && parts.iter().all(|part| message.contains(part)), "{message}");
+    };
+    for number in ["0", "9", "two"] {
+        usage(&["--tiles", number], &["--tiles", number, "1 to 8"]);
+    }
+    usage(&["--tiles", "2", "--save-tensors", "x"], &["--tiles", "--save-tensors"]);
+    // A film, which is never opened.
+    refused(localize(&out).args(["--tiles", "2", "film.mp4"]), &out, &["--tiles", "film"]);
+    let long = folder.path().join("long.png");
+    image::RgbImage::new(2000, 10).save(&long).unwrap();
+    refused(localize(&out).args(["--tiles", "2"]).arg(&inputs[0]).arg(&long), &out, &["number of tiles", "225"]);
+}
+
+#[test]
 fn convert_writes_a_model_directory_that_says_the_same() {
     let (out, heatmaps) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = serde_json::from_slice::<Value>(&std::fs::read(fixture("mini/config.json")).unwrap()).unwrap();

@@ -34,11 +34,12 @@ impl Heatmap {
         Ok(Self { logits, scores, confidence, size, offset, calibration: None })
     }
 
-    /// The same heatmap with other logits (as many) and another confidence.
+    /// The same heatmap with other logits (a square of any size) and another confidence.
     pub(crate) fn with_logits(&self, logits: Vec<f32>, confidence: f32) -> Result<Self> {
         let mut scores = logits.clone();
         sigmoid_in_place(&mut scores, self.offset);
-        let changed = Self::new(logits, scores, self.size, confidence, self.offset)?;
+        let size = logits.len().isqrt();
+        let changed = Self::new(logits, scores, size, confidence, self.offset)?;
         Ok(Self { calibration: self.calibration, ..changed })
     }
 

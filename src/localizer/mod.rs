@@ -27,6 +27,7 @@ mod presence;
 mod sources;
 #[cfg(feature = "text")]
 mod text;
+mod tiles;
 
 use std::sync::OnceLock;
 
@@ -39,6 +40,7 @@ pub use load::{LocalizerBuilder, select_device};
 pub(crate) use presence::smallest_threshold;
 pub use presence::{Evidence, PresenceCalibration};
 pub use sources::{Separation, Source};
+pub use tiles::{MAX_ACROSS, MAX_TILES, TiledImage};
 
 use crate::acl::{Acl, ImageFeatures};
 use crate::audio::{AudioFrontend, Waveform};

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Embedding, EncodedImage, Heatmap, Localizer};
+use super::{Embedding, EncodedImage, Heatmap, Localizer, TiledImage};
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 
@@ -77,10 +77,36 @@ impl Localizer {
         image: &EncodedImage,
         count: usize,
     ) -> Result<Vec<(Source, Heatmap)>> {
+        self.find_sources(waveform, count, |sources| {
+            self.localize_batch(&sources.iter().map(|source| (&source.embedding, image)).collect::<Vec<_>>())
+        })
+    }
+
+    /// Like [`Localizer::localize_sources`], in a picture and in its tiles.
+    ///
+    /// # Errors
+    /// As [`Localizer::localize_sources`].
+    pub fn localize_sources_in_tiles(
+        &self,
+        waveform: &Waveform,
+        image: &TiledImage,
+        count: usize,
+    ) -> Result<Vec<(Source, Heatmap)>> {
+        self.find_sources(waveform, count, |sources| {
+            sources.iter().map(|source| self.localize_tiles(&source.embedding, image)).collect()
+        })
+    }
+
+    /// The strongest `count` sources of a sound, with what `localize` finds of each.
+    fn find_sources(
+        &self,
+        waveform: &Waveform,
+        count: usize,
+        localize: impl Fn(&[Source]) -> Result<Vec<Heatmap>>,
+    ) -> Result<Vec<(Source, Heatmap)>> {
         let wanted = if self.can_tag() && (1..=MAX_SOURCES).contains(&count) { MAX_SOURCES } else { count };
         let sources = self.sources(waveform, wanted)?;
-        let questions: Vec<_> = sources.iter().map(|source| (&source.embedding, image)).collect();
-        let heatmaps = self.localize_batch(&questions)?;
+        let heatmaps = localize(&sources)?;
         let peak = |heatmap: &Heatmap| heatmap.scores.iter().copied().fold(0.0, f32::max);
         let mut found: Vec<(Source, Heatmap)> = sources.into_iter().zip(heatmaps).collect();
         if self.can_tag() {

@@ -11,11 +11,12 @@ mod pairs;
 mod sources;
 mod stages;
 mod timeline_picture;
+mod view;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use soundsight::data::Shard;
@@ -26,6 +27,7 @@ use crate::model::{ModelOptions, device_name};
 use crate::parallel::{Job, UNHURRIED};
 use output::{Answer, OutputOptions, one_line};
 use stages::Stages;
+use view::View;
 
 /// Show where in a picture, or in a film, a sound comes from.
 ///
@@ -65,8 +67,14 @@ pub struct Options {
     /// sound. Writes the pictures NAME.1, NAME.2 …, the strongest source first.
     #[arg(long, value_name = "K", conflicts_with_all = ["text", "pairs", "save_tensors"], requires = "image")]
     sources: Option<usize>,
+    /// Look closer: cut the picture into overlapping square tiles too, N of them (1 to 8) along its shorter side.
+    ///
+    /// Finds small objects in large pictures, and does not squeeze wide ones. With 1, a wide picture is a row of tiles. The time
+    /// grows with the number of tiles, about 4·N² in a square picture.
+    #[arg(long, value_name = "N", value_parser = view::tiles)]
+    tiles: Option<usize>,
     /// Write every intermediate tensor to a safetensors file.
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "tiles"])]
     save_tensors: Option<PathBuf>,
     #[command(flatten)]
     film: film_options::FilmOptions,
@@ -94,6 +102,7 @@ pub fn localize(mut options: Options) -> Result<()> {
         (None, Some(film)) => {
             let others =
                 "--start and --save-tensors are for a sound and a picture; a film has --from and --save-heatmaps";
+            anyhow::ensure!(options.tiles.is_none(), "--tiles is for pictures; a film is analysed as a whole");
             anyhow::ensure!(options.start == 0.0 && options.save_tensors.is_none(), others);
             return film::localize_film(film, &options.model, &options.output, &options.film);
         }
@@ -102,7 +111,8 @@ pub fn localize(mut options: Options) -> Result<()> {
 
     let localizer = stages.time("load", || options.model.load())?;
     if let (Some(count), Some(audio)) = (options.sources, &options.audio) {
-        return sources::localize_sources(&localizer, (audio, &image_path), options.start, count, &options.output);
+        let closer = (count, options.tiles);
+        return sources::localize_sources(&localizer, (audio, &image_path), options.start, closer, &options.output);
     }
     let acl = localizer.acl();
     let seconds = localizer.audio_seconds();
@@ -126,9 +136,10 @@ pub fn localize(mut options: Options) -> Result<()> {
         }
         (None, None) => anyhow::bail!("no sound given: soundsight localize AUDIO IMAGE (see --help)"),
     };
-    let encoded = stages.time("vision", || localizer.encode_image(&picture))?;
-    stages.time("vision", || localizer.dense_features(&encoded))?; // the rest of the tower, for the confidence
-    let heatmap = stages.time("decoder", || localizer.localize(&embedding, &encoded))?;
+    let views = stages.time("vision", || View::encode(&localizer, std::slice::from_ref(&picture), options.tiles))?;
+    let view = views.first().context("the picture was not encoded")?;
+    stages.time("vision", || view.prepare_confidence(&localizer))?;
+    let heatmap = stages.time("decoder", || view.localize(&localizer, &embedding))?;
     let name = image_path.file_stem().unwrap_or_default().to_string_lossy();
     let mut answer = stages.time("write", || Answer::write(&options.output, &name, &picture, &heatmap))?;
     answer.files["tensors"] = json!(options.save_tensors);
@@ -142,11 +153,15 @@ pub fn localize(mut options: Options) -> Result<()> {
             "audio": sound,
             "text": options.text,
             "image": {"path": image_path, "width": picture.width(), "height": picture.height()},
+            "tiles": view.grid().map(|(columns, rows)| json!({"columns": columns, "rows": rows})),
             "timings_ms": timings,
         });
         println!("{}", answer.json(question));
     } else {
         println!("{}", answer.summary());
+        if let Some((columns, rows)) = view.grid() {
+            println!("how close   {}", how_close(columns, rows));
+        }
         println!("how long    {}", one_line(&timings));
     }
     Ok(())
@@ -156,7 +171,15 @@ pub fn localize(mut options: Options) -> Result<()> {
 fn localize_share(job: &Job, list: &Path, options: &Options) -> Result<()> {
     let shard = job.share_of(options.shard)?;
     let localizer = options.model.load_files(&options.model.find()?, options.model.device_of(job.local_rank())?)?;
-    pairs::localize_pairs(&localizer, list, shard, options.start, &options.output)
+    pairs::localize_pairs(&localizer, list, shard, options.start, options.tiles, &options.output)
+}
+
+/// The tiles in words.
+fn how_close(columns: usize, rows: usize) -> String {
+    match columns * rows {
+        1 => "the picture is a single tile".to_string(),
+        _ => format!("{columns} × {rows} tiles and the whole picture"),
+    }
 }
 
 /// The description of a sound in the JSON answer.

@@ -11,11 +11,12 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use soundsight::data::{Pair, PairList, Shard};
 use soundsight::error::chain;
-use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture};
+use soundsight::{Embedding, Error, Heatmap, Localizer, Picture};
 
 use super::decode::{Decoded, Group, Job, batches, decode};
 use super::output::{Answer, OutputOptions};
 use super::sound_json;
+use super::view::View;
 use crate::program::progress::progress_bar;
 
 /// A sound or a picture in the form that the network needs, or the reason why it cannot be used.
@@ -28,6 +29,7 @@ pub fn localize_pairs(
     list: &Path,
     shard: Shard,
     start: f64,
+    tiles: Option<usize>,
     options: &OutputOptions,
 ) -> Result<()> {
     let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
@@ -37,6 +39,7 @@ pub fn localize_pairs(
     let bar = progress_bar(num_pairs, "{wide_bar} {pos}/{len} pairs, {eta} left");
     let mut state = State {
         localizer,
+        tiles,
         options,
         digits: list.num_pairs().to_string().len(),
         sounds: HashMap::new(),
@@ -72,13 +75,14 @@ pub fn localize_pairs(
 
 struct State<'a> {
     localizer: &'a Localizer,
+    tiles: Option<usize>,
     options: &'a OutputOptions,
     /// The number of digits of the largest number: with leading zeros, files sort in the order of the list.
     digits: usize,
     /// All sounds so far: an embedding is small.
     sounds: Known<(Embedding, Value)>,
     /// The pictures of the current batch.
-    pictures: Known<(Picture, EncodedImage)>,
+    pictures: Known<(Picture, View)>,
     /// The numbers of the pairs that are skipped, and why.
     failures: Vec<(usize, String)>,
 }
@@ -95,7 +99,7 @@ impl State<'_> {
             || {
                 pictures
                     .iter()
-                    .map(|(_, group)| self.localizer.encode_image_batch(group))
+                    .map(|(_, group)| View::encode(self.localizer, group, self.tiles))
                     .collect::<Result<Vec<_>, _>>()
             },
         );
@@ -157,10 +161,10 @@ impl State<'_> {
     }
 
     /// Computes the heatmaps of a batch. A failure of one, possible in half precision, must not affect the others.
-    fn heatmaps(&self, questions: &[(&Embedding, &EncodedImage)]) -> Vec<Result<Heatmap, Error>> {
-        match self.localizer.localize_batch(questions) {
+    fn heatmaps(&self, questions: &[(&Embedding, &View)]) -> Vec<Result<Heatmap, Error>> {
+        match View::localize_batch(self.localizer, questions) {
             Ok(heatmaps) => heatmaps.into_iter().map(Ok).collect(),
-            Err(_) => questions.iter().map(|(sound, image)| self.localizer.localize(sound, image)).collect(),
+            Err(_) => questions.iter().map(|(sound, view)| view.localize(self.localizer, sound)).collect(),
         }
     }
 }

@@ -9,19 +9,22 @@ use soundsight::localizer::Source;
 use soundsight::{Heatmap, Localizer, Picture, Waveform};
 
 use super::output::{Answer, OutputOptions};
-use super::sound_json;
+use super::view::View;
+use super::{how_close, sound_json};
 
-/// Takes the sound apart, localizes each of at most `count` sources, and writes the pictures of each.
+/// Takes the sound apart, localizes each of at most `count` sources in the picture and in its `tiles`, and writes the pictures of each.
 pub fn localize_sources(
     localizer: &Localizer,
     (audio, image): (&Path, &Path),
     start: f64,
-    count: usize,
+    (count, tiles): (usize, Option<usize>),
     options: &OutputOptions,
 ) -> Result<()> {
     let waveform = Waveform::open_window(audio, start, localizer.audio_seconds())?;
     let picture = Picture::open(image)?;
-    let found = localizer.localize_sources(&waveform, &localizer.encode_image(&picture)?, count)?;
+    let views = View::encode(localizer, std::slice::from_ref(&picture), tiles)?;
+    let view = views.first().context("the picture was not encoded")?;
+    let found = view.localize_sources(localizer, &waveform, count)?;
     let stem = image.file_stem().unwrap_or_default().to_string_lossy();
     let write = |(number, (source, heatmap)): (usize, (Source, Heatmap))| {
         let answer = Answer::write(options, &format!("{stem}.{number}"), &picture, &heatmap)?;
@@ -34,6 +37,9 @@ pub fn localize_sources(
             println!("source {number}    {name}{:.0} % of the sound", source.share * 100.0);
             println!("{}", answer.summary());
         }
+        if let Some((columns, rows)) = view.grid() {
+            println!("how close   {}", how_close(columns, rows));
+        }
         return Ok(());
     }
     let sources: Vec<Value> = answers
@@ -44,6 +50,7 @@ pub fn localize_sources(
         "model": localizer.name(),
         "audio": sound_json(audio, &waveform),
         "image": {"path": image, "width": picture.width(), "height": picture.height()},
+        "tiles": view.grid().map(|(columns, rows)| json!({"columns": columns, "rows": rows})),
         "sources": sources,
     });
     println!("{}", serde_json::to_string(&answer).context("the answer cannot be written")?);
