@@ -178,7 +178,7 @@ fn tiles_look_closer() {
     let answer = |more: &[&str]| serde_json::from_str::<Value>(&run(&[&["--json"], more].concat())).unwrap();
     let (whole, closer) = (answer(&[]), answer(&["--tiles", "2"]));
     assert_eq!(whole["tiles"], Value::Null);
-    assert_eq!(closer["tiles"], serde_json::json!({"columns": 6, "rows": 3}));
+    assert_eq!(closer["tiles"], serde_json::json!({"columns": 6, "rows": 3, "encoded": 22}));
     assert_ne!(whole["peak"]["score"], closer["peak"]["score"]);
     for key in ["confidence", "threshold", "area"] {
         assert!(closer[key].is_f64(), "{key}: {closer}");

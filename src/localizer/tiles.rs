@@ -1,17 +1,24 @@
 //! A closer look: a picture cut into overlapping tiles, so that small objects become large enough to be found.
 //!
-//! The model sees every picture as a square of S × S pixels. What covers 2 % of a picture covers a few patches of it, and a
+//! The model sees every picture as a square of S × S pixels. What covers 1 % of a picture covers a few patches of it, and a
 //! wide picture is squeezed. [`Localizer::encode_tiles`] encodes square tiles beside the whole picture, each as large to the
 //! model as the whole, and [`Localizer::localize_tiles`] merges what is found in them into one heatmap.
+//!
+//! # Merging
+//! There are several sizes of tiles, a pyramid: small tiles find small objects, large ones those that small ones cut in pieces.
+//! The logits of each size are blended by windows that fall off towards the borders of a tile, and whose sum is 1 everywhere.
+//! The merged logits are the mean of all sizes and the whole picture. What lights up in a tile for want of anything better is
+//! dark in the others, so that the mean has fewer false peaks than a maximum, and it keeps the scale of the logits, which
+//! thresholds and the presence rely on. `docs/miniature.md` has measurements.
 
-use super::{Embedding, EncodedImage, Heatmap, Localizer, first};
+use super::{Embedding, EncodedImage, Heatmap, Localizer};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 
 /// The most tiles along the shorter side.
 pub const MAX_ACROSS: usize = 8;
-/// The most tiles of a picture: those of a square one with [`MAX_ACROSS`] along a side.
-pub const MAX_TILES: usize = (2 * MAX_ACROSS - 1) * (2 * MAX_ACROSS - 1);
+/// The most tiles of a picture, of all sizes together.
+pub const MAX_TILES: usize = 400;
 /// Along the longer side, a step that would be shorter than this fraction of another one is shared among the others.
 const SHORTEST_STEP: f64 = 0.2;
 /// The least weight of a tile, at its border, beside 1 in its middle.
@@ -21,11 +28,19 @@ const BORDER: f32 = 1e-3;
 #[derive(Clone, Debug)]
 pub struct TiledImage {
     whole: EncodedImage,
-    /// Row by row from the top left. A picture that is a single tile has none beside the whole.
-    tiles: Vec<EncodedImage>,
+    /// From the smallest tiles to the largest. Those of which one is the whole picture are left out.
+    levels: Vec<Level>,
+    across: usize,
+    grid: (usize, usize),
+}
+
+/// Tiles of one size.
+#[derive(Clone, Debug)]
+struct Level {
     columns: Cuts,
     rows: Cuts,
-    across: usize,
+    /// Row by row from the top left.
+    tiles: Vec<EncodedImage>,
 }
 
 impl TiledImage {
@@ -34,22 +49,17 @@ impl TiledImage {
         &self.whole
     }
 
-    /// DUMP
-    pub fn tiles(&self) -> &[EncodedImage] {
-        &self.tiles
-    }
-
-    /// The number of pictures that were encoded: the tiles and the whole, or 1 where a single tile is the whole.
+    /// The number of pictures that were encoded: the tiles of all sizes, and the whole.
     pub fn num_encoded(&self) -> usize {
-        1 + self.tiles.len()
+        1 + self.levels.iter().map(|level| level.tiles.len()).sum::<usize>()
     }
 
-    /// The number of columns and of rows of tiles. A picture that is a single tile has one of each.
+    /// The numbers of columns and of rows of the smallest tiles. A picture that is a single tile has one of each.
     pub fn grid(&self) -> (usize, usize) {
-        (self.columns.starts.len(), self.rows.starts.len())
+        self.grid
     }
 
-    /// The number of tiles along the shorter side, not counting those between them.
+    /// The number of the smallest tiles that fit along the shorter side without overlap.
     pub fn across(&self) -> usize {
         self.across
     }
@@ -125,8 +135,11 @@ impl Sample {
 impl Localizer {
     /// Encodes a picture as a whole and in square tiles, `across` of them (1 to [`MAX_ACROSS`]) along the shorter side. Others
     /// lie between them, so that neighbours overlap by half: 2 · `across` − 1 along the shorter side, and along the longer as
-    /// many as keep them square. With `across` = 1 the tiles of a wide picture lie in a row; a picture that is about square is
-    /// then its own single tile.
+    /// many as keep them square. Larger tiles follow, half as many along the shorter side (rounded up) each time, down to a
+    /// row of tiles as high as a wide picture; a picture that is about square is then its own single tile.
+    ///
+    /// Every tile costs as much time and memory as a picture. In a square picture there are 9 with `across` = 2, 34 with 3
+    /// and 58 with 4.
     ///
     /// # Errors
     /// [`Error::Argument`] for an `across` outside 1 to [`MAX_ACROSS`], or a picture so long that there would be more than
@@ -136,65 +149,112 @@ impl Localizer {
             return Err(Error::argument("tiles across", format!("1 to {MAX_ACROSS}"), across));
         }
         let (width, height) = picture.size();
-        let length = width.min(height) as f64 / across as f64;
-        let (columns, rows) = (Cuts::new(width, length), Cuts::new(height, length));
-        let num_tiles = columns.starts.len() * rows.starts.len();
+        let cuts: Vec<(Cuts, Cuts)> = levels(across)
+            .map(|across| width.min(height) as f64 / across as f64)
+            .map(|length| (Cuts::new(width, length), Cuts::new(height, length)))
+            .collect();
+        let grid = cuts.first().map_or((1, 1), |(columns, rows)| (columns.starts.len(), rows.starts.len()));
+        let num_tiles: usize = cuts.iter().map(|(columns, rows)| columns.starts.len() * rows.starts.len()).sum();
         if num_tiles > MAX_TILES {
             let found = format!("{num_tiles} of a picture of {width} × {height} pixels, {across} across");
             return Err(Error::argument("number of tiles", format!("at most {MAX_TILES}"), found));
         }
-        let mut pictures = vec![picture.clone()];
-        if num_tiles > 1 {
-            for &y in &rows.starts {
-                for &x in &columns.starts {
-                    pictures.push(picture.crop(x, y, columns.length, rows.length)?);
-                }
-            }
-        }
-        let mut encoded = self.encode_image_batch(&pictures)?;
-        let tiles = encoded.split_off(1);
-        Ok(TiledImage { whole: first(encoded)?, tiles, columns, rows, across })
+        let level = |(columns, rows): (Cuts, Cuts)| -> Result<Level> {
+            let tiles = self.encode_image_batch(&pieces(picture, &columns, &rows)?)?;
+            Ok(Level { columns, rows, tiles })
+        };
+        let several = cuts.into_iter().filter(|(columns, rows)| columns.starts.len() * rows.starts.len() > 1);
+        let levels = several.map(level).collect::<Result<_>>()?;
+        Ok(TiledImage { whole: self.encode_image(picture)?, levels, across, grid })
     }
 
-    /// Finds the sound (or the text) in a picture and in its tiles. The heatmap has `across` times the model's side S, over the
-    /// whole picture; that of a picture without tiles is the one of [`Localizer::localize`].
+    /// Finds the sound (or the text) in a picture and in its tiles.
+    ///
+    /// The heatmap is square and spans the whole picture like any other. Its side is the model's side S times the number of
+    /// the smallest tiles that fit along the longer side, at most [`MAX_ACROSS`]. The confidence is the mean of those of the
+    /// tiles and of the whole at each place, weighted by the scores. A picture without tiles has the heatmap of
+    /// [`Localizer::localize`].
     ///
     /// # Errors
     /// As [`Localizer::localize`].
     pub fn localize_tiles(&self, embedding: &Embedding, image: &TiledImage) -> Result<Heatmap> {
         let whole = self.localize(embedding, &image.whole)?;
-        if image.tiles.is_empty() {
+        if image.levels.is_empty() {
             return Ok(whole);
         }
-        let questions: Vec<_> = image.tiles.iter().map(|tile| (embedding, tile)).collect();
-        let tiles = self.localize_batch(&questions)?;
-        let size = whole.size * image.across;
-        let (columns, rows) = (image.columns.samples(whole.size, size), image.rows.samples(whole.size, size));
-        let mut blended = vec![0.0; size * size];
-        for (tile, (rows, columns)) in
-            tiles.iter().zip(rows.iter().flat_map(|row| columns.iter().map(move |c| (row, c))))
-        {
-            add(&mut blended, &tile.logits, whole.size, rows, columns);
+        let side = whole.size;
+        let size = side * image.grid.0.max(image.grid.1).div_ceil(2).min(MAX_ACROSS);
+        let mut sum = Sum::new(size);
+        let all = Cuts::new(side, side as f64).samples(side, size).concat();
+        sum.add(&whole, &all, &all);
+        for level in &image.levels {
+            let questions: Vec<_> = level.tiles.iter().map(|tile| (embedding, tile)).collect();
+            let found = self.localize_batch(&questions)?;
+            let (columns, rows) = (level.columns.samples(side, size), level.rows.samples(side, size));
+            let places = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+            for (heatmap, (row, column)) in found.iter().zip(places) {
+                sum.add(heatmap, row, column);
+            }
         }
-        let confidence = tiles.iter().map(|tile| tile.confidence).fold(whole.confidence, f32::max);
-        whole.with_logits(blended, confidence)
+        sum.mean(&whole, 1 + image.levels.len())
     }
 }
 
-/// Adds the weighted samples of a piece's `map` (of `side` columns) to the larger square map `sum`.
-fn add(sum: &mut [f32], map: &[f32], side: usize, rows: &[Sample], columns: &[Sample]) {
-    let size = sum.len().isqrt();
-    for row in rows {
-        let [upper, lower] = row.sources.map(|source| &map[source * side..][..side]);
-        let target = &mut sum[row.target * size..][..size];
-        for column in columns {
-            let along = |line: &[f32]| {
-                let [left, right] = column.sources.map(|source| line[source]);
-                left + (right - left) * column.share
-            };
-            let (upper, lower) = (along(upper), along(lower));
-            target[column.target] += row.weight * column.weight * (upper + (lower - upper) * row.share);
+/// The numbers of tiles across, from the smallest tiles to the largest: each time half as many, rounded up.
+fn levels(across: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(across), |across| (*across > 1).then(|| across.div_ceil(2)))
+}
+
+/// The tiles of a picture, row by row.
+fn pieces(picture: &Picture, columns: &Cuts, rows: &Cuts) -> Result<Vec<Picture>> {
+    let corners = rows.starts.iter().flat_map(|y| columns.starts.iter().map(move |x| (*x, *y)));
+    corners.map(|(x, y)| picture.crop(x, y, columns.length, rows.length)).collect()
+}
+
+/// A sum of heatmaps of parts of a picture.
+struct Sum {
+    size: usize,
+    /// size · size values, row by row.
+    logits: Vec<f32>,
+    confidences: Vec<f32>,
+}
+
+impl Sum {
+    fn new(size: usize) -> Self {
+        Self { size, logits: vec![0.0; size * size], confidences: vec![0.0; size * size] }
+    }
+
+    /// Adds the heatmap of the part whose rows and columns contribute to these.
+    fn add(&mut self, heatmap: &Heatmap, rows: &[Sample], columns: &[Sample]) {
+        for row in rows {
+            let [upper, lower] = row.sources.map(|source| &heatmap.logits[source * heatmap.size..][..heatmap.size]);
+            for column in columns {
+                let along = |line: &[f32]| {
+                    let [left, right] = column.sources.map(|source| line[source]);
+                    left + (right - left) * column.share
+                };
+                let (upper, lower) = (along(upper), along(lower));
+                let weight = row.weight * column.weight;
+                let target = row.target * self.size + column.target;
+                self.logits[target] += weight * (upper + (lower - upper) * row.share);
+                self.confidences[target] += weight * heatmap.confidence;
+            }
         }
+    }
+
+    /// The mean of `count` heatmaps of the whole picture that have been added; `like` is one of them.
+    fn mean(mut self, like: &Heatmap, count: usize) -> Result<Heatmap> {
+        let share = 1.0 / count as f32;
+        self.logits.iter_mut().for_each(|logit| *logit *= share);
+        let merged = like.with_logits(self.logits, like.confidence)?;
+        let (mut weights, mut confidences) = (0.0, 0.0);
+        for (score, confidence) in merged.scores.iter().zip(&self.confidences) {
+            weights += f64::from(*score);
+            confidences += f64::from(*score) * f64::from(confidence * share);
+        }
+        // Scores can be too small for their type.
+        let confidence = if weights > 0.0 { (confidences / weights) as f32 } else { like.confidence };
+        Ok(Heatmap { confidence, ..merged })
     }
 }
 

@@ -31,6 +31,7 @@ mod program;
 mod report;
 mod scenes;
 mod show;
+mod small;
 mod sounds;
 mod stage_b;
 mod stages;
@@ -109,6 +110,9 @@ struct RunOptions {
     /// Measures how well a finished run's model, or else the embedded one, tells two sources apart.
     #[arg(long, group = "instead")]
     apart: bool,
+    /// Measures how well a finished run's model, or else the embedded one, finds small objects in large pictures.
+    #[arg(long, group = "instead")]
+    small: bool,
     /// Films to measure on.
     #[arg(long, value_name = "N", default_value_t = 96)]
     num_films: usize,
@@ -179,7 +183,8 @@ fn miniature(options: RunOptions) -> Result<()> {
         return curves::plot(&out, &Docs::open(&options.docs)?);
     }
     let world_config = WorldConfig {
-        side: model::SIDE,
+        // Small objects in large pictures are drawn from larger material.
+        side: if options.small { 2 * model::SIDE } else { model::SIDE },
         seconds: model::SECONDS,
         seed: options.seed,
         num_unheard: options.unheard,
@@ -193,6 +198,10 @@ fn miniature(options: RunOptions) -> Result<()> {
     if options.apart {
         let docs = Docs::open(&options.docs)?;
         return apart::apart(&world, &out, options.scenes.unwrap_or(512), options.seed, &docs);
+    }
+    if options.small {
+        let docs = Docs::open(&options.docs)?;
+        return small::small(&world, &out, options.scenes.unwrap_or(512), options.seed, &docs);
     }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());

@@ -153,14 +153,14 @@ pub fn localize(mut options: Options) -> Result<()> {
             "audio": sound,
             "text": options.text,
             "image": {"path": image_path, "width": picture.width(), "height": picture.height()},
-            "tiles": view.grid().map(|(columns, rows)| json!({"columns": columns, "rows": rows})),
+            "tiles": view.tiles_json(),
             "timings_ms": timings,
         });
         println!("{}", answer.json(question));
     } else {
         println!("{}", answer.summary());
-        if let Some((columns, rows)) = view.grid() {
-            println!("how close   {}", how_close(columns, rows));
+        if let Some(closeness) = view.closeness() {
+            println!("how close   {closeness}");
         }
         println!("how long    {}", one_line(&timings));
     }
@@ -172,14 +172,6 @@ fn localize_share(job: &Job, list: &Path, options: &Options) -> Result<()> {
     let shard = job.share_of(options.shard)?;
     let localizer = options.model.load_files(&options.model.find()?, options.model.device_of(job.local_rank())?)?;
     pairs::localize_pairs(&localizer, list, shard, options.start, options.tiles, &options.output)
-}
-
-/// The tiles in words.
-fn how_close(columns: usize, rows: usize) -> String {
-    match columns * rows {
-        1 => "the picture is a single tile".to_string(),
-        _ => format!("{columns} × {rows} tiles and the whole picture"),
-    }
 }
 
 /// The description of a sound in the JSON answer.

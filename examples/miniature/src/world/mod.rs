@@ -27,6 +27,7 @@ mod cutout;
 mod export;
 mod photograph;
 mod scene;
+mod small;
 mod sound;
 mod split;
 mod stamps;
@@ -45,6 +46,7 @@ pub use cutout::{CutOut, Patch, Pose, Tint};
 pub use export::Question;
 pub use photograph::Photographs;
 pub use scene::{MIN_VISIBLE, Placed, Scene, masks, pose, tint};
+pub use small::SmallScene;
 pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, wav};
 pub use split::{Combinations, Split};
 

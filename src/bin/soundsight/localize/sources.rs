@@ -9,8 +9,8 @@ use soundsight::localizer::Source;
 use soundsight::{Heatmap, Localizer, Picture, Waveform};
 
 use super::output::{Answer, OutputOptions};
+use super::sound_json;
 use super::view::View;
-use super::{how_close, sound_json};
 
 /// Takes the sound apart, localizes each of at most `count` sources in the picture and in its `tiles`, and writes the pictures of each.
 pub fn localize_sources(
@@ -37,8 +37,8 @@ pub fn localize_sources(
             println!("source {number}    {name}{:.0} % of the sound", source.share * 100.0);
             println!("{}", answer.summary());
         }
-        if let Some((columns, rows)) = view.grid() {
-            println!("how close   {}", how_close(columns, rows));
+        if let Some(closeness) = view.closeness() {
+            println!("how close   {closeness}");
         }
         return Ok(());
     }
@@ -50,7 +50,7 @@ pub fn localize_sources(
         "model": localizer.name(),
         "audio": sound_json(audio, &waveform),
         "image": {"path": image, "width": picture.width(), "height": picture.height()},
-        "tiles": view.grid().map(|(columns, rows)| json!({"columns": columns, "rows": rows})),
+        "tiles": view.tiles_json(),
         "sources": sources,
     });
     println!("{}", serde_json::to_string(&answer).context("the answer cannot be written")?);

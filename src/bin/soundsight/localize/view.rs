@@ -1,6 +1,7 @@
 //! How closely a picture is looked at: as a whole, or in tiles too.
 
 use rayon::prelude::*;
+use serde_json::{Value, json};
 use soundsight::localizer::{MAX_ACROSS, Source, TiledImage};
 use soundsight::{Embedding, EncodedImage, Heatmap, Localizer, Picture, Result, Waveform};
 
@@ -50,22 +51,31 @@ impl View {
 
     /// Localizes many sounds, each in its picture.
     pub fn localize_batch(localizer: &Localizer, pairs: &[(&Embedding, &Self)]) -> Result<Vec<Heatmap>> {
-        let whole = |(embedding, view): &(_, &'_ Self)| match view {
-            Self::Whole(image) => Some((*embedding, image)),
+        let whole = pairs.iter().map(|&(embedding, view)| match view {
+            Self::Whole(image) => Some((embedding, image)),
             Self::Tiles(_) => None,
-        };
-        match pairs.iter().map(whole).collect::<Option<Vec<_>>>() {
+        });
+        match whole.collect::<Option<Vec<_>>>() {
             Some(pairs) => localizer.localize_batch(&pairs),
             None => pairs.par_iter().map(|(embedding, view)| view.localize(localizer, embedding)).collect(),
         }
     }
 
-    /// The numbers of columns and rows of tiles, if there are any.
-    pub fn grid(&self) -> Option<(usize, usize)> {
-        match self {
-            Self::Whole(_) => None,
-            Self::Tiles(image) => Some(image.grid()),
-        }
+    /// How closely the picture is looked at, in words, if at tiles.
+    pub fn closeness(&self) -> Option<String> {
+        let Self::Tiles(image) = self else { return None };
+        let (columns, rows) = image.grid();
+        Some(match image.num_encoded() {
+            1 => "the whole picture is a single tile".to_string(),
+            all => format!("{columns} × {rows} tiles; with larger ones and the whole {all} pictures encoded"),
+        })
+    }
+
+    /// The same for JSON: the columns and rows of the smallest tiles, and how many pictures were encoded.
+    pub fn tiles_json(&self) -> Value {
+        let Self::Tiles(image) = self else { return Value::Null };
+        let (columns, rows) = image.grid();
+        json!({"columns": columns, "rows": rows, "encoded": image.num_encoded()})
     }
 }
 

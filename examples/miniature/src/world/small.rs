@@ -1,0 +1,86 @@
+//! Larger pictures of any shape with two small objects.
+
+use image::RgbImage;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::cutout::{CutOut, Patch, Pose};
+use super::scene::{Placed, masks, pose, tint};
+use super::{Split, World, camera};
+
+/// The number of positions to try before the objects are made smaller.
+const TRIES: usize = 24;
+
+/// A picture of any shape, and the two objects that it shows.
+pub struct SmallScene {
+    /// The picture.
+    pub picture: RgbImage,
+    /// The two objects; the class asked for is the first. Their masks have the picture's size.
+    pub placed: [Placed; 2],
+}
+
+impl World {
+    /// A scene of `width` × `height` pixels with an object of class `class` and another one, each covering about the fraction
+    /// `share` of the picture. Both are wholly visible. `None` if a small world has no other class for it.
+    pub fn small_scene(
+        &self,
+        split: Split,
+        (width, height): (usize, usize),
+        share: f32,
+        class: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<SmallScene> {
+        let &[first, second] = &self.combinations.draw(split, 2, class, rng)[..] else { return None };
+        let wide = width.max(height);
+        let place = |spare: usize, rng: &mut ChaCha8Rng| rng.random_range(0..=spare) as f32;
+        let corner = (place(wide - width, rng), place(wide - height, rng));
+        let mut canvas = self.backdrop(split, self.side, wide, rng).window(corner, (width, height));
+        let looks = [first, second].map(|class| {
+            let pictures = &self.classes[class].pictures;
+            let picture = &pictures[rng.random_range(0..pictures.len())];
+            let posed = Pose { extent: extent(picture, share * (width * height) as f32), ..pose(picture, wide, rng) };
+            (picture, posed, tint(rng))
+        });
+        let photographed = self.photographs(split).is_some();
+        let mut shrink = 1.0;
+        loop {
+            let patches: Vec<Patch> = looks
+                .iter()
+                .map(|(picture, posed, tint)| picture.draw(&Pose { extent: posed.extent * shrink, ..*posed }, tint))
+                .collect();
+            let fits = patches.iter().all(|patch| patch.width <= width && patch.height <= height);
+            for _ in 0..if fits { TRIES } else { 0 } {
+                let places: Vec<(i32, i32)> = patches
+                    .iter()
+                    .map(|p| {
+                        (rng.random_range(0..=width - p.width) as i32, rng.random_range(0..=height - p.height) as i32)
+                    })
+                    .collect();
+                let seen = masks(&canvas, &patches, &places);
+                let whole = seen.iter().zip(&patches).all(|(mask, patch)| {
+                    let count = mask.iter().filter(|inside| **inside).count();
+                    count > 0 && count == patch.num_opaque()
+                });
+                if !whole {
+                    continue;
+                }
+                for (patch, &place) in patches.iter().zip(&places) {
+                    if photographed {
+                        camera::shadow(&mut canvas, patch, place, rng);
+                    }
+                    canvas.blend(patch, place);
+                }
+                let mut placed = [first, second].into_iter().zip(seen).map(|(class, mask)| Placed { class, mask });
+                let placed = [placed.next()?, placed.next()?];
+                let picture = if photographed { camera::take(canvas, rng) } else { canvas.to_picture() };
+                return Some(SmallScene { picture, placed });
+            }
+            shrink *= 0.95;
+        }
+    }
+}
+
+/// The longer side at which `picture` covers `area` pixels.
+fn extent(picture: &CutOut, area: f32) -> f32 {
+    (area * picture.elongation() / picture.opaque).sqrt()
+}
