@@ -215,7 +215,7 @@ fn tiles_that_cannot_be_are_refused() {
     refused(localize(&out).args(["--tiles", "2", "film.mp4"]), &out, &["--tiles", "film"]);
     let long = folder.path().join("long.png");
     image::RgbImage::new(2000, 10).save(&long).unwrap();
-    refused(localize(&out).args(["--tiles", "2"]).arg(&inputs[0]).arg(&long), &out, &["number of tiles", "225"]);
+    refused(localize(&out).args(["--tiles", "2"]).arg(&inputs[0]).arg(&long), &out, &["number of tiles", "400"]);
 }
 
 #[test]

@@ -95,3 +95,13 @@ fn a_model_without_names_clusters_windows() {
     let short = Waveform::from_samples(vec![0.1; 100], 16_000).unwrap();
     assert_eq!(localizer.sources(&short, 3).unwrap().len(), 1);
 }
+
+#[test]
+fn sources_are_found_in_tiles_too() {
+    let localizer = Localizer::load("embedded").unwrap();
+    let image = localizer.encode_tiles(&Picture::open(media("shore.jpg")).unwrap(), 2).unwrap();
+    let sources = localizer.localize_sources_in_tiles(&open("frog.wav"), &image, 2).unwrap();
+    assert_eq!((sources.len(), sources[0].0.name.as_deref()), (2, Some("frog")));
+    let alone = localizer.localize_tiles(&sources[1].0.embedding, &image).unwrap();
+    assert_eq!(sources[1].1, alone);
+}

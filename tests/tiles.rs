@@ -81,8 +81,12 @@ fn tiles_look_closer() {
     assert_eq!(found.size, 2 * whole.size);
     assert_eq!(found.scores.len(), found.size * found.size);
     assert!((-1.0..=1.0).contains(&found.confidence));
-    // The same again, from the same encoding.
-    assert_eq!(tiled(&localizer, &frame(), 2), found);
+    // Every sound is answered as if it were alone, from the same encoding or another one.
+    let image = localizer.encode_tiles(&frame(), 2).unwrap();
+    let hum = (0..16_000).map(|i| (i as f32 * 0.03).sin()).collect();
+    let hum = localizer.embed_audio(&Waveform::from_samples(hum, 16_000).unwrap()).unwrap();
+    assert_ne!(localizer.localize_tiles(&hum, &image).unwrap().logits, found.logits);
+    assert_eq!(localizer.localize_tiles(&sound(&localizer), &image).unwrap(), found);
     let map = found.score_map(96, 96).unwrap();
     assert_eq!(map.rows(0..96).unwrap().len(), 96 * 96);
 }
