@@ -4,6 +4,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::canvas::Canvas;
 use super::cutout::{CutOut, Patch, Pose};
 use super::scene::{Placed, masks, pose, tint};
 use super::{Split, World, camera};
@@ -48,22 +49,7 @@ impl World {
                 .iter()
                 .map(|(picture, posed, tint)| picture.draw(&Pose { extent: posed.extent * shrink, ..*posed }, tint))
                 .collect();
-            let fits = patches.iter().all(|patch| patch.width <= width && patch.height <= height);
-            for _ in 0..if fits { TRIES } else { 0 } {
-                let places: Vec<(i32, i32)> = patches
-                    .iter()
-                    .map(|p| {
-                        (rng.random_range(0..=width - p.width) as i32, rng.random_range(0..=height - p.height) as i32)
-                    })
-                    .collect();
-                let seen = masks(&canvas, &patches, &places);
-                let whole = seen.iter().zip(&patches).all(|(mask, patch)| {
-                    let count = mask.iter().filter(|inside| **inside).count();
-                    count > 0 && count == patch.num_opaque()
-                });
-                if !whole {
-                    continue;
-                }
+            if let Some((places, seen)) = apart(&canvas, &patches, rng) {
                 for (patch, &place) in patches.iter().zip(&places) {
                     if photographed {
                         camera::shadow(&mut canvas, patch, place, rng);
@@ -75,9 +61,31 @@ impl World {
                 let picture = if photographed { camera::take(canvas, rng) } else { canvas.to_picture() };
                 return Some(SmallScene { picture, placed });
             }
+            // This terminates, because there is always room for two small objects.
             shrink *= 0.95;
         }
     }
+}
+
+/// Places for the patches' top left corners at which all of them are wholly visible, and where each is seen.
+fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<(Vec<(i32, i32)>, Vec<Vec<bool>>)> {
+    let (width, height) = (canvas.width, canvas.height);
+    if patches.iter().any(|patch| patch.width > width || patch.height > height) {
+        return None;
+    }
+    let whole = |(mask, patch): (&Vec<bool>, &Patch)| {
+        let seen = mask.iter().filter(|inside| **inside).count();
+        seen > 0 && seen == patch.num_opaque()
+    };
+    for _ in 0..TRIES {
+        let mut along = |side: usize, length: usize| rng.random_range(0..=side - length) as i32;
+        let places: Vec<_> = patches.iter().map(|p| (along(width, p.width), along(height, p.height))).collect();
+        let seen = masks(canvas, patches, &places);
+        if seen.iter().zip(patches).all(whole) {
+            return Some((places, seen));
+        }
+    }
+    None
 }
 
 /// The longer side at which `picture` covers `area` pixels.

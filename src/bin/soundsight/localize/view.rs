@@ -67,7 +67,7 @@ impl View {
         let (columns, rows) = image.grid();
         Some(match image.num_encoded() {
             1 => "the whole picture is a single tile".to_string(),
-            all => format!("{columns} × {rows} tiles; with larger ones and the whole {all} pictures encoded"),
+            all => format!("{columns} × {rows} tiles, {all} pictures encoded in all"),
         })
     }
 
