@@ -49,7 +49,8 @@ impl World {
                 .iter()
                 .map(|(picture, posed, tint)| picture.draw(&Pose { extent: posed.extent * shrink, ..*posed }, tint))
                 .collect();
-            if let Some((places, seen)) = apart(&canvas, &patches, rng) {
+            if let Some(places) = apart(&canvas, &patches, rng) {
+                let seen = masks(&canvas, &patches, &places);
                 for (patch, &place) in patches.iter().zip(&places) {
                     if photographed {
                         camera::shadow(&mut canvas, patch, place, rng);
@@ -67,8 +68,8 @@ impl World {
     }
 }
 
-/// Places for the patches' top left corners at which all of them are wholly visible, and where each is seen.
-fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<(Vec<(i32, i32)>, Vec<Vec<bool>>)> {
+/// Places for the patches' top left corners at which all of them are wholly visible.
+fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<Vec<(i32, i32)>> {
     let (width, height) = (canvas.width, canvas.height);
     if patches.iter().any(|patch| patch.width > width || patch.height > height) {
         return None;
@@ -80,9 +81,8 @@ fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<(Ve
     for _ in 0..TRIES {
         let mut along = |side: usize, length: usize| rng.random_range(0..=side - length) as i32;
         let places: Vec<_> = patches.iter().map(|p| (along(width, p.width), along(height, p.height))).collect();
-        let seen = masks(canvas, patches, &places);
-        if seen.iter().zip(patches).all(whole) {
-            return Some((places, seen));
+        if masks(canvas, patches, &places).iter().zip(patches).all(whole) {
+            return Some(places);
         }
     }
     None
