@@ -134,7 +134,7 @@ fn photographs(folder: &Path) -> Vec<PathBuf> {
         std::fs::create_dir_all(folder).unwrap();
         for picture in 0..8 {
             let red = (10 * (8 * number + picture)) as u8;
-            let grey = |x: u32| if x / 40 % 2 == 0 { 60 } else { 160 };
+            let grey = |x: u32| if (x / 40).is_multiple_of(2) { 60 } else { 160 };
             let path = folder.join(format!("{picture}.png"));
             image::RgbImage::from_fn(400, 300, |x, _| image::Rgb([red, grey(x), grey(x)])).save(path).unwrap();
         }
