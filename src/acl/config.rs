@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::NormalizeOptions;
 
 /// The token ids of a prompt, before and after the audio token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptIds {
     /// The start token and the words before the audio token.
     pub before: Vec<u32>,
@@ -39,6 +39,11 @@ pub struct AclConfig {
     /// are built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_ids: Option<PromptIds>,
+    /// Whether CLIP's text tower reads the audio token, within the prompt. If false, the AudioTokenizer maps sounds straight
+    /// into the common space: its output has the width P and is the audio-driven embedding. Text prompts use the tower
+    /// either way.
+    #[serde(skip_serializing_if = "is_true")]
+    pub text_tower: bool,
     /// The BEATs blocks (counted from 0) whose concatenated outputs the AudioTokenizer reads.
     pub audio_blocks: Vec<usize>,
     /// Mean of each colour channel, for values in [0, 1].
@@ -61,6 +66,7 @@ impl Default for AclConfig {
             fbank_std: 6.55582,
             prompt: PROMPT.to_string(),
             prompt_ids: None,
+            text_tower: true,
             audio_blocks: vec![3, 7, 11],
             image_mean: NormalizeOptions::default().mean,
             image_std: NormalizeOptions::default().std,
@@ -85,11 +91,21 @@ impl AclConfig {
         NormalizeOptions { mean: self.image_mean, std: self.image_std }
     }
 
-    /// The prompt's ids if no tokenizer is needed: the configured ones, or those of the published prompt.
+    /// The prompt's ids if no tokenizer is needed: the configured ones, or those of the published prompt. Without a
+    /// [text tower](AclConfig::text_tower) there are none to know, and the result is empty.
     pub fn known_prompt_ids(&self) -> Option<PromptIds> {
+        if !self.text_tower {
+            return Some(PromptIds::default());
+        }
         let published = || PromptIds { before: vec![49406, 320, 1125, 539], after: vec![49407] };
         self.prompt_ids.clone().or_else(|| (self.prompt == PROMPT).then(published))
     }
+}
+
+/// Settings with their default are left out of files, so that earlier versions and their checkpoints agree.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// The configuration of all parts.
@@ -110,6 +126,12 @@ impl ModelConfig {
     /// The published model: BEATs iter3+, CLIPSeg rd64-refined, ACL's own values.
     pub fn acl_vit16() -> Self {
         Self { beats: BeatsConfig::iter3_plus(), clipseg: ClipSegConfig::rd64_refined(), acl: AclConfig::default() }
+    }
+
+    /// Width of an audio token: H, that of the text tower, or P, that of the common space, where
+    /// [no text tower](AclConfig::text_tower) reads it.
+    pub fn audio_token_dim(&self) -> usize {
+        if self.acl.text_tower { self.clipseg.text_config.hidden_size } else { self.clipseg.projection_dim }
     }
 
     /// Checks every setting, and that the settings agree with each other.

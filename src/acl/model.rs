@@ -16,7 +16,7 @@ use super::masker::{ImageMasker, cosine, masked_features};
 use super::prompt::Prompt;
 use crate::beats::Beats;
 use crate::clipseg::ClipSeg;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Weights;
 
 /// The encoding of a picture, reusable for any number of sounds.
@@ -46,9 +46,8 @@ impl TrainedHead {
     pub fn new<'a>(config: &ModelConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
         let features = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
-        let token = config.clipseg.text_config.hidden_size;
         Ok(Self {
-            audio_tokenizer: AudioTokenizer::new(features, token, weights.pp("audio_proj"))?,
+            audio_tokenizer: AudioTokenizer::new(features, config.audio_token_dim(), weights.pp("audio_proj"))?,
             masker: ImageMasker::new(weights.pp("masker_i"))?,
         })
     }
@@ -66,12 +65,14 @@ pub struct Acl {
     pub audio_tokenizer: AudioTokenizer,
     /// Maps logits to the heatmap.
     pub masker: ImageMasker,
-    prompt: Prompt,
+    /// `None` where no text tower reads the audio token.
+    prompt: Option<Prompt>,
 }
 
 impl Acl {
     /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: BEATs,
-    /// CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token.
+    /// CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token; without
+    /// a [text tower](super::AclConfig::text_tower) it is not used.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
@@ -99,7 +100,10 @@ impl Acl {
         clipseg: ClipSeg,
         head: TrainedHead,
     ) -> Result<Self> {
-        let prompt = Prompt::new(prompt, &clipseg.clip.text_model)?;
+        let prompt = match config.acl.text_tower {
+            true => Some(Prompt::new(prompt, &clipseg.clip.text_model)?),
+            false => None,
+        };
         let TrainedHead { audio_tokenizer, masker } = head;
         Ok(Self { config: config.clone(), beats, clipseg, audio_tokenizer, masker, prompt })
     }
@@ -133,7 +137,8 @@ impl Acl {
         Ok(Tensor::cat(&states, D::Minus1)?)
     }
 
-    /// Audio tokens `[B, H]` of audio features `[B, N, 3D]`.
+    /// Audio tokens `[B, H]` of audio features `[B, N, 3D]`; of width P instead without a
+    /// [text tower](super::AclConfig::text_tower).
     ///
     /// # Errors
     /// As [`AudioTokenizer::forward`].
@@ -142,12 +147,18 @@ impl Acl {
     }
 
     /// Audio-driven embeddings `[B, P]`: the text tower's encoding of the prompt with audio tokens `[B, H]` inserted.
+    /// Without a [text tower](super::AclConfig::text_tower), tokens `[B, P]` are the embeddings.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the tokens have another width than H.
+    /// [`Error::Shape`] when the tokens have another width.
     pub fn audio_embedding(&self, tokens: &Tensor) -> Result<Tensor> {
-        let embeddings = self.prompt.inject(tokens)?;
-        let last = vec![self.prompt.num_tokens() - 1; tokens.dim(0)?];
+        let width = self.config.audio_token_dim();
+        if !matches!(*tokens.dims(), [_, found] if found == width) {
+            return Err(Error::shape("audio tokens", format!("[B, {width}]"), tokens.dims()));
+        }
+        let Some(prompt) = &self.prompt else { return Ok(tokens.clone()) };
+        let embeddings = prompt.inject(tokens)?;
+        let last = vec![prompt.num_tokens() - 1; tokens.dim(0)?];
         self.clipseg.clip.embed_text_embeddings(&embeddings, &last)
     }
 
