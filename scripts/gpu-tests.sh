@@ -22,7 +22,7 @@ fi
 
 step "parity with PyTorch on $device"
 # Run one test at a time, because they share the device.
-SOUNDSIGHT_TEST_DEVICE="$device" cargo test "${features[@]}" --test parity --test parity_training -- --test-threads 1
+SOUNDSIGHT_TEST_DEVICE="$device" cargo test "${features[@]}" --test parity --test parity_ast --test parity_training -- --test-threads 1
 
 step 'heatmaps of the embedded model: the CPU and the device, f32 and bf16'
 out="$(mktemp -d)"

@@ -20,4 +20,4 @@ debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 build=(--release --no-default-features --features embedded,train
   --config 'profile.release.package."*".opt-level=1' --config 'profile.release.package.candle-core.opt-level=2')
 cross_cargo "$target" test "${build[@]}" --lib -- nn:: "$@"
-cross_cargo "$target" test "${build[@]}" --test parity --test parity_training -- "$@"
+cross_cargo "$target" test "${build[@]}" --test parity --test parity_ast --test parity_training -- "$@"

@@ -13,6 +13,7 @@ pub mod nn;
 pub mod video;
 pub mod weights;
 
+pub mod ast;
 pub mod beats;
 pub mod clip;
 pub mod clipseg;

@@ -172,6 +172,25 @@ fn a_failure_of_the_masks_is_named_at_each_validation() {
 }
 
 #[test]
+fn a_model_without_a_text_tower_is_trained_and_localizes() {
+    let set = Set::new();
+    refused(&mut set.train("run", &["--steps", "1", "--no-text-tower"]), &["--from-scratch"]);
+    let direct = ["--from-scratch", "--no-text-tower", "--steps"];
+    stdout(&mut set.train("run", &[&direct[..], &["1"]].concat()));
+    stdout(&mut set.train("run", &[&direct[..], &["2", "--resume"]].concat()));
+    let run = set.run("run").join("last");
+    let localizer = soundsight::Localizer::load(run.to_str().unwrap()).unwrap();
+    let config = localizer.acl().config();
+    assert!(!config.acl.text_tower);
+    assert_eq!(localizer.acl().audio_tokenizer.token_dim(), config.clipseg.projection_dim);
+    // It is a model directory like any other: training goes on from it, and it localizes.
+    stdout(&mut set.train("more", &["--steps", "1", "--model", run.to_str().unwrap()]));
+    let mut localize = soundsight("localize");
+    localize.arg("--model").arg(&run).args(["--device", "cpu", "--out"]).arg(set.run("found"));
+    stdout(localize.arg(fixture("mini/clip.wav")).arg(fixture("mini/frame.png")));
+}
+
+#[test]
 fn what_cannot_be_resumed_is_refused_and_left_alone() {
     let set = Set::new();
     refused(&mut set.train("none", &["--resume"]), &["none", "--resume"]);

@@ -56,7 +56,7 @@ fn resolve(hub: &Hub) -> Result<ModelFiles> {
 
 fn assert_complete(files: &ModelFiles) {
     assert_eq!(files.clipseg_config["reduce_dim"], 64);
-    assert_eq!(files.beats_config["embed_dim"], 512);
+    assert_eq!(files.audio_config["embed_dim"], 512);
     assert!(matches!(files.tokenizer, Some(TokenizerFiles::VocabMerges { .. })));
     let numbers = files.clipseg.tensor("w", &Device::Cpu, DType::F32).unwrap().to_vec1::<f32>().unwrap();
     assert!(numbers.iter().copied().eq((0..65536).map(|number| number as f32)));
@@ -223,7 +223,7 @@ fn the_mirror_is_asked_when_the_space_has_no_beats() {
     server.head_fault(&format!("{SPACE}/{BEATS}"), &[Fault::Status(404)]);
     server.large(&format!("{MIRROR}/{BEATS}"), fixture("beats.pt"));
     let files = resolve(&hub).unwrap();
-    assert!(files.beats.path().starts_with(hub.cache.join(format!("models--{}", MIRROR.replace('/', "--")))));
+    assert!(files.audio.path().starts_with(hub.cache.join(format!("models--{}", MIRROR.replace('/', "--")))));
 }
 
 #[test]

@@ -167,25 +167,25 @@ fn a_directory_of_safetensors() {
     let files = ModelFiles::resolve(name, &Hub::from_env(), Download::Never).unwrap();
     assert_eq!(files.name, name);
     assert_eq!(files.source, ModelSource::Directory(folder.path().into()));
-    assert_eq!(files.beats_config["embed_dim"], 1);
+    assert_eq!(files.audio_config["embed_dim"], 1);
     assert_eq!(files.clipseg_config["reduce_dim"], 2);
     assert_eq!(files.acl_config.as_ref().unwrap()["image_size"], 96);
     assert_eq!(files.tokenizer, None);
-    assert_eq!([&files.beats, &files.clipseg, &files.acl].map(file_name), SAFETENSORS);
+    assert_eq!([&files.audio, &files.clipseg, &files.acl].map(file_name), SAFETENSORS);
 }
 
 #[test]
 fn a_directory_of_pickles_with_the_configuration_in_the_checkpoint() {
     let folder = directory(&PICKLES, r#"{"clipseg": {}}"#);
     let files = ModelFiles::from_directory(folder.path()).unwrap();
-    assert_eq!([&files.beats, &files.clipseg, &files.acl].map(file_name), ["beats.pt", "clipseg.bin", "acl.pth"]);
-    assert_eq!(files.beats_config["embed_dim"], 512);
+    assert_eq!([&files.audio, &files.clipseg, &files.acl].map(file_name), ["beats.pt", "clipseg.bin", "acl.pth"]);
+    assert_eq!(files.audio_config["embed_dim"], 512);
     assert_eq!(files.acl_config, None);
     // config.json takes precedence, and so does a safetensors file over a pickle.
     std::fs::write(folder.path().join("config.json"), r#"{"beats": {"embed_dim": 1}, "clipseg": {}}"#).unwrap();
     std::fs::copy(fixture("state.safetensors"), folder.path().join("clipseg.safetensors")).unwrap();
     let files = ModelFiles::from_directory(folder.path()).unwrap();
-    assert_eq!(files.beats_config["embed_dim"], 1);
+    assert_eq!(files.audio_config["embed_dim"], 1);
     assert_eq!(file_name(&files.clipseg), "clipseg.safetensors");
 }
 
@@ -219,14 +219,14 @@ fn a_directory_in_memory() {
     let (files, expected) = (memory().unwrap(), ModelFiles::from_directory(folder.path()).unwrap());
     assert_eq!(files.source, ModelSource::Directory("mine".into()));
     assert_eq!(files.name, "mine");
-    for (ours, theirs) in [(&files.beats, &expected.beats), (&files.clipseg, &expected.clipseg)] {
+    for (ours, theirs) in [(&files.audio, &expected.audio), (&files.clipseg, &expected.clipseg)] {
         assert_eq!(file_name(ours), file_name(theirs));
         assert!(ours.entries().keys().eq(theirs.entries().keys()));
     }
     assert_eq!(files.acl.path(), Path::new("mine/acl.pth"));
     assert_eq!(
-        (files.beats_config, files.clipseg_config, files.classes),
-        (expected.beats_config, expected.clipseg_config, expected.classes)
+        (files.audio_config, files.clipseg_config, files.classes),
+        (expected.audio_config, expected.clipseg_config, expected.classes)
     );
     assert_eq!(files.tokenizer, None);
 
@@ -359,7 +359,7 @@ fn a_warm_cache_needs_no_network() {
         let hub = Hub { offline, ..nowhere(cache.path()) };
         let files = ModelFiles::resolve("acl-vit16", &hub, Download::Never).unwrap();
         assert_eq!(files.clipseg_config["reduce_dim"], 64);
-        assert_eq!(files.beats_config["embed_dim"], 512);
+        assert_eq!(files.audio_config["embed_dim"], 512);
         assert_eq!(file_name(&files.clipseg), "pytorch_model.bin");
         assert!(matches!(files.tokenizer, Some(TokenizerFiles::VocabMerges { .. })));
         let mut calls = 0;

@@ -58,9 +58,10 @@ fn both(check: impl Fn(&Fixture)) {
 #[test]
 fn every_hidden_state_of_beats_and_its_tags() {
     both(|f| {
-        let output = f.acl.beats.forward(&f.expected["fbank"]).unwrap();
+        let beats = f.acl.audio_encoder.beats().unwrap();
+        let output = beats.forward(&f.expected["fbank"]).unwrap();
         f.assert_states("beats", &output.hidden_states);
-        f.assert("tags", &f.acl.beats.tag(&output).unwrap(), &f.hidden["beats.tags"], TOLERANCE);
+        f.assert("tags", &beats.tag(&output).unwrap(), &f.hidden["beats.tags"], TOLERANCE);
     });
 }
 

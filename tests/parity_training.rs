@@ -15,15 +15,20 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::audio::AudioFrontend;
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{Activations, StepNoise, step, step_of_part};
+use soundsight::train::step::{Activations, StepNoise, StepTerms, step, step_of_part};
 use soundsight::train::{Gradients, Optimizer, OptimizerConfig, Part, agree};
 
 /// The mini model with a trainable tokenizer and masker, and their variables by name.
 fn trainable() -> (Acl, HashMap<String, Var>) {
+    trainable_with(true, tensors("mini/acl.safetensors"))
+}
+
+/// The mini model with or without its text tower, whose tokenizer and masker have these values.
+fn trainable_with(text_tower: bool, head: HashMap<String, Tensor>) -> (Acl, HashMap<String, Var>) {
     let config = std::fs::read_to_string(fixture("mini/config.json")).unwrap();
-    let config: ModelConfig = serde_json::from_str(&config).unwrap();
-    let vars: HashMap<String, Var> =
-        tensors("mini/acl.safetensors").into_iter().map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
+    let mut config: ModelConfig = serde_json::from_str(&config).unwrap();
+    config.acl.text_tower = text_tower;
+    let vars: HashMap<String, Var> = head.into_iter().map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
     let named = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
     let acl = VarBuilder::from_tensors(named, DType::F32, device());
     let prompt = config.acl.known_prompt_ids().unwrap();
@@ -60,6 +65,29 @@ fn every_term(activations: Activations) {
         negatives: None,
     };
     let terms = step(&acl, &features, &expected["image"], &noise, &LossWeights::default(), activations).unwrap();
+    assert_terms(&terms, &vars, &expected);
+}
+
+/// Without a text tower, the AudioTokenizer's output is the embedding.
+#[test]
+fn every_term_and_every_gradient_without_a_text_tower() {
+    let (batch, expected) = (tensors("mini/training.safetensors"), tensors("train/direct.safetensors"));
+    let head = expected.iter().filter(|(name, _)| name.starts_with("audio_proj.") || name.starts_with("masker_i."));
+    let (acl, vars) = trainable_with(false, head.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
+    let features = features(&acl, &batch["audio"]);
+    let embedding = acl.audio_embedding(&acl.audio_token(&features).unwrap()).unwrap();
+    assert!(max_difference(&embedding, &expected["audio_embedding"]) < allowed(1e-4));
+    let noise = StepNoise {
+        all_pairs: noise(&[3, 3, 96, 96], 0),
+        positive: noise(&[3, 1, 96, 96], 1),
+        dropout: None,
+        negatives: None,
+    };
+    let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
+    assert_terms(&terms, &vars, &expected);
+}
+
+fn assert_terms(terms: &StepTerms, vars: &HashMap<String, Var>, expected: &HashMap<String, Tensor>) {
     let scalars = [
         ("loss", &terms.loss),
         ("acl_i", terms.acl_i.as_ref().unwrap()),
@@ -76,7 +104,7 @@ fn every_term(activations: Activations) {
     assert!(max_difference(terms.masked_images.as_ref().unwrap(), &expected["v_i"]) < allowed(1e-4));
 
     let grads = terms.loss.backward().unwrap();
-    for (name, var) in &vars {
+    for (name, var) in vars {
         let wanted = &expected[&format!("grad.{name}")];
         let found = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
         let found = found.reshape(wanted.shape()).unwrap();

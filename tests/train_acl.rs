@@ -165,7 +165,7 @@ fn what_is_frozen_stays_and_all_else_moves() {
     let token = Tensor::arange(0f32, 8.0, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     // The outputs of the frozen parts for a sound, a picture and a token, which depend on every frozen tensor.
     let frozen = || -> Vec<Vec<u32>> {
-        let beats = acl.beats.forward(&fbank).unwrap();
+        let beats = acl.audio_encoder.beats().unwrap().forward(&fbank).unwrap();
         let embedding = acl.audio_embedding(&token).unwrap();
         let image = acl.image_features(&picture).unwrap();
         let logits = acl.logits(&image, &embedding).unwrap();

@@ -34,7 +34,7 @@ fn converted(name: &str, format: WeightFormat) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let files = ModelFiles::from_directory(fixture(name)).unwrap();
     let ending = if format == WeightFormat::Q8_0 { "gguf" } else { "safetensors" };
-    for (part, checkpoint) in [("beats", &files.beats), ("clipseg", &files.clipseg), ("acl", &files.acl)] {
+    for (part, checkpoint) in [("beats", &files.audio), ("clipseg", &files.clipseg), ("acl", &files.acl)] {
         save_as(checkpoint, folder.path().join(format!("{part}.{ending}")), format).unwrap();
     }
     files.write_config(folder.path()).unwrap();
@@ -71,11 +71,11 @@ fn files_in_fewer_bits_say_the_same_as_memory_in_fewer_bits() {
             // Converting back to 32 bits loses nothing more.
             let files = ModelFiles::from_directory(folder.path()).unwrap();
             let path = folder.path().join("full.safetensors");
-            save_as(&files.beats, &path, WeightFormat::F32).unwrap();
+            save_as(&files.audio, &path, WeightFormat::F32).unwrap();
             let back = Checkpoint::open(&path).unwrap();
             for (tensor, entry) in back.entries() {
                 assert_eq!((entry.dtype(), entry.is_quantized()), (DType::F32, false));
-                let [a, b] = [&back, &files.beats].map(|file| file.tensor(tensor, &Device::Cpu, DType::F32).unwrap());
+                let [a, b] = [&back, &files.audio].map(|file| file.tensor(tensor, &Device::Cpu, DType::F32).unwrap());
                 assert_eq!(common::max_difference(&a, &b), 0.0, "{tensor}");
             }
         }
@@ -88,9 +88,9 @@ fn eight_bits_are_eight_bits() {
     let (small, large) = (ModelFiles::from_directory(folder.path()).unwrap(), fixture("mini/beats.safetensors"));
     let large = Checkpoint::open(large).unwrap();
     let mut quantized = 0;
-    for (name, entry) in small.beats.entries() {
+    for (name, entry) in small.audio.entries() {
         assert_eq!(entry.shape(), large.entries()[name].shape(), "{name}");
-        let [a, b] = [&small.beats, &large].map(|file| file.tensor(name, &Device::Cpu, DType::F32).unwrap());
+        let [a, b] = [&small.audio, &large].map(|file| file.tensor(name, &Device::Cpu, DType::F32).unwrap());
         let off = common::max_difference(&a, &b);
         let largest: f32 = b.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
         match entry.is_quantized() {
@@ -100,7 +100,7 @@ fn eight_bits_are_eight_bits() {
         quantized += usize::from(entry.is_quantized());
     }
     assert!(quantized > 3);
-    assert_eq!(small.beats.metadata()["general.architecture"], "acl");
+    assert_eq!(small.audio.metadata()["general.architecture"], "acl");
 }
 
 #[test]

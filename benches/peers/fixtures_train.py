@@ -3,6 +3,7 @@
 
     fixtures_train.py optimizer    optimizer.safetensors, by torch (2.11)
     fixtures_train.py steps        steps.safetensors, by peers.py
+    fixtures_train.py direct       direct.safetensors, by peers.py
     fixtures_train.py events       events.tfevents, by TensorBoard's own protocol buffers (pip install tensorboard)
     fixtures_train.py read FOLDER  prints what TensorBoard reads from a run's folder
 
@@ -13,6 +14,9 @@ in the third step.
 steps.safetensors: five steps of Adam on the published losses, from the mini model and the batch of its
 training.safetensors: `loss` [5], and each trainable tensor after the fifth step. The noise is a function of the
 position (`noise` below), so that it need not be stored.
+
+direct.safetensors: the losses of a model without a text tower, from the same frozen weights and batch, with the noise of
+draws 0 and 1: its trainable tensors, the audio-driven embeddings, every loss term and every gradient.
 """
 import os, sys
 
@@ -79,6 +83,35 @@ def steps():
     os.chmod(OUT + "/steps.safetensors", 0o644)  # safetensors writes private files
 
 
+def direct():
+    import peers
+    import torch
+    from safetensors.torch import load_file, save_file
+    m = peers.Peer("mini", 0)
+    batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
+    m.proj = peers.AudioProj(3 * m.bcfg["encoder_embed_dim"], m.ccfg["projection_dim"])
+    g = torch.Generator().manual_seed(5)
+    # Large enough that the embeddings of three sounds differ, small enough that rounding to single precision changes no
+    # gradient by more than a few ten-thousandths.
+    with torch.no_grad():
+        for p in m.proj.parameters():
+            p.copy_(torch.randn(p.shape, generator=g) * (0.1 if p.ndim == 1 else p[0].numel() ** -0.5))
+        m.proj.fc2.weight.mul_(2); m.proj.fga.un_models[0]["feature_reduce"].weight.mul_(4)
+    m.embed_audio_token = lambda token: token  # the AudioTokenizer's output is the embedding
+    m.eval(); peers.freeze(m)
+    draws = iter(range(2))
+    torch.rand = lambda shape, generator: noise(shape, next(draws))
+    found = peers.losses(m, batch["audio"], batch["image"])[-1]
+    found["loss"].backward()
+    trainable = {"audio_proj." + n: p for n, p in m.proj.named_parameters()} | {"masker_i.w": m.w, "masker_i.b": m.b}
+    out = {n: v.detach().reshape(-1) if v.ndim == 0 else v.detach() for n, v in found.items()}
+    out |= {n: p.detach() for n, p in trainable.items()} | {"grad." + n: p.grad for n, p in trainable.items()}
+    with torch.no_grad():
+        out["audio_embedding"] = m.proj(m.beats_features(m.beats.preprocess(batch["audio"])))
+    save_file({n: t.contiguous() for n, t in out.items()}, OUT + "/direct.safetensors")
+    os.chmod(OUT + "/direct.safetensors", 0o644)  # safetensors writes private files
+
+
 def events():
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -106,4 +139,4 @@ def read(folder):
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
-    {"optimizer": optimizer, "steps": steps, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"optimizer": optimizer, "steps": steps, "direct": direct, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Parity at full size: every tensor of `localize --save-tensors` against PyTorch's (set-up: see peers.py).
 
-    peers.py export OUT --size full
+    peers.py export OUT --size full    (or with AST: fixtures_ast.py full OUT)
     cargo build --release --features cli
     parity.py OUT [--soundsight target/release/soundsight]
 
@@ -37,7 +37,7 @@ def main():
             print(f"{name:20} {str(tuple(wanted.shape)):22} off by {off:.1e}, allowed {bound:.0e}")
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(os.path.abspath(os.path.join(a.out, "config.json")), os.path.join(folder, "config.json"))
-        for name in ("beats.pt", "clipseg.bin", "acl.pth"):
+        for name in os.listdir(os.path.join(a.out, "original")):  # beats.pt or ast.bin, clipseg.bin, acl.pth
             os.symlink(os.path.abspath(os.path.join(a.out, "original", name)), os.path.join(folder, name))
         pickled = run(a.soundsight, folder, a.out, folder)
         same = all(bool((found[name] == pickled[name]).all()) for name in found)

@@ -1,4 +1,4 @@
-//! The AudioTokenizer, which turns BEATs features into one token for CLIP's text tower.
+//! The AudioTokenizer, which turns audio features into one token for CLIP's text tower.
 //!
 //! Reimplements the parts of Factor Graph Attention that ACL uses: the [potentials] and the [attention].
 //!
@@ -96,8 +96,9 @@ impl AudioTokenizer {
     /// Probability with which the published training drops a hidden unit of the unary potential.
     pub const DROPOUT: f64 = 0.5;
 
-    /// Creates a tokenizer that maps features of width `in_dim` (3D: the concatenated outputs of three BEATs blocks) to
-    /// tokens of width `out_dim` (H, the width of the text tower).
+    /// Creates a tokenizer that maps features of width `in_dim` (3D: the concatenated outputs of three of the audio encoder's blocks)
+    /// to
+    /// tokens of width `out_dim` (H, the width of the text tower, or P, that of the common space).
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors or has it in another shape.
@@ -110,7 +111,7 @@ impl AudioTokenizer {
         })
     }
 
-    /// BEATs features `[B, N, 3D]` → audio tokens `[B, H]`.
+    /// Audio features `[B, N, 3D]` → audio tokens `[B, H]`.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when the features have another width.

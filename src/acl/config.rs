@@ -1,15 +1,19 @@
 //! The configuration of a whole model, as in a model directory's `config.json`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use crate::audio::{AudioFrontendConfig, FbankOptions};
+use crate::ast::AstConfig;
+use crate::audio::{AudioFrontend, AudioFrontendConfig, FbankOptions};
 use crate::beats::BeatsConfig;
 use crate::clipseg::ClipSegConfig;
 use crate::error::{Error, Result};
 use crate::image::NormalizeOptions;
+use crate::weights::AudioEncoderKind;
 
 /// The token ids of a prompt, before and after the audio token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptIds {
     /// The start token and the words before the audio token.
     pub before: Vec<u32>,
@@ -17,10 +21,14 @@ pub struct PromptIds {
     pub after: Vec<u32>,
 }
 
-/// What ACL adds to its two encoders. Every field is optional in `config.json` and defaults to the published value.
+/// What ACL adds to its two encoders. Every field is optional in `config.json` and defaults to the published value; with AST
+/// as the audio encoder, the settings of the fbank default to [those of AST](AclConfig::ast) in a [`ModelConfig`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AclConfig {
+    /// Which audio encoder the model has.
+    #[serde(skip_serializing_if = "is_default")]
+    pub audio_encoder: AudioEncoderKind,
     /// Side S in pixels to which pictures are resized; a multiple of the vision tower's patch size.
     pub image_size: usize,
     /// Seconds of sound; shorter clips are padded with silence at the end, longer ones cut.
@@ -39,7 +47,12 @@ pub struct AclConfig {
     /// are built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_ids: Option<PromptIds>,
-    /// The BEATs blocks (counted from 0) whose concatenated outputs the AudioTokenizer reads.
+    /// Whether CLIP's text tower reads the audio token, within the prompt. If false, the AudioTokenizer maps sounds straight
+    /// into the common space: its output has the width P and is the audio-driven embedding. Text prompts use the tower
+    /// either way.
+    #[serde(skip_serializing_if = "is_true")]
+    pub text_tower: bool,
+    /// The audio encoder's blocks (counted from 0) whose concatenated outputs the AudioTokenizer reads.
     pub audio_blocks: Vec<usize>,
     /// Mean of each colour channel, for values in [0, 1].
     pub image_mean: [f32; 3],
@@ -53,6 +66,7 @@ const PROMPT: &str = "A photo of {}";
 impl Default for AclConfig {
     fn default() -> Self {
         Self {
+            audio_encoder: AudioEncoderKind::Beats,
             image_size: 352,
             audio_seconds: 10.0,
             sample_rate: 16_000,
@@ -61,6 +75,7 @@ impl Default for AclConfig {
             fbank_std: 6.55582,
             prompt: PROMPT.to_string(),
             prompt_ids: None,
+            text_tower: true,
             audio_blocks: vec![3, 7, 11],
             image_mean: NormalizeOptions::default().mean,
             image_std: NormalizeOptions::default().std,
@@ -69,14 +84,31 @@ impl Default for AclConfig {
 }
 
 impl AclConfig {
+    /// The published settings with AST as the audio encoder, and its fbank.
+    pub fn ast() -> Self {
+        let frontend = AudioFrontendConfig::ast();
+        Self {
+            audio_encoder: AudioEncoderKind::Ast,
+            audio_seconds: frontend.seconds,
+            fbank_mean: frontend.mean,
+            fbank_std: frontend.std,
+            ..Self::default()
+        }
+    }
+
     /// The settings of the audio front end.
     pub fn frontend(&self) -> AudioFrontendConfig {
-        let defaults = FbankOptions::beats();
+        let defaults = match self.audio_encoder {
+            AudioEncoderKind::Beats => AudioFrontendConfig::default(),
+            AudioEncoderKind::Ast => AudioFrontendConfig::ast(),
+        };
+        let (sample_rate, num_mel_bins) = (self.sample_rate, self.num_mel_bins);
         AudioFrontendConfig {
             seconds: self.audio_seconds,
             mean: self.fbank_mean,
             std: self.fbank_std,
-            fbank: FbankOptions { sample_rate: self.sample_rate, num_mel_bins: self.num_mel_bins, ..defaults },
+            fbank: FbankOptions { sample_rate, num_mel_bins, ..defaults.fbank },
+            ..defaults
         }
     }
 
@@ -85,31 +117,89 @@ impl AclConfig {
         NormalizeOptions { mean: self.image_mean, std: self.image_std }
     }
 
-    /// The prompt's ids if no tokenizer is needed: the configured ones, or those of the published prompt.
+    /// The prompt's ids if no tokenizer is needed: the configured ones, or those of the published prompt. Without a
+    /// [text tower](AclConfig::text_tower) there are none to know, and the result is empty.
     pub fn known_prompt_ids(&self) -> Option<PromptIds> {
+        if !self.text_tower {
+            return Some(PromptIds::default());
+        }
         let published = || PromptIds { before: vec![49406, 320, 1125, 539], after: vec![49407] };
         self.prompt_ids.clone().or_else(|| (self.prompt == PROMPT).then(published))
     }
 }
 
+/// Settings with their default are left out of files, so that earlier versions and their checkpoints agree.
+fn is_default(kind: &AudioEncoderKind) -> bool {
+    *kind == AudioEncoderKind::default()
+}
+
+/// The same for a switch that is on by default.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+/// Reads ACL's settings, some of whose defaults depend on another one, the audio encoder.
+pub(super) fn acl_config<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<AclConfig, D::Error> {
+    let found = Map::<String, Value>::deserialize(deserializer)?;
+    let encoder = found.get("audio_encoder").map(AudioEncoderKind::deserialize).transpose();
+    let mut settings = match encoder.map_err(D::Error::custom)? {
+        Some(AudioEncoderKind::Ast) => serde_json::to_value(AclConfig::ast()).map_err(D::Error::custom)?,
+        _ => Value::Object(Map::new()),
+    };
+    if let Value::Object(settings) = &mut settings {
+        settings.extend(found);
+    }
+    AclConfig::deserialize(settings).map_err(D::Error::custom)
+}
+
 /// The configuration of all parts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// The audio encoder.
+    /// The audio encoder, unless `acl.audio_encoder` names another one.
     #[serde(default)]
     pub beats: BeatsConfig,
+    /// The audio encoder where `acl.audio_encoder` is AST.
+    #[serde(default)]
+    pub ast: AstConfig,
     /// The grounder with both CLIP towers.
     #[serde(default)]
     pub clipseg: ClipSegConfig,
     /// ACL's own settings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "acl_config")]
     pub acl: AclConfig,
 }
 
 impl ModelConfig {
     /// The published model: BEATs iter3+, CLIPSeg rd64-refined, ACL's own values.
     pub fn acl_vit16() -> Self {
-        Self { beats: BeatsConfig::iter3_plus(), clipseg: ClipSegConfig::rd64_refined(), acl: AclConfig::default() }
+        let (beats, clipseg) = (BeatsConfig::iter3_plus(), ClipSegConfig::rd64_refined());
+        Self { beats, clipseg, ..Self::default() }
+    }
+
+    /// The published settings around another audio encoder and grounder: sounds are as long as the encoder's frames, and the
+    /// AudioTokenizer reads the blocks at a third, at two thirds and at the end of its depth, as it does in the published model.
+    pub fn with_ast(ast: AstConfig, clipseg: ClipSegConfig) -> Self {
+        let mut audio_blocks: Vec<usize> =
+            (1..=3).map(|third| (third * ast.num_hidden_layers).div_ceil(3).saturating_sub(1)).collect();
+        audio_blocks.dedup();
+        let (audio_seconds, num_mel_bins) = (ast.frontend().seconds, ast.num_mel_bins);
+        let acl = AclConfig { audio_seconds, num_mel_bins, audio_blocks, ..AclConfig::ast() };
+        Self { ast, clipseg, acl, ..Self::default() }
+    }
+
+    /// The number of blocks of the audio encoder, and their width D.
+    pub fn audio_encoder_size(&self) -> (usize, usize) {
+        match self.acl.audio_encoder {
+            AudioEncoderKind::Beats => (self.beats.encoder_layers, self.beats.encoder_embed_dim),
+            AudioEncoderKind::Ast => (self.ast.num_hidden_layers, self.ast.hidden_size),
+        }
+    }
+
+    /// Width of an audio token: H, that of the text tower, or P, that of the common space, where
+    /// [no text tower](AclConfig::text_tower) reads it.
+    pub fn audio_token_dim(&self) -> usize {
+        if self.acl.text_tower { self.clipseg.text_config.hidden_size } else { self.clipseg.projection_dim }
     }
 
     /// Checks every setting, and that the settings agree with each other.
@@ -117,7 +207,10 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Config`] naming the first invalid setting.
     pub fn validate(&self) -> Result<()> {
-        self.beats.validate()?;
+        match self.acl.audio_encoder {
+            AudioEncoderKind::Beats => self.beats.validate()?,
+            AudioEncoderKind::Ast => self.validate_ast()?,
+        }
         self.clipseg.validate()?;
         let acl = &self.acl;
         let patch = self.clipseg.vision_config.patch_size;
@@ -125,7 +218,7 @@ impl ModelConfig {
             let expected = format!("a multiple of the patch size {patch}");
             return Err(Error::config("acl.image_size", expected, acl.image_size));
         }
-        let blocks = self.beats.encoder_layers;
+        let (blocks, _) = self.audio_encoder_size();
         if acl.audio_blocks.is_empty() || acl.audio_blocks.iter().any(|block| *block >= blocks) {
             let expected = format!("block numbers below {blocks}");
             return Err(Error::config("acl.audio_blocks", expected, format!("{:?}", acl.audio_blocks)));
@@ -135,6 +228,24 @@ impl ModelConfig {
         }
         acl.frontend().fbank.validate()?;
         acl.normalize().validate()?;
+        Ok(())
+    }
+
+    /// Checks AST's settings, and that the front end makes an fbank of the size that it has positions for.
+    fn validate_ast(&self) -> Result<()> {
+        let (ast, acl) = (&self.ast, &self.acl);
+        ast.validate()?;
+        if acl.num_mel_bins != ast.num_mel_bins {
+            let expected = format!("ast.num_mel_bins = {}", ast.num_mel_bins);
+            return Err(Error::config("acl.num_mel_bins", expected, acl.num_mel_bins));
+        }
+        let frames = AudioFrontend::new(acl.frontend())?.num_frames();
+        if frames != ast.max_length {
+            let (wanted, seconds) = (ast.max_length, acl.frontend().fbank.seconds(ast.max_length));
+            let expected = format!("{seconds}, which makes ast.max_length = {wanted} frames");
+            let found = format!("{}, which makes {frames}", acl.audio_seconds);
+            return Err(Error::config("acl.audio_seconds", expected, found));
+        }
         Ok(())
     }
 }

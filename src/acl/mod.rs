@@ -1,7 +1,7 @@
 //! Audio-grounded contrastive learning (ACL): "Can CLIP Help Sound Source Localization?" (Park et al., WACV 2024,
 //! arXiv 2311.04066).
 //!
-//! 1. [`Beats`](crate::beats::Beats) encodes the sound.
+//! 1. [`Beats`](crate::beats::Beats) encodes the sound, or another [`AudioEncoder`].
 //! 2. The [`AudioTokenizer`] turns its features into one token, in the space of CLIP's word embeddings.
 //! 3. CLIP's text tower encodes the prompt "A photo of {token}".
 //! 4. CLIPSeg segments the picture with this embedding.
@@ -19,6 +19,7 @@
 //! # Ok::<(), soundsight::Error>(())
 //! ```
 
+mod audio_encoder;
 mod audio_tokenizer;
 mod config;
 mod load;
@@ -26,6 +27,7 @@ mod masker;
 mod model;
 mod prompt;
 
+pub use audio_encoder::AudioEncoder;
 pub use audio_tokenizer::AudioTokenizer;
 #[cfg(feature = "train")]
 pub(crate) use audio_tokenizer::l2_normalize;

@@ -10,13 +10,13 @@
 
 use candle_core::{D, DType, Tensor};
 
+use super::audio_encoder::AudioEncoder;
 use super::audio_tokenizer::AudioTokenizer;
 use super::config::{ModelConfig, PromptIds};
 use super::masker::{ImageMasker, cosine, masked_features};
 use super::prompt::Prompt;
-use crate::beats::Beats;
 use crate::clipseg::ClipSeg;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Weights;
 
 /// The encoding of a picture, reusable for any number of sounds.
@@ -45,10 +45,10 @@ impl TrainedHead {
     /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors.
     pub fn new<'a>(config: &ModelConfig, weights: impl Into<Weights<'a>>) -> Result<Self> {
         let weights = weights.into();
-        let features = config.acl.audio_blocks.len() * config.beats.encoder_embed_dim;
-        let token = config.clipseg.text_config.hidden_size;
+        let (_, width) = config.audio_encoder_size();
+        let features = config.acl.audio_blocks.len() * width;
         Ok(Self {
-            audio_tokenizer: AudioTokenizer::new(features, token, weights.pp("audio_proj"))?,
+            audio_tokenizer: AudioTokenizer::new(features, config.audio_token_dim(), weights.pp("audio_proj"))?,
             masker: ImageMasker::new(weights.pp("masker_i"))?,
         })
     }
@@ -59,19 +59,21 @@ impl TrainedHead {
 pub struct Acl {
     config: ModelConfig,
     /// The audio encoder.
-    pub beats: Beats,
+    pub audio_encoder: AudioEncoder,
     /// The grounder.
     pub clipseg: ClipSeg,
     /// Maps audio features to the audio token.
     pub audio_tokenizer: AudioTokenizer,
     /// Maps logits to the heatmap.
     pub masker: ImageMasker,
-    prompt: Prompt,
+    /// `None` where no text tower reads the audio token.
+    prompt: Option<Prompt>,
 }
 
 impl Acl {
-    /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: BEATs,
-    /// CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token.
+    /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: the audio
+    /// encoder, CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token; without
+    /// a [text tower](super::AclConfig::text_tower) it is not used.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
@@ -79,13 +81,13 @@ impl Acl {
     pub fn new<'a>(
         config: &ModelConfig,
         prompt: &PromptIds,
-        beats: impl Into<Weights<'a>>,
+        audio: impl Into<Weights<'a>>,
         clipseg: impl Into<Weights<'a>>,
         acl: impl Into<Weights<'a>>,
     ) -> Result<Self> {
         config.validate()?;
-        let (beats, clipseg) = (Beats::new(&config.beats, beats)?, ClipSeg::new(&config.clipseg, clipseg)?);
-        Self::from_parts(config, prompt, beats, clipseg, TrainedHead::new(config, acl)?)
+        let (audio, clipseg) = (AudioEncoder::new(config, audio)?, ClipSeg::new(&config.clipseg, clipseg)?);
+        Self::from_parts(config, prompt, audio, clipseg, TrainedHead::new(config, acl)?)
     }
 
     /// Creates the model from existing parts, which must have been built with `config`.
@@ -95,13 +97,17 @@ impl Acl {
     pub fn from_parts(
         config: &ModelConfig,
         prompt: &PromptIds,
-        beats: Beats,
+        audio_encoder: impl Into<AudioEncoder>,
         clipseg: ClipSeg,
         head: TrainedHead,
     ) -> Result<Self> {
-        let prompt = Prompt::new(prompt, &clipseg.clip.text_model)?;
+        let prompt = match config.acl.text_tower {
+            true => Some(Prompt::new(prompt, &clipseg.clip.text_model)?),
+            false => None,
+        };
         let TrainedHead { audio_tokenizer, masker } = head;
-        Ok(Self { config: config.clone(), beats, clipseg, audio_tokenizer, masker, prompt })
+        let audio_encoder = audio_encoder.into();
+        Ok(Self { config: config.clone(), audio_encoder, clipseg, audio_tokenizer, masker, prompt })
     }
 
     /// A model with the same encoders and another trained head. The encoders' weights are shared, not copied.
@@ -121,19 +127,21 @@ impl Acl {
         self.config.acl.image_size / self.config.clipseg.vision_config.patch_size
     }
 
-    /// BEATs features `[B, N, 3D]` of a normalised fbank `[B, T, M]`: the concatenated outputs of the `audio_blocks`.
+    /// Audio features `[B, N, 3D]` of a normalised fbank `[B, T, M]`: the concatenated outputs of the audio encoder's
+    /// `audio_blocks`.
     ///
     /// # Errors
-    /// As [`Beats::forward`].
+    /// As [`AudioEncoder::block_outputs`].
     pub fn audio_features(&self, fbank: &Tensor) -> Result<Tensor> {
         let blocks = &self.config.acl.audio_blocks;
         let needed = blocks.iter().max().map_or(0, |block| block + 1);
-        let output = self.beats.forward_blocks(fbank, needed)?;
-        let states: Vec<&Tensor> = blocks.iter().map(|block| &output.hidden_states[block + 1]).collect();
+        let outputs = self.audio_encoder.block_outputs(fbank, needed)?;
+        let states: Vec<&Tensor> = blocks.iter().map(|block| &outputs[*block]).collect();
         Ok(Tensor::cat(&states, D::Minus1)?)
     }
 
-    /// Audio tokens `[B, H]` of audio features `[B, N, 3D]`.
+    /// Audio tokens `[B, H]` of audio features `[B, N, 3D]`; of width P instead without a
+    /// [text tower](super::AclConfig::text_tower).
     ///
     /// # Errors
     /// As [`AudioTokenizer::forward`].
@@ -142,12 +150,18 @@ impl Acl {
     }
 
     /// Audio-driven embeddings `[B, P]`: the text tower's encoding of the prompt with audio tokens `[B, H]` inserted.
+    /// Without a [text tower](super::AclConfig::text_tower), tokens `[B, P]` are the embeddings.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) when the tokens have another width than H.
+    /// [`Error::Shape`] when the tokens have another width.
     pub fn audio_embedding(&self, tokens: &Tensor) -> Result<Tensor> {
-        let embeddings = self.prompt.inject(tokens)?;
-        let last = vec![self.prompt.num_tokens() - 1; tokens.dim(0)?];
+        let width = self.config.audio_token_dim();
+        if !matches!(*tokens.dims(), [_, found] if found == width) {
+            return Err(Error::shape("audio tokens", format!("[B, {width}]"), tokens.dims()));
+        }
+        let Some(prompt) = &self.prompt else { return Ok(tokens.clone()) };
+        let embeddings = prompt.inject(tokens)?;
+        let last = vec![prompt.num_tokens() - 1; tokens.dim(0)?];
         self.clipseg.clip.embed_text_embeddings(&embeddings, &last)
     }
 

@@ -27,7 +27,7 @@ pub enum WindowFunction {
 }
 
 /// The settings of a Kaldi filterbank, with Kaldi's names. The defaults are those of torchaudio (which, unlike Kaldi's
-/// programs, adds no dither); [`FbankOptions::beats`] is what BEATs was trained on.
+/// programs, adds no dither); [`FbankOptions::beats`] is what BEATs was trained on, [`FbankOptions::ast`] what AST was.
 ///
 /// Dither (which is random), the energy column, vocal tract length warping and mean subtraction are not supported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,18 @@ impl FbankOptions {
     /// The settings of BEATs: the defaults with 128 mel filters.
     pub fn beats() -> Self {
         Self { num_mel_bins: 128, ..Self::default() }
+    }
+
+    /// The settings of AST: those of BEATs with a Hann window.
+    pub fn ast() -> Self {
+        Self { window: WindowFunction::Hanning, ..Self::beats() }
+    }
+
+    /// The length in seconds of a sound that exactly fills `num_frames` frames which lie within it: 10.255 for 1024
+    /// frames of 25 ms every 10 ms.
+    pub fn seconds(&self, num_frames: usize) -> f64 {
+        let samples = num_frames.saturating_sub(1) * self.frame_shift() + self.frame_length();
+        samples as f64 / f64::from(self.sample_rate)
     }
 
     /// Checks every setting.

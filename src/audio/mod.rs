@@ -42,5 +42,5 @@ mod waveform;
 pub(crate) use clip::mix_to_mono;
 pub use fbank::Fbank;
 pub use fbank_options::{FbankOptions, WindowFunction};
-pub use frontend::{AudioFrontend, AudioFrontendConfig};
+pub use frontend::{AudioFrontend, AudioFrontendConfig, Padding};
 pub use waveform::{MAX_SAMPLE_RATE, Waveform};

@@ -49,7 +49,7 @@ use crate::clip::tokenizer::ClipTokenizer;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::nn::{Interpolation, resize};
-use crate::weights::ModelSource;
+use crate::weights::{AudioEncoderKind, ModelSource};
 
 /// Side in pixels of the heatmaps that benchmarks score.
 const BENCHMARK_SIDE: usize = 224;
@@ -309,7 +309,7 @@ impl Localizer {
 
     /// All intermediate tensors from a sound and a picture to their heatmap, named as in the exports of other
     /// implementations: fbank
-    /// `[1, T, M]`, beats_features `[1, N, 3D]`, audio_token `[1, H]`, audio_embedding `[1, P]`, image `[1, 3, S, S]`,
+    /// `[1, T, M]`, beats_features (or ast_features) `[1, N, 3D]`, audio_token `[1, H]`, audio_embedding `[1, P]`, image `[1, 3, S, S]`,
     /// logits and heatmap `[1, 1, S, S]`, heatmap224 (logits resized bicubically to the benchmarks' size, then the
     /// heatmap), image_embedding `[1, P]`, dense_features `[1, P, G, G]`; all `f32` on the CPU.
     ///
@@ -327,9 +327,13 @@ impl Localizer {
         let scored = acl.masker.heatmap(&resize(&logits, BENCHMARK_SIDE, BENCHMARK_SIDE, Interpolation::Bicubic)?)?;
         let dense = acl.dense_features(&image)?.transpose(1, 2)?;
         let (_, width, _) = dense.dims3()?;
+        let features_name = match acl.audio_encoder.kind() {
+            AudioEncoderKind::Beats => "beats_features",
+            AudioEncoderKind::Ast => "ast_features",
+        };
         let named = [
             ("fbank", fbank),
-            ("beats_features", features),
+            (features_name, features),
             ("audio_token", token),
             ("audio_embedding", embedding),
             ("image", pixels),

@@ -21,7 +21,7 @@ const MAX_ROUNDS: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Separation {
-    /// The classes that BEATs' tagging head hears best, each localized by its name. It needs a model with such a head, the
+    /// The classes that the audio encoder's tagging head hears best, each localized by its name. It needs a model with such a head, the
     /// names of its classes and a tokenizer.
     Tags,
     /// Windows of the sound, clustered by their embeddings: what sounds alone for a moment can be told apart.
@@ -118,9 +118,8 @@ impl Localizer {
 
     /// Whether the sources of a sound can be told apart by their tags.
     fn can_tag(&self) -> bool {
-        let beats = self.acl().beats.config();
-        let named = self.classes.as_ref().is_some_and(|classes| classes.len() == beats.predictor_class);
-        beats.finetuned_model && named && self.has_tokenizer()
+        let classes = self.classes.as_ref().map(Vec::len);
+        classes.is_some() && classes == self.acl().audio_encoder.num_classes() && self.has_tokenizer()
     }
 
     /// The probability of each of the model's classes in a sound, in the order of its tagging head.
@@ -128,9 +127,8 @@ impl Localizer {
     /// # Errors
     /// [`Error::Config`] when the model has no tagging head; [`Error::Candle`] when the device has no memory left.
     pub fn tag(&self, waveform: &Waveform) -> Result<Vec<f32>> {
-        let beats = &self.acl().beats;
-        let output = beats.forward(&self.fbank(std::slice::from_ref(waveform))?)?;
-        Ok(beats.tag(&output)?.squeeze(0)?.to_dtype(DType::F32)?.to_vec1()?)
+        let tags = self.acl().audio_encoder.tag(&self.fbank(std::slice::from_ref(waveform))?)?;
+        Ok(tags.squeeze(0)?.to_dtype(DType::F32)?.to_vec1()?)
     }
 
     #[cfg(feature = "text")]

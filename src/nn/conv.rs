@@ -7,13 +7,15 @@ use super::linear::Linear;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
-/// A convolution whose kernel size equals its stride: it cuts the picture into patches, each of which becomes a token
-/// (Dosovitskiy et al., arXiv 2010.11929).
+/// A convolution that cuts the picture into square patches, each of which becomes a token (Dosovitskiy et al., arXiv
+/// 2010.11929). Usually its stride is the patch size; with a smaller one, patches overlap.
 #[derive(Clone, Debug)]
 pub(crate) struct PatchEmbedding {
     projection: Linear,
     channels: usize,
     patch: usize,
+    /// From a patch to the one below it, and to the one beside it.
+    strides: (usize, usize),
 }
 
 impl PatchEmbedding {
@@ -23,14 +25,32 @@ impl PatchEmbedding {
     /// # Errors
     /// [`Error::Candle`] when a tensor is missing or has another shape.
     pub fn new(channels: usize, dim: usize, patch: usize, bias: bool, weights: Weights<'_>) -> Result<Self> {
+        Self::with_strides(channels, dim, patch, (patch, patch), bias, weights)
+    }
+
+    /// Like [`PatchEmbedding::new`], with patches that begin every `strides` pixels, vertically and horizontally.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] when a tensor is missing or has another shape; [`Error::Argument`] for a stride of zero.
+    pub fn with_strides(
+        channels: usize,
+        dim: usize,
+        patch: usize,
+        strides: (usize, usize),
+        bias: bool,
+        weights: Weights<'_>,
+    ) -> Result<Self> {
+        if strides.0 == 0 || strides.1 == 0 {
+            return Err(Error::argument("strides of patches", "at least 1", format!("{strides:?}")));
+        }
         let weight = weights.get((dim, channels, patch, patch), "weight")?;
         let bias = if bias { Some(weights.get(dim, "bias")?) } else { None };
         let projection = Linear::derived(move || Ok((weight.flatten_from(1)?, bias.clone())))?;
-        Ok(Self { projection, channels, patch })
+        Ok(Self { projection, channels, patch, strides })
     }
 
-    /// `[B, C, H, W]` → `[B, (H/patch)·(W/patch), dim]`, in row-major order. Incomplete patches at the lower and right
-    /// borders are dropped, as in a convolution.
+    /// `[B, C, H, W]` → `[B, rows·columns, dim]`, in row-major order, with `rows = ⌊(H − patch)/stride⌋ + 1` (H/patch, if
+    /// patches do not overlap). Incomplete patches at the lower and right borders are dropped, as in a convolution.
     ///
     /// # Errors
     /// [`Error::Shape`] when the picture is smaller than one patch, or the number of channels differs.
@@ -38,18 +58,28 @@ impl PatchEmbedding {
         let (p, c) = (self.patch, self.channels);
         let expected = || Error::shape("picture", format!("[B, {c}, ≥ {p}, ≥ {p}]"), x.dims());
         let [batch, channels, height, width] = *x.dims() else { return Err(expected()) };
-        let (rows, columns) = (height / p, width / p);
-        if channels != c || rows == 0 || columns == 0 {
+        if channels != c || height < p || width < p {
             return Err(expected());
         }
-        let x = if rows * p == height { x.clone() } else { x.narrow(2, 0, rows * p)? };
-        let x = if columns * p == width { x } else { x.narrow(3, 0, columns * p)? };
+        let (rows, columns) = ((height - p) / self.strides.0 + 1, (width - p) / self.strides.1 + 1);
+        let x = lay_out(x, 2, p, self.strides.0, rows)?;
+        let x = lay_out(&x, 3, p, self.strides.1, columns)?;
         let patches = x
             .reshape((batch, c, rows, p, columns, p))?
             .permute((0, 2, 4, 1, 3, 5))? // [B, rows, columns, C, p, p]
             .reshape((batch, rows * columns, c * p * p))?;
         self.projection.forward(&patches)
     }
+}
+
+/// The `count` pieces of `size` elements that begin every `stride` elements of dimension `dim`, one after the other.
+fn lay_out(x: &Tensor, dim: usize, size: usize, stride: usize, count: usize) -> Result<Tensor> {
+    if size == stride {
+        return Ok(if count * size == x.dim(dim)? { x.clone() } else { x.narrow(dim, 0, count * size)? });
+    }
+    let indices: Vec<u32> = (0..count).flat_map(|i| (0..size).map(move |j| (i * stride + j) as u32)).collect();
+    let indices = Tensor::from_vec(indices, count * size, x.device())?;
+    Ok(x.contiguous()?.index_select(&indices, dim)?)
 }
 
 /// A transposed convolution whose kernel size equals its stride: every pixel becomes a square of `scale` × `scale`.
@@ -139,6 +169,27 @@ mod tests {
         assert!(max_difference(&layer.forward(&x).unwrap(), &expected) < 1e-4);
         let small = random(&[1, 3, 3, 9]);
         assert!(matches!(layer.forward(&small), Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn overlapping_patches_agree_with_a_convolution_in_value_and_gradient() {
+        let (w, b) = (random(&[7, 2, 4, 4]), random(&[7]));
+        let x = Var::from_tensor(&random(&[2, 2, 14, 11])).unwrap();
+        let builder = builder(&[("weight", &w), ("bias", &b)]);
+        let layer = PatchEmbedding::with_strides(2, 7, 4, (3, 3), true, builder.clone().into()).unwrap();
+        let expected = x.conv2d(&w, 0, 3, 1, 1).unwrap().flatten_from(2).unwrap().transpose(1, 2).unwrap();
+        let expected = expected.broadcast_add(&b).unwrap();
+        let found = layer.forward(&x).unwrap();
+        assert!(max_difference(&found, &expected) < 1e-4);
+        let gradient = |y: &Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap().clone();
+        assert!(max_difference(&gradient(&found), &gradient(&expected)) < 1e-2);
+        // Different strides: a subset of the patches.
+        let wide = PatchEmbedding::with_strides(2, 7, 4, (3, 6), true, builder.clone().into()).unwrap();
+        let columns =
+            found.reshape((2, 4, 3, 7)).unwrap().index_select(&Tensor::new(&[0u32, 2], x.device()).unwrap(), 2);
+        assert_eq!(max_difference(&wide.forward(&x).unwrap(), &columns.unwrap().flatten(1, 2).unwrap()), 0.0);
+        let none = PatchEmbedding::with_strides(2, 7, 4, (0, 3), true, builder.into());
+        assert!(matches!(none, Err(Error::Argument { .. })));
     }
 
     #[test]

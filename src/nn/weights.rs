@@ -40,6 +40,11 @@ impl<'a> Weights<'a> {
         Self { tensors: self.tensors.pp(name), matrices: self.matrices }
     }
 
+    /// Whether there is a tensor `name` below the current prefix.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_tensor(name)
+    }
+
     /// The tensor `name` below the current prefix, in the compute precision.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::data::{
     AudioInput, BatchSource, FeatureCache, Loaded, Loader, MediaReader, PairBatch, PairDataset, PairReader,
 };
 use crate::error::{Error, Result};
-use crate::weights::{ModelFiles, save_safetensors};
+use crate::weights::{AudioEncoderKind, ModelFiles, save_safetensors};
 
 /// The validation metrics that can select the best epoch, each with the direction in which it improves.
 pub const BEST_METRICS: [(&str, Goal); 6] = [
@@ -157,7 +157,7 @@ impl<'a, R: PairReader> AclObjective<'a, R> {
         Ok(json!({
             "model": {
                 "name": self.files.name,
-                "beats": self.files.beats.sha256()?,
+                (self.files.audio_encoder.name()): self.files.audio.sha256()?,
                 "clipseg": self.files.clipseg.sha256()?,
                 "acl": self.files.acl.sha256()?,
             },
@@ -328,9 +328,13 @@ impl StepTerms {
 /// # Errors
 /// [`Error::Io`] when the weights cannot be read.
 pub fn audio_features_identity(files: &ModelFiles, config: &ModelConfig, dtype: DType) -> Result<String> {
+    let encoder = match config.acl.audio_encoder {
+        AudioEncoderKind::Beats => json!(config.beats),
+        AudioEncoderKind::Ast => json!(config.ast),
+    };
     let identity = json!({
-        "beats": files.beats.sha256()?,
-        "config": config.beats,
+        (files.audio_encoder.name()): files.audio.sha256()?,
+        "config": encoder,
         "blocks": config.acl.audio_blocks,
         "frontend": config.acl.frontend(),
         "dtype": dtype.as_str(),

@@ -63,7 +63,7 @@ pub const NOISE_MARGIN: f32 = 1e-4;
 /// K sounds that belong to no picture, for one step, and their noise.
 #[derive(Clone, Debug)]
 pub struct StepNegatives {
-    /// BEATs features, `[K, N, 3D]`.
+    /// Audio features, `[K, N, 3D]`.
     pub features: Tensor,
     /// The noise of their masks, in (0, 1): picture b under sound k, `[B, K, S, S]`.
     pub masks: Tensor,
@@ -119,7 +119,7 @@ pub struct StepTerms {
     pub logits: Tensor,
 }
 
-/// Computes the training loss of `acl` for B sounds, given as BEATs features `[B, T, 3D]` in the precision of the
+/// Computes the training loss of `acl` for B sounds, given as audio features `[B, T, 3D]` in the precision of the
 /// tokenizer's weights, and their pictures `[B, 3, S, S]` in the precision of the frozen towers.
 ///
 /// Gradients reach the AudioTokenizer and the masker if those are trainable; everything else is frozen, and no graph is

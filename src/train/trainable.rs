@@ -1,6 +1,7 @@
 //! The trained parts of ACL, as variables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
@@ -9,7 +10,7 @@ use rand::RngExt;
 use crate::acl::{ModelConfig, TrainedHead};
 use crate::data::random::{Purpose, stream};
 use crate::error::Result;
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, write_safetensors};
 
 /// The published initial values of the masker's scalars w and b.
 const MASKER_START: [(&str, f32); 2] = [("masker_i.w", 10.0), ("masker_i.b", 14.0)];
@@ -67,6 +68,18 @@ impl Trainable {
             var.set(&Tensor::from_vec(values, var.shape(), device)?)?;
         }
         Ok(parts)
+    }
+
+    /// The values as a checkpoint in memory, as `acl.safetensors` contains them; `name` represents it in error messages.
+    ///
+    /// # Errors
+    /// [`Error::Candle`](crate::Error::Candle) when a value cannot be read from its device.
+    pub fn to_checkpoint(&self, name: impl AsRef<Path>) -> Result<Checkpoint> {
+        let name = name.as_ref();
+        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let mut bytes = Vec::new();
+        write_safetensors(&mut bytes, name, &tensors, &BTreeMap::new())?;
+        Checkpoint::from_bytes(name, bytes)
     }
 
     /// Returns the head, which reads the variables, and the variables sorted by name.

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
+use super::encoder_kind::AudioEncoderKind;
 use super::source::ModelSource;
 use crate::error::{Error, Result};
 use crate::files::{link_or_copy, write_atomically, write_json};
 
-/// The possible names of each part of a model directory, in order of preference.
-const BEATS_NAMES: [&str; 3] = ["beats.safetensors", "beats.gguf", "beats.pt"];
+/// The possible names of each part of a model directory, in order of preference; for the audio encoder see
+/// [`AudioEncoderKind`].
 const CLIPSEG_NAMES: [&str; 3] = ["clipseg.safetensors", "clipseg.gguf", "clipseg.bin"];
 const ACL_NAMES: [&str; 3] = ["acl.safetensors", "acl.gguf", "acl.pth"];
 const CONFIG_NAME: &str = "config.json";
@@ -27,14 +29,17 @@ pub struct ModelFiles {
     pub source: ModelSource,
     /// The source as text: the directory, or the name of the published or embedded model.
     pub name: String,
+    /// Which audio encoder the model has.
+    pub audio_encoder: AudioEncoderKind,
     /// The weights of the audio encoder.
-    pub beats: Checkpoint,
+    pub audio: Checkpoint,
     /// The weights of the grounder.
     pub clipseg: Checkpoint,
     /// The weights trained by ACL: `audio_proj.*`, `masker_i.*`.
     pub acl: Checkpoint,
-    /// The BEATs configuration, a JSON object: from `config.json` or, if absent there, from the BEATs checkpoint.
-    pub beats_config: Value,
+    /// The configuration of the audio encoder, a JSON object: from `config.json` or, if absent there, from the BEATs
+    /// checkpoint. For AST it is what the `config.json` of its checkpoint contains.
+    pub audio_config: Value,
     /// The CLIPSeg configuration, a JSON object as in `config.json` on the Hub.
     pub clipseg_config: Value,
     /// The ACL configuration, a JSON object. `None` for the published defaults.
@@ -85,8 +90,11 @@ impl ModelFiles {
     /// weights: `beats.safetensors`, `clipseg.safetensors` and `acl.safetensors`, or the same with the extension
     /// `.gguf`, or the published pickles `beats.pt`, `clipseg.bin` and `acl.pth`. If there are several, the first of
     /// these is used. It may also contain `tokenizer.json`, or `vocab.json` with `merges.txt`, and `presence.json`, the
-    /// calibration of the presence. In the configuration, `beats` is optional if the BEATs checkpoint contains its own, `acl` is optional with the published defaults, and
-    /// `classes` is always optional.
+    /// calibration of the presence. In the configuration, `beats` is optional if the BEATs checkpoint contains its own,
+    /// `acl` is optional with the published defaults, and `classes` is always optional.
+    ///
+    /// With `"audio_encoder": "ast"` in the part `acl`, the audio encoder is AST: the configuration has a part `ast` in place
+    /// of `beats`, and the weights are in `ast.safetensors`, `ast.gguf` or `ast.bin`.
     ///
     /// # Errors
     /// [`Error::Format`] naming everything that is missing from the folder, or what is wrong with `config.json` or a
@@ -94,15 +102,17 @@ impl ModelFiles {
     pub fn from_directory(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
-        let [config, beats, clipseg, acl] =
-            required(folder, |name| file(name).is_some())?.map(|name| folder.join(name));
+        let parts = file(CONFIG_NAME).map(|path| read_config(&path)).transpose()?;
+        let audio_encoder = audio_encoder(&folder.join(CONFIG_NAME), parts.as_ref())?;
+        let [config, audio, clipseg, acl] =
+            required(folder, audio_encoder, |name| file(name).is_some())?.map(|name| folder.join(name));
         let vocab_merges =
             || Some(TokenizerFiles::VocabMerges { vocab: file("vocab.json")?, merges: file("merges.txt")? });
         let files = Self::new(
             folder.into(),
-            read_config(&config)?,
+            parts.unwrap_or_default(),
             &config,
-            Checkpoint::open(beats)?,
+            Checkpoint::open(audio)?,
             Checkpoint::open(clipseg)?,
             Checkpoint::open(acl)?,
             file("tokenizer.json").map(TokenizerFiles::Json).or_else(vocab_merges),
@@ -118,12 +128,13 @@ impl ModelFiles {
     /// [`Error::Format`] as for [`ModelFiles::from_directory`].
     pub fn from_memory(folder: impl AsRef<Path>, mut files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
         let folder = folder.as_ref();
-        let [config, beats, clipseg, acl] = required(folder, |name| files.contains_key(name))?;
+        let path = folder.join(CONFIG_NAME);
+        let parts = files.get(CONFIG_NAME).map(|text| parse_config(&path, text)).transpose()?;
+        let audio_encoder = audio_encoder(&path, parts.as_ref())?;
+        let [_, audio, clipseg, acl] = required(folder, audio_encoder, |name| files.contains_key(name))?;
         let mut take = |name: &str| files.remove(name);
-        let text = take(config).unwrap_or_default();
-        let config = folder.join(config);
         let mut open = |name: &str| Checkpoint::from_bytes(folder.join(name), take(name).unwrap_or_default());
-        let (beats, clipseg, acl) = (open(beats)?, open(clipseg)?, open(acl)?);
+        let (audio, clipseg, acl) = (open(audio)?, open(clipseg)?, open(acl)?);
         let tokenizer = match (take("tokenizer.json"), take("vocab.json"), take("merges.txt")) {
             (Some(json), ..) => Some(TokenizerFiles::Memory { name: folder.join("tokenizer.json"), json: json.into() }),
             (None, Some(vocab), Some(merges)) => {
@@ -132,7 +143,7 @@ impl ModelFiles {
             _ => None,
         };
         let presence = take(PRESENCE_NAME).map(|text| parse_config(&folder.join(PRESENCE_NAME), &text));
-        let files = Self::new(folder.into(), parse_config(&config, &text)?, &config, beats, clipseg, acl, tokenizer)?;
+        let files = Self::new(folder.into(), parts.unwrap_or_default(), &path, audio, clipseg, acl, tokenizer)?;
         Ok(Self { presence: presence.transpose()?.map(Value::Object), ..files })
     }
 
@@ -141,20 +152,25 @@ impl ModelFiles {
         source: ModelSource,
         mut parts: Map<String, Value>,
         config: &Path,
-        beats: Checkpoint,
+        audio: Checkpoint,
         clipseg: Checkpoint,
         acl: Checkpoint,
         tokenizer: Option<TokenizerFiles>,
     ) -> Result<Self> {
+        let audio_encoder = audio_encoder(config, Some(&parts))?;
         let mut object = |name: &str| match parts.remove(name) {
             Some(part) if part.is_object() => Ok(Some(part)),
             Some(part) => Err(wrong_config(config, &format!("an object as \"{name}\""), part)),
             None => Ok(None),
         };
-        let (beats_config, clipseg_config, acl_config) = (object("beats")?, object("clipseg")?, object("acl")?);
+        let (audio_config, clipseg_config, acl_config) =
+            (object(audio_encoder.name())?, object("clipseg")?, object("acl")?);
         let clipseg_config = clipseg_config.ok_or_else(|| wrong_config(config, "a \"clipseg\" part", "none"))?;
-        let beats_config = beats_config.or_else(|| beats.config().cloned()).ok_or_else(|| {
-            wrong_config(config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
+        let audio_config = audio_config.or_else(|| audio.config().cloned()).ok_or_else(|| match audio_encoder {
+            AudioEncoderKind::Beats => {
+                wrong_config(config, "a \"beats\" part, or a BEATs checkpoint with its own (`cfg`)", "neither")
+            }
+            AudioEncoderKind::Ast => wrong_config(config, "an \"ast\" part: the config.json of the checkpoint", "none"),
         })?;
         // Directories written before the first release call them "things".
         let classes = parts.remove("classes").or_else(|| parts.remove("things"));
@@ -163,10 +179,11 @@ impl ModelFiles {
         Ok(Self {
             name: source.to_string(),
             source,
-            beats,
+            audio_encoder,
+            audio,
             clipseg,
             acl,
-            beats_config,
+            audio_config,
             clipseg_config,
             acl_config,
             classes,
@@ -182,7 +199,8 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::Io`] when a file cannot be read or the folder cannot be written.
     pub fn link_frozen(&self, folder: &Path) -> Result<()> {
-        for (checkpoint, [safetensors, gguf, pickle]) in [(&self.beats, BEATS_NAMES), (&self.clipseg, CLIPSEG_NAMES)] {
+        let parts = [(&self.audio, self.audio_encoder.file_names()), (&self.clipseg, CLIPSEG_NAMES)];
+        for (checkpoint, [safetensors, gguf, pickle]) in parts {
             let name = match checkpoint.path().extension().and_then(|extension| extension.to_str()) {
                 Some("safetensors") => safetensors,
                 Some("gguf") => gguf,
@@ -205,7 +223,7 @@ impl ModelFiles {
     pub fn write_config(&self, folder: &Path) -> Result<()> {
         let path = folder.join(CONFIG_NAME);
         let mut config = serde_json::Map::new();
-        config.insert("beats".to_owned(), self.beats_config.clone());
+        config.insert(self.audio_encoder.name().to_owned(), self.audio_config.clone());
         config.insert("clipseg".to_owned(), self.clipseg_config.clone());
         if let Some(acl) = &self.acl_config {
             config.insert("acl".to_owned(), acl.clone());
@@ -248,15 +266,25 @@ impl ModelFiles {
     }
 }
 
+/// The audio encoder that the parts of `config.json` name.
+fn audio_encoder(config: &Path, parts: Option<&Map<String, Value>>) -> Result<AudioEncoderKind> {
+    let Some(name) = parts.and_then(|parts| parts.get("acl")?.get("audio_encoder")) else {
+        return Ok(AudioEncoderKind::default());
+    };
+    AudioEncoderKind::deserialize(name)
+        .map_err(|_| wrong_config(config, "\"beats\" or \"ast\" as \"audio_encoder\" in \"acl\"", name))
+}
+
 /// The names of the configuration and of the three files of weights, of those that exist in `folder`.
-fn required(folder: &Path, exists: impl Fn(&str) -> bool) -> Result<[&'static str; 4]> {
+fn required(folder: &Path, encoder: AudioEncoderKind, exists: impl Fn(&str) -> bool) -> Result<[&'static str; 4]> {
+    let audio_names = encoder.file_names();
     let part = |names: [&'static str; 3]| names.into_iter().find(|name| exists(name)).ok_or_else(|| names.join(" or "));
     let config = Some(CONFIG_NAME).filter(|name| exists(name)).ok_or_else(|| CONFIG_NAME.to_owned());
-    match (config, part(BEATS_NAMES), part(CLIPSEG_NAMES), part(ACL_NAMES)) {
-        (Ok(config), Ok(beats), Ok(clipseg), Ok(acl)) => Ok([config, beats, clipseg, acl]),
-        (config, beats, clipseg, acl) => {
-            let missing: Vec<String> = [config, beats, clipseg, acl].into_iter().filter_map(Result::err).collect();
-            let names = [BEATS_NAMES, CLIPSEG_NAMES, ACL_NAMES].map(|names| names.join(" or "));
+    match (config, part(audio_names), part(CLIPSEG_NAMES), part(ACL_NAMES)) {
+        (Ok(config), Ok(audio), Ok(clipseg), Ok(acl)) => Ok([config, audio, clipseg, acl]),
+        (config, audio, clipseg, acl) => {
+            let missing: Vec<String> = [config, audio, clipseg, acl].into_iter().filter_map(Result::err).collect();
+            let names = [audio_names, CLIPSEG_NAMES, ACL_NAMES].map(|names| names.join(" or "));
             let expected = format!("{CONFIG_NAME}, {}", names.join(", "));
             Err(Error::format(folder, "model directory", expected, format!("no {}", missing.join(", no "))))
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
+use super::encoder_kind::AudioEncoderKind;
 use super::hub::{Download, Hub, HubFile, Repo, RepoKind};
 use super::model_files::{ModelFiles, TokenizerFiles, read_config};
 use super::source::ModelSource;
@@ -43,10 +44,11 @@ pub(super) fn files(hub: &Hub, mut download: Download<'_>) -> Result<ModelFiles>
     Ok(ModelFiles {
         name: ModelSource::Published.to_string(),
         source: ModelSource::Published,
-        beats,
+        audio_encoder: AudioEncoderKind::Beats,
+        audio: beats,
         clipseg: Checkpoint::open(clipseg)?,
         acl: Checkpoint::open(acl)?,
-        beats_config,
+        audio_config: beats_config,
         clipseg_config: Value::Object(read_config(&config)?),
         acl_config: None,
         classes: None,

@@ -155,7 +155,7 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         audio_blocks: vec![2, 3, 4],
         ..AclConfig::default()
     };
-    ModelConfig { beats, clipseg, acl }
+    ModelConfig { beats, clipseg, acl, ..ModelConfig::default() }
 }
 
 /// The weights of a model by part.
@@ -181,7 +181,7 @@ pub fn write_model(folder: &Path, config: &ModelConfig, vocabulary: &Vocabulary,
         save_safetensors(folder.join(format!("{name}.safetensors")), &half.collect::<Result<_>>()?, &BTreeMap::new())?;
     }
     write_json(&folder.join("tokenizer.json"), &vocabulary.json())?;
-    let ModelConfig { beats, clipseg, acl } = config;
+    let ModelConfig { beats, clipseg, acl, .. } = config;
     let classes = vocabulary.names();
     let config = json!({ "beats": beats, "clipseg": clipseg, "acl": acl, "classes": classes });
     write_json(&folder.join("config.json"), &config)

@@ -1,7 +1,7 @@
 //! The figures of a finished run: a table and `report.json`.
 #![allow(clippy::print_stdout)] // command-line output
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use soundsight::acl::Acl;
@@ -75,7 +75,8 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
         figures.insert(format!("cut_outs_named_{name}"), json!(named));
     }
     let sounds = held_out_sounds(&ear, num_classes, VARIATIONS, seed)?;
-    figures.insert("sounds_named".to_string(), json!(naming_accuracy(&trained.beats, &sounds)?));
+    let beats = trained.audio_encoder.beats().context("the audio encoder: expected BEATs, found another")?;
+    figures.insert("sounds_named".to_string(), json!(naming_accuracy(beats, &sounds)?));
     figures.insert("naming_chance".to_string(), json!(1.0 / num_classes as f64));
     for (name, value) in &figures {
         println!("{name:28} {:6.1} %", 100.0 * value.as_f64().unwrap_or(f64::NAN));

@@ -135,7 +135,7 @@ impl Run {
             "world": self.settings, "acl": self.config.acl, "losses": weights,
             "masker": start, "variations": self.variations,
             "clipseg": files.clipseg.sha256()?,
-            "beats": files.beats.sha256()?,
+            "beats": files.audio.sha256()?,
         });
         self.train(title, folder, recipe, settings, &objective, &source)
     }
@@ -196,7 +196,7 @@ impl Run {
         write_model(&folder, &self.config, &self.vocabulary, &weights)?;
         let (trained, files) = self.load(&folder)?;
         let (untrained, _) = self.load(&self.out.join("frozen"))?;
-        let sizes = [files.beats.path(), files.clipseg.path(), files.acl.path()].map(std::fs::metadata);
+        let sizes = [files.audio.path(), files.clipseg.path(), files.acl.path()].map(std::fs::metadata);
         let bytes = sizes.into_iter().map(|file| Ok(file?.len())).sum::<std::io::Result<u64>>()?;
         println!("{}: {:.2} MB of weights", folder.display(), bytes as f64 / 1e6);
         let measured = report::measure(self, &trained, &untrained)?;

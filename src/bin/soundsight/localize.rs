@@ -129,7 +129,7 @@ pub fn localize(mut options: Options) -> Result<()> {
                 save_safetensors(file, &named, &Default::default())?;
             }
             let fbank = stages.time("fbank", || localizer.fbank(&[waveform]))?;
-            let features = stages.time("beats", || acl.audio_features(&fbank))?;
+            let features = stages.time(acl.audio_encoder.kind().name(), || acl.audio_features(&fbank))?;
             let token = stages.time("tokenizer", || acl.audio_token(&features))?;
             let embedding = stages.time("text", || acl.audio_embedding(&token))?;
             Embedding::from_tensor(embedding)?

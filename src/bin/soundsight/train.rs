@@ -12,6 +12,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use soundsight::Localizer;
+use soundsight::acl::ModelConfig;
 use soundsight::data::{
     BadPairs, EpochSampler, FeatureCache, Loader, MediaReader, Pair, PairDataset, PairList, Sharing,
 };
@@ -59,6 +60,9 @@ pub struct Options {
     /// Start from fresh weights instead of the model's.
     #[arg(long)]
     from_scratch: bool,
+    /// Train a model without CLIP's text tower: the AudioTokenizer maps sounds straight into the common space.
+    #[arg(long, requires = "from_scratch")]
+    no_text_tower: bool,
     /// Under mpirun: how the processes share the batches of a step.
     #[arg(long, value_enum, default_value_t = NegativesChoice::Local)]
     negatives: NegativesChoice,
@@ -115,7 +119,10 @@ fn prepare(job: &Job, options: &Options) -> Result<Prepared> {
         .and_then(|sampler| sampler.shared(job.shard(), options.negatives.sharing()))
         .with_context(|| format!("{}, --batch", data.list().display()))?;
 
-    let (files, device) = (options.model.find()?, options.model.device_of(job.local_rank())?);
+    let (mut files, device) = (options.model.find()?, options.model.device_of(job.local_rank())?);
+    if options.no_text_tower {
+        files = without_text_tower(files, recipe.seed)?;
+    }
     let localizer = options.model.load_files(&files, device.clone())?;
     let model = localizer.acl().config();
     let cache = match &options.cache {
@@ -130,6 +137,14 @@ fn prepare(job: &Job, options: &Options) -> Result<Prepared> {
         false => Trainable::from_checkpoint(model, &files.acl, &device)?,
     };
     Ok(Prepared { config, files, localizer, device, training, validation, sampler, cache, losses, trainable })
+}
+
+/// The same model without a text tower, with fresh trainable parts, whose sizes differ.
+fn without_text_tower(files: ModelFiles, seed: u64) -> Result<ModelFiles> {
+    let mut config = ModelConfig::from_files(&files)?;
+    config.acl.text_tower = false;
+    let acl = Trainable::from_scratch(&config, seed, &Device::Cpu)?.to_checkpoint(files.acl.path())?;
+    Ok(ModelFiles { acl, acl_config: Some(serde_json::to_value(&config.acl)?), ..files })
 }
 
 /// Opens the list of unreadable pairs. The first process keeps the file.
