@@ -27,7 +27,7 @@ fi
 failed=()
 for target in "$@"; do
   printf '\n== %s with %s\n' "$target" "$(features "$target")"
-  cross_cargo "$target" check --lib --no-default-features --features "$(features "$target")" || failed+=("$target")
+  cross_cargo "$target" check --package soundsight --lib --no-default-features --features "$(features "$target")" || failed+=("$target")
 done
 if [ ${#failed[@]} -gt 0 ]; then
   echo "check-targets: does not compile for ${failed[*]}" >&2

@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 use common::fixture;
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::weights::{ModelFiles, WeightFormat, save_safetensors};
-use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, ModelSource, Picture, Waveform};
+use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture, Waveform};
 
 fn mini() -> Localizer {
     Localizer::load(fixture("mini").to_str().unwrap()).unwrap()
@@ -163,7 +163,7 @@ fn a_text_takes_the_place_of_a_sound() {
     std::fs::write(folder.path().join("vocab.json"), serde_json::to_vec(&vocab).unwrap()).unwrap();
     std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nd o\ndo g</w>\n").unwrap();
     let localizer = Localizer::load(folder.path()).unwrap();
-    assert_eq!(localizer.source(), Some(&ModelSource::Directory(folder.path().into())));
+    assert_eq!(localizer.source(), Some(&soundsight::ModelSource::Directory(folder.path().into())));
     // The fixture's text has the ids 50 3 11 51.
     let embedding = localizer.embed_text("A dog").unwrap();
     let expected = &common::tensors("alt/hidden.safetensors")["text.embedding"];

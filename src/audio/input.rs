@@ -25,6 +25,7 @@ impl Input {
     }
 
     /// A second handle on the same bytes. Two handles on a file share their position.
+    #[cfg(feature = "audio-formats")]
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::File(file) => file.try_clone().map(Self::File),
