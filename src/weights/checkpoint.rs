@@ -61,12 +61,12 @@ impl Checkpoint {
 
     /// Opens the safetensors file `path` without renaming its tensors: for layouts that are specific to this crate, not
     /// published ones.
-    #[cfg(any(feature = "eval", feature = "train"))]
+    #[cfg(feature = "eval")]
     pub(crate) fn open_safetensors(path: &Path) -> Result<Self> {
         Self::safetensors(path, Store::open(path)?)
     }
 
-    /// As [`Checkpoint::open_safetensors`], from the `bytes` of the file `path`.
+    /// Reads the `bytes` of the safetensors file `path` without renaming its tensors.
     #[cfg(feature = "train")]
     pub(crate) fn safetensors_from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         Self::safetensors(path, Store::Memory(bytes.into()))
