@@ -96,9 +96,8 @@ impl AudioTokenizer {
     /// Probability with which the published training drops a hidden unit of the unary potential.
     pub const DROPOUT: f64 = 0.5;
 
-    /// Creates a tokenizer that maps features of width `in_dim` (3D: the concatenated outputs of three of the audio encoder's blocks)
-    /// to
-    /// tokens of width `out_dim` (H, the width of the text tower, or P, that of the common space).
+    /// Creates a tokenizer that maps features of width `in_dim` (3D: the concatenated outputs of three of the audio
+    /// encoder's blocks) to tokens of width `out_dim` (H, the width of the text tower, or P, that of the common space).
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors or has it in another shape.

@@ -72,8 +72,8 @@ pub struct Acl {
 
 impl Acl {
     /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: the audio
-    /// encoder, CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio token; without
-    /// a [text tower](super::AclConfig::text_tower) it is not used.
+    /// encoder, CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio
+    /// token; without a [text tower](super::AclConfig::text_tower) it is not used.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,

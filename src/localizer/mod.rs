@@ -308,10 +308,10 @@ impl Localizer {
     }
 
     /// All intermediate tensors from a sound and a picture to their heatmap, named as in the exports of other
-    /// implementations: fbank
-    /// `[1, T, M]`, beats_features (or ast_features) `[1, N, 3D]`, audio_token `[1, H]`, audio_embedding `[1, P]`, image `[1, 3, S, S]`,
-    /// logits and heatmap `[1, 1, S, S]`, heatmap224 (logits resized bicubically to the benchmarks' size, then the
-    /// heatmap), image_embedding `[1, P]`, dense_features `[1, P, G, G]`; all `f32` on the CPU.
+    /// implementations: fbank `[1, T, M]`, beats_features (or ast_features) `[1, N, 3D]`, audio_token `[1, H]`,
+    /// audio_embedding `[1, P]`, image `[1, 3, S, S]`, logits and heatmap `[1, 1, S, S]`, heatmap224 (logits resized
+    /// bicubically to the benchmarks' size, then the heatmap), image_embedding `[1, P]`, dense_features `[1, P, G, G]`; all
+    /// `f32` on the CPU.
     ///
     /// # Errors
     /// As [`Localizer::localize_pair`].

@@ -21,8 +21,8 @@ const MAX_ROUNDS: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Separation {
-    /// The classes that the audio encoder's tagging head hears best, each localized by its name. It needs a model with such a head, the
-    /// names of its classes and a tokenizer.
+    /// The classes that the audio encoder's tagging head hears best, each localized by its name. It needs a model with such
+    /// a head, the names of its classes and a tokenizer.
     Tags,
     /// Windows of the sound, clustered by their embeddings: what sounds alone for a moment can be told apart.
     Windows,
