@@ -7,11 +7,11 @@
 //!
 //! With 16 bits, rounding the left-hand side moves a result far less than the 8 bits of the weights do, even in a row
 //! with a few massive activations: they cost precision only within their own row and block of depth.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // other processors compute in floats
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables))] // other processors compute in floats
 
 use std::ops::Range;
 
-use pulp::{Arch, Scalar, Simd, WithSimd};
+use pulp::{Scalar, Simd, WithSimd};
 
 use super::super::format::BLOCK;
 use super::super::instructions::arch;
@@ -94,9 +94,9 @@ impl Integers {
     pub(super) fn available() -> Option<Self> {
         match arch() {
             #[cfg(target_arch = "x86_64")]
-            Arch::V3(simd) => Some(Self::Avx2(simd)),
+            pulp::Arch::V3(simd) => Some(Self::Avx2(simd)),
             #[cfg(target_arch = "x86_64")]
-            Arch::V4(simd) => Some(Self::Avx512(simd)),
+            pulp::Arch::V4(simd) => Some(Self::Avx512(simd)),
             _ => None,
         }
     }
