@@ -8,15 +8,15 @@ use soundsight::localizer::MAX_ACROSS;
 use soundsight::{Embedding, Error, Heatmap, Localizer, Picture, Waveform};
 
 fn mini() -> Localizer {
-    Localizer::load(fixture("mini").to_str().unwrap()).unwrap()
+    Localizer::load(fixture("alt").to_str().unwrap()).unwrap()
 }
 
 fn sound(localizer: &Localizer) -> Embedding {
-    localizer.embed_audio(&Waveform::open(fixture("mini/clip.wav")).unwrap()).unwrap()
+    localizer.embed_audio(&Waveform::open(fixture("alt/clip.wav")).unwrap()).unwrap()
 }
 
 fn frame() -> Picture {
-    Picture::open(fixture("mini/frame.png")).unwrap()
+    Picture::open(fixture("alt/frame.png")).unwrap()
 }
 
 /// The picture without detail.
