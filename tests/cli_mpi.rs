@@ -242,7 +242,10 @@ impl Phase {
             };
             let last_of_epoch = step.is_some_and(|step| step.is_multiple_of(STEPS_PER_EPOCH));
             let is_here = match self {
-                Self::Reading => ranks(job.id()).len() == 2 && ranks(job.id()).into_iter().all(has_joined),
+                Self::Reading => {
+                    let ranks = ranks(job.id());
+                    ranks.len() == 2 && ranks.into_iter().all(has_joined)
+                }
                 Self::Step => log.len() > before && !last_of_epoch && saved(),
                 Self::Checkpoint => {
                     log.len() > before

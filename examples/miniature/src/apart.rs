@@ -9,12 +9,12 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use serde_json::{Map, json};
 use soundsight::localizer::Separation;
-use soundsight::{Embedding, Localizer, Waveform};
+use soundsight::{Embedding, Waveform};
 
 use crate::disturb::mixed;
 use crate::docs::{Docs, percent, table};
 use crate::measure::{Question, Scoreboard, mean_inside, peak};
-use crate::model::write_json;
+use crate::model::{own_or_embedded, write_json};
 use crate::sounds::Ear;
 use crate::world::{SAMPLE_RATE, Split, World};
 
@@ -24,8 +24,7 @@ type Pair = [Vec<Vec<f32>>; 2];
 /// Measures a finished run's model, or else the embedded one, on `count` scenes of three objects of which two sound at once,
 /// and writes the figures to `out/apart.json` and a table to the document.
 pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Docs) -> Result<()> {
-    let own = out.join("model");
-    let localizer = if own.is_dir() { Localizer::load(own.as_path())? } else { Localizer::load("embedded")? };
+    let localizer = own_or_embedded(out)?;
     let acl = localizer.acl();
     let ear = Ear::new(world.clone(), acl.config().acl.frontend())?;
     let heard: Vec<usize> = (0..world.classes.len()).filter(|class| !world.classes[*class].unheard).collect();

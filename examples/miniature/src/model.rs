@@ -24,6 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
+use soundsight::Localizer;
 use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
 use soundsight::beats::BeatsConfig;
 use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
@@ -163,6 +164,12 @@ pub struct Weights {
     pub beats: Vec<(String, Tensor)>,
     pub clipseg: Vec<(String, Tensor)>,
     pub acl: Vec<(String, Tensor)>,
+}
+
+/// The model of the finished run in `out`, or else the embedded one.
+pub fn own_or_embedded(out: &Path) -> Result<Localizer> {
+    let own = out.join("model");
+    Ok(if own.is_dir() { Localizer::load(own.as_path())? } else { Localizer::load("embedded")? })
 }
 
 /// Reads the tensors of a safetensors file, by name.

@@ -15,7 +15,7 @@ use soundsight::{Embedding, Heatmap, Localizer, Picture, Waveform};
 
 use crate::docs::{Docs, percent, table};
 use crate::measure::{count_hits, mean_inside, peak, which};
-use crate::model::write_json;
+use crate::model::{own_or_embedded, write_json};
 use crate::sounds::Ear;
 use crate::statistics::auroc;
 use crate::world::{Placed, SAMPLE_RATE, SmallScene, Split, World};
@@ -70,8 +70,7 @@ struct Outcome {
 /// Measures a finished run's model, or else the embedded one, on `count` scenes of two small objects, and writes the figures to
 /// `out/small.json` and tables to the document.
 pub fn small(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Docs) -> Result<()> {
-    let own = out.join("model");
-    let localizer = if own.is_dir() { Localizer::load(own.as_path())? } else { Localizer::load("embedded")? };
+    let localizer = own_or_embedded(out)?;
     let questions = questions(world, &localizer, count, seed)?;
     let (mut overall, mut shapes, mut figures) = (Vec::new(), Vec::new(), Map::new());
     for (name, way) in WAYS {

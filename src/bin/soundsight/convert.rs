@@ -96,7 +96,7 @@ fn published(options: &Options, beats: &Path, clipseg: &Path) -> Result<ModelFil
         format!("{}: expected a BEATs checkpoint with its configuration (cfg), found none", beats.path().display())
     })?;
     let files = (AudioEncoderKind::Beats, beats, beats_config);
-    assemble(options, files, clipseg, Checkpoint::open(acl)?, None)
+    assemble(options, files, (clipseg, clipseg_config(options)?), Checkpoint::open(acl)?, None)
 }
 
 /// The model with AST as its audio encoder, and with fresh trainable parts unless --acl has them.
@@ -105,21 +105,22 @@ fn with_ast(options: &Options, ast: &Path, clipseg: &Path) -> Result<ModelFiles>
     let ast_config = read_json(&config)?;
     let settings = serde_json::from_value(ast_config.clone())
         .with_context(|| format!("{}: expected the config.json of an AST checkpoint", config.display()))?;
-    let config = ModelConfig::with_ast(settings, serde_json::from_value(clipseg_config(options)?)?);
+    let clipseg_config = clipseg_config(options)?;
+    let config = ModelConfig::with_ast(settings, serde_json::from_value(clipseg_config.clone())?);
     config.validate()?;
     let acl = match &options.acl {
         Some(acl) => Checkpoint::open(acl)?,
         None => Trainable::from_scratch(&config, 0, &Device::Cpu)?.to_checkpoint("acl.safetensors")?,
     };
     let files = (AudioEncoderKind::Ast, Checkpoint::open(ast)?, ast_config);
-    assemble(options, files, clipseg, acl, Some(serde_json::to_value(&config.acl)?))
+    assemble(options, files, (clipseg, clipseg_config), acl, Some(serde_json::to_value(&config.acl)?))
 }
 
 /// The model of an audio encoder with its configuration, and of the other files.
 fn assemble(
     options: &Options,
     (audio_encoder, audio, audio_config): (AudioEncoderKind, Checkpoint, Value),
-    clipseg: &Path,
+    (clipseg, clipseg_config): (&Path, Value),
     acl: Checkpoint,
     acl_config: Option<Value>,
 ) -> Result<ModelFiles> {
@@ -131,7 +132,7 @@ fn assemble(
         clipseg: Checkpoint::open(clipseg)?,
         acl,
         audio_config,
-        clipseg_config: clipseg_config(options)?,
+        clipseg_config,
         acl_config,
         classes: None,
         presence: None,

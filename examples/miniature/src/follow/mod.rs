@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use soundsight::Localizer;
+use soundsight::ModelSource;
 use soundsight::watch::{Gate, Smoothing, WatchOptions};
 
 use crate::docs::{percent, table};
 use crate::films::FilmSettings;
-use crate::model::write_json;
+use crate::model::{own_or_embedded, write_json};
 use crate::world::{Split, World};
 use measure::{Method, Outcome, films, measure};
 
@@ -22,14 +22,10 @@ const SECONDS: f64 = 14.0;
 
 /// Measures on `count` held-out films; the figures go to `out/films.json`, the tables to standard output.
 pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> {
-    let own = out.join("model");
-    let localizer = match own.is_dir() {
-        true => Localizer::load(own.as_path())?,
-        false => {
-            println!("{}: no finished model; measuring the embedded one", own.display());
-            Localizer::load("embedded")?
-        }
-    };
+    let localizer = own_or_embedded(out)?;
+    if localizer.source() == Some(&ModelSource::Embedded) {
+        println!("{}: no finished model; measuring the embedded one", out.join("model").display());
+    }
     let settings = FilmSettings { side: world.side(), frame_rate: RATE, seconds: SECONDS };
     let all = films(world, count, &settings, Split::HeldOut, seed);
     println!("{count} held-out films of {SECONDS} s, {RATE} moments per second");

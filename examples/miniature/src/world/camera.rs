@@ -17,8 +17,23 @@ const BLUR: f64 = 0.25;
 const GRAIN: f64 = 0.25;
 const COMPRESSION: f64 = 0.4;
 
+/// Draws patches at their places, from back to front; with a `camera`, some of them cast a shadow.
+pub(super) fn put(canvas: &mut Canvas, patches: &[Patch], places: &[(i32, i32)], camera: bool, rng: &mut ChaCha8Rng) {
+    for (patch, &place) in patches.iter().zip(places) {
+        if camera {
+            shadow(canvas, patch, place, rng);
+        }
+        canvas.blend(patch, place);
+    }
+}
+
+/// The picture of a scene, taken by a `camera` or as it is.
+pub(super) fn picture(canvas: Canvas, camera: bool, rng: &mut ChaCha8Rng) -> RgbImage {
+    if camera { take(canvas, rng) } else { canvas.to_picture() }
+}
+
 /// Darkens the canvas where `patch`, drawn at `place`, casts a soft shadow, now and then.
-pub(super) fn shadow(canvas: &mut Canvas, patch: &Patch, (left, top): (i32, i32), rng: &mut ChaCha8Rng) {
+fn shadow(canvas: &mut Canvas, patch: &Patch, (left, top): (i32, i32), rng: &mut ChaCha8Rng) {
     if !rng.random_bool(SHADOW) {
         return;
     }
@@ -57,7 +72,7 @@ fn soften(values: &mut [f32], width: usize, radius: usize) {
 }
 
 /// Takes the picture: a colour cast and exposure, a little out of focus, with grain, compressed; each now and then.
-pub(super) fn take(mut canvas: Canvas, rng: &mut ChaCha8Rng) -> RgbImage {
+fn take(mut canvas: Canvas, rng: &mut ChaCha8Rng) -> RgbImage {
     if rng.random_bool(CAST) {
         let exposure = rng.random_range(0.7..1.25);
         let cast: [f32; 3] = std::array::from_fn(|_| exposure * rng.random_range(0.85..1.15));

@@ -1,5 +1,6 @@
 //! Photographs as backgrounds: a random part of one fills the scene.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,7 @@ use soundsight::data::random::{Purpose, stream};
 use super::canvas::{Canvas, blend};
 use super::cutout::{CutOut, Pose, Tint};
 use super::scene::tint;
+use super::stamps;
 
 /// One in this many photographs of a folder is held out.
 const HELD_OUT: usize = 4;
@@ -38,10 +40,11 @@ impl Photographs {
     pub fn open(folders: &[PathBuf], side: usize, seed: u64) -> Result<[Self; 2]> {
         let mut splits = [Self::default(), Self::default()];
         for (number, folder) in folders.iter().enumerate() {
-            let mut files = Vec::new();
-            list(folder, &mut files)?;
-            files.sort();
-            let loaded = files.par_iter().map(|path| load(path, REDUCED * side)).collect::<Result<Vec<_>>>()?;
+            let mut files = BTreeSet::new();
+            stamps::list(folder, Path::new(""), &mut files)?;
+            let pictures: Vec<&PathBuf> = files.iter().filter(|path| is_picture(path)).collect();
+            let loaded = pictures.par_iter().map(|path| load(&folder.join(path), REDUCED * side));
+            let loaded = loaded.collect::<Result<Vec<_>>>()?;
             let mut usable: Vec<CutOut> = loaded.into_iter().flatten().collect();
             ensure!(
                 usable.len() >= HELD_OUT,
@@ -95,18 +98,10 @@ impl Photographs {
     }
 }
 
-/// Adds the paths of the pictures below `folder`.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if ["jpg", "jpeg", "png"].contains(&extension.as_str()) {
-            files.push(path);
-        }
-    }
-    Ok(())
+/// Whether the name of a file is that of a picture.
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    ["jpg", "jpeg", "png"].contains(&extension.as_str())
 }
 
 /// The photograph in the file `path`, reduced; `None` if it is not of use as a background.

@@ -67,8 +67,7 @@ impl World {
         let photographed = self.photographs(split).is_some();
         let masks = self.arrange(&looks, &mut canvas, photographed, rng);
         let placed = chosen.into_iter().zip(masks).map(|(class, mask)| Placed { class, mask }).collect();
-        let picture = if photographed { camera::take(canvas, rng) } else { canvas.to_picture() };
-        Scene { picture, placed }
+        Scene { picture: camera::picture(canvas, photographed, rng), placed }
     }
 
     /// A background of `split`, now and then with a distractor: `wide` × `wide` pixels, of which a scene shows
@@ -111,12 +110,7 @@ impl World {
                     seen > 0 && seen as f32 >= MIN_VISIBLE * patch.num_opaque() as f32
                 };
                 if masks.iter().zip(&patches).all(seen) {
-                    for (patch, &place) in patches.iter().zip(&places) {
-                        if shadows {
-                            camera::shadow(canvas, patch, place, rng);
-                        }
-                        canvas.blend(patch, place);
-                    }
+                    camera::put(canvas, &patches, &places, shadows, rng);
                     return masks;
                 }
             }

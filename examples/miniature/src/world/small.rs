@@ -12,6 +12,9 @@ use super::{Split, World, camera};
 /// The number of positions to try before the objects are made smaller.
 const TRIES: usize = 24;
 
+/// The places of patches, and their masks.
+type Spread = (Vec<(i32, i32)>, Vec<Vec<bool>>);
+
 /// A picture of any shape, and the two objects that it shows.
 pub struct SmallScene {
     /// The picture.
@@ -49,18 +52,11 @@ impl World {
                 .iter()
                 .map(|(picture, posed, tint)| picture.draw(&Pose { extent: posed.extent * shrink, ..*posed }, tint))
                 .collect();
-            if let Some(places) = apart(&canvas, &patches, rng) {
-                let seen = masks(&canvas, &patches, &places);
-                for (patch, &place) in patches.iter().zip(&places) {
-                    if photographed {
-                        camera::shadow(&mut canvas, patch, place, rng);
-                    }
-                    canvas.blend(patch, place);
-                }
+            if let Some((places, seen)) = apart(&canvas, &patches, rng) {
+                camera::put(&mut canvas, &patches, &places, photographed, rng);
                 let mut placed = [first, second].into_iter().zip(seen).map(|(class, mask)| Placed { class, mask });
                 let placed = [placed.next()?, placed.next()?];
-                let picture = if photographed { camera::take(canvas, rng) } else { canvas.to_picture() };
-                return Some(SmallScene { picture, placed });
+                return Some(SmallScene { picture: camera::picture(canvas, photographed, rng), placed });
             }
             // This terminates, because there is always room for two small objects.
             shrink *= 0.95;
@@ -68,8 +64,8 @@ impl World {
     }
 }
 
-/// Places for the patches' top left corners at which all of them are wholly visible.
-fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<Vec<(i32, i32)>> {
+/// Places for the patches' top left corners at which all of them are wholly visible, and their masks there.
+fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<Spread> {
     let (width, height) = (canvas.width, canvas.height);
     if patches.iter().any(|patch| patch.width > width || patch.height > height) {
         return None;
@@ -81,8 +77,9 @@ fn apart(canvas: &Canvas, patches: &[Patch], rng: &mut ChaCha8Rng) -> Option<Vec
     for _ in 0..TRIES {
         let mut along = |side: usize, length: usize| rng.random_range(0..=side - length) as i32;
         let places: Vec<_> = patches.iter().map(|p| (along(width, p.width), along(height, p.height))).collect();
-        if masks(canvas, patches, &places).iter().zip(patches).all(whole) {
-            return Some(places);
+        let masks = masks(canvas, patches, &places);
+        if masks.iter().zip(patches).all(whole) {
+            return Some((places, masks));
         }
     }
     None

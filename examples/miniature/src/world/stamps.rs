@@ -144,7 +144,7 @@ fn confusable(picture: &Path, sounding: &BTreeSet<PathBuf>) -> bool {
 }
 
 /// Adds the files below `root`/`within`, relative to `root`.
-fn list(root: &Path, within: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+pub(super) fn list(root: &Path, within: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     let folder = root.join(within);
     for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
