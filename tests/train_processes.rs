@@ -76,22 +76,53 @@ impl Fixture {
             .with_group(group.clone(), negatives)
     }
 
-    /// The loss of the first batch, and the mean gradients, as each of `size` processes knows them.
-    fn first_batch(&self, size: usize, batch: usize) -> Vec<(f64, Vec<(String, Tensor)>)> {
-        among(size, |group| {
-            let objective = self.objective(&group, Negatives::Global);
-            let source = self.loader(&*group, batch, Negatives::Global, true);
-            let loaded = source.epoch(0, 0).unwrap().next().unwrap().unwrap();
-            let output = objective.loss(&loaded.batch.unwrap(), &mut stream(5, Purpose::Training, 0, 0)).unwrap();
+    /// The mean loss of the first `count` batches, and their mean gradients, as each of `size` processes knows them.
+    fn first_batches(
+        &self,
+        size: usize,
+        (count, batch): (usize, usize),
+        negatives: Negatives,
+    ) -> Vec<(f64, Vec<(String, Tensor)>)> {
+        let results = among(size, |group| {
+            let objective = self.objective(&group, negatives);
+            let source = self.loader(&*group, batch, negatives, true);
             let (names, vars): (Vec<_>, Vec<_>) = objective.trainable().into_iter().unzip();
-            let mut gradients = Gradients::new(names.clone());
-            gradients.add(&vars, output.loss.backward().unwrap()).unwrap();
+            let (mut gradients, mut losses) = (Gradients::new(names.clone()), Vec::new());
+            for loaded in source.epoch(0, 0).unwrap().take(count) {
+                let loaded = loaded.unwrap();
+                // None if another process has this batch.
+                let Some(batch) = loaded.batch else { continue };
+                let mut noise = stream(5, Purpose::Training, 0, loaded.index as u64);
+                let output = objective.loss(&batch, &mut noise).unwrap();
+                gradients.add(&vars, output.loss.backward().unwrap()).unwrap();
+                losses.push(f64::from(output.loss.to_scalar::<f32>().unwrap()));
+            }
             let (mut gradients, summaries) = agree(&*group, Ok(gradients), Gradients::summary).unwrap();
             gradients.all_reduce(&*group, &vars, &summaries).unwrap();
             gradients.mean().unwrap();
             let values = gradients.values().iter().map(|value| value.clone().unwrap());
-            (f64::from(output.loss.to_scalar::<f32>().unwrap()), names.into_iter().zip(values).collect())
-        })
+            (losses.iter().sum::<f64>() / losses.len() as f64, names.into_iter().zip(values).collect::<Vec<_>>())
+        });
+        let mean = results.iter().map(|(loss, _)| loss).sum::<f64>() / size as f64;
+        results.into_iter().map(|(_, gradients)| (mean, gradients)).collect()
+    }
+
+    /// Asserts that several processes have the loss and the gradients of one.
+    fn assert_like_one_process(&self, batches: (usize, usize), negatives: Negatives, sizes: &[usize]) {
+        let (loss, expected) = self.first_batches(1, batches, negatives).remove(0);
+        for size in sizes {
+            for (found, gradients) in self.first_batches(*size, batches, negatives) {
+                assert!((found - loss).abs() < 1e-5, "{size} processes: {found}, expected {loss}");
+                for ((name, gradient), (_, expected)) in gradients.iter().zip(&expected) {
+                    let (difference, largest) = (max_difference(gradient, expected), largest(expected));
+                    // A gradient may be a small difference of large terms, with their rounding error.
+                    assert!(
+                        difference <= (1e-4 * largest).max(5e-8),
+                        "{negatives:?}, {size} processes, {name}: off by {difference}, largest {largest}"
+                    );
+                }
+            }
+        }
     }
 
     /// Trains in the subfolder `run` in `size` processes, and returns the losses of the steps and the trained values.
@@ -144,21 +175,15 @@ fn global_negatives_have_the_loss_and_the_gradients_of_one_process() {
         // Sounds that belong to no picture are the same in every process.
         f.weights.silence_negatives = num_noises / 2;
         f.weights.noise_negatives = num_noises;
-        let (loss, expected) = f.first_batch(1, 8).remove(0);
-        for size in [2, 4, 8] {
-            for (found, gradients) in f.first_batch(size, 8) {
-                assert!((found - loss).abs() < 1e-5, "{size} processes: {found}, expected {loss}");
-                for ((name, gradient), (_, expected)) in gradients.iter().zip(&expected) {
-                    let (difference, largest) = (max_difference(gradient, expected), largest(expected));
-                    // A gradient may be a small difference of large terms, with their rounding error.
-                    assert!(
-                        difference <= (1e-4 * largest).max(5e-8),
-                        "{size} processes, {name}: off by {difference}, largest {largest}"
-                    );
-                }
-            }
-        }
+        f.assert_like_one_process((1, 8), Negatives::Global, &[2, 4, 8]);
     }
+}
+
+/// Four batches of two pairs, whole in one process or another: their gradients are averaged.
+#[test]
+fn local_negatives_average_the_gradients_of_the_same_batches() {
+    let f = Fixture::new(8);
+    f.assert_like_one_process((4, 2), Negatives::Local, &[2, 4]);
 }
 
 #[test]
