@@ -15,7 +15,7 @@ use soundsight::Waveform;
 use soundsight::acl::{Acl, ModelConfig};
 use soundsight::audio::AudioFrontend;
 use soundsight::train::losses::LossWeights;
-use soundsight::train::step::{Activations, StepNoise, StepTerms, step, step_of_part};
+use soundsight::train::step::{Activations, StepNegatives, StepNoise, StepTerms, step, step_of_part};
 use soundsight::train::{Gradients, Optimizer, OptimizerConfig, Part, agree};
 
 /// The mini model with a trainable tokenizer and masker, and their variables by name.
@@ -84,6 +84,28 @@ fn every_term_and_every_gradient_without_a_text_tower() {
         negatives: None,
     };
     let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
+    assert_terms(&terms, &vars, &expected);
+}
+
+/// Silence and noise as further sounds, which belong to no picture.
+#[test]
+fn every_term_and_every_gradient_with_sounds_that_belong_to_no_picture() {
+    let (acl, vars) = trainable();
+    let (batch, expected) = (tensors("mini/training.safetensors"), tensors("train/nothing.safetensors"));
+    let samples = batch["audio"].dim(1).unwrap();
+    let silence = Tensor::zeros(samples, DType::F32, device()).unwrap();
+    let sounds = Tensor::stack(&[silence, noise(&[samples], 9).affine(0.2, -0.1).unwrap()], 0).unwrap();
+    let masks = noise(&[3, 2, 96, 96], 2);
+    let noise = StepNoise {
+        all_pairs: noise(&[3, 3, 96, 96], 0),
+        positive: noise(&[3, 1, 96, 96], 1),
+        dropout: None,
+        negatives: Some(StepNegatives { features: features(&acl, &sounds), masks, dropout: None }),
+    };
+    let features = features(&acl, &batch["audio"]);
+    let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
+    let empty_area = terms.empty_area.as_ref().unwrap().reshape(1).unwrap();
+    assert!(max_difference(&empty_area, &expected["empty_area"]) < allowed(1e-4));
     assert_terms(&terms, &vars, &expected);
 }
 

@@ -4,6 +4,7 @@
     fixtures_train.py optimizer    optimizer.safetensors, by torch (2.11)
     fixtures_train.py steps        steps.safetensors, by peers.py
     fixtures_train.py direct       direct.safetensors, by peers.py
+    fixtures_train.py nothing      nothing.safetensors, by peers.py
     fixtures_train.py events       events.tfevents, by TensorBoard's own protocol buffers (pip install tensorboard)
     fixtures_train.py read FOLDER  prints what TensorBoard reads from a run's folder
 
@@ -17,6 +18,10 @@ position (`noise` below), so that it need not be stored.
 
 direct.safetensors: the losses of a model without a text tower, from the same frozen weights and batch, with the noise of
 draws 0 and 1: its trainable tensors, the audio-driven embeddings, every loss term and every gradient.
+
+nothing.safetensors: every loss term and every gradient of the mini model and the batch of its training.safetensors, with
+two sounds that belong to no image: silence, and noise of draw 9 between -0.1 and 0.1. The masks have the noise of draws 0
+to 2.
 """
 import os, sys
 
@@ -67,7 +72,7 @@ def noise(shape, draw):
 def steps():
     import peers
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
     m = peers.Peer("mini", 0)
     batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
     opt = torch.optim.Adam(peers.freeze(m), lr=1e-3, weight_decay=1e-4)
@@ -79,14 +84,13 @@ def steps():
         found.append(loss.detach())
     out = {"audio_proj." + n: p.detach() for n, p in m.proj.named_parameters()}
     out |= {"masker_i.w": m.w.detach(), "masker_i.b": m.b.detach(), "loss": torch.stack(found)}
-    save_file(out, OUT + "/steps.safetensors")
-    os.chmod(OUT + "/steps.safetensors", 0o644)  # safetensors writes private files
+    save(out, "steps")
 
 
 def direct():
     import peers
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
     m = peers.Peer("mini", 0)
     batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
     m.proj = peers.AudioProj(3 * m.bcfg["encoder_embed_dim"], m.ccfg["projection_dim"])
@@ -99,17 +103,41 @@ def direct():
         m.proj.fc2.weight.mul_(2); m.proj.fga.un_models[0]["feature_reduce"].weight.mul_(4)
     m.embed_audio_token = lambda token: token  # the AudioTokenizer's output is the embedding
     m.eval(); peers.freeze(m)
-    draws = iter(range(2))
+    out, trainable = terms_and_gradients(m, batch)
+    out |= {n: p.detach() for n, p in trainable.items()}
+    with torch.no_grad():
+        out["audio_embedding"] = m.proj(m.beats_features(m.beats.preprocess(batch["audio"])))
+    save(out, "direct")
+
+
+def nothing():
+    import peers
+    import torch
+    from safetensors.torch import load_file
+    m = peers.Peer("mini", 0); peers.freeze(m)
+    batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
+    samples = batch["audio"].shape[1]
+    sounds = torch.stack([torch.zeros(samples), 0.2 * noise((samples,), 9) - 0.1])
+    save(terms_and_gradients(m, batch, nothing=sounds)[0], "nothing")
+
+
+def terms_and_gradients(m, batch, **more):
+    """Every term and gradient with the noise of draws 0, 1 …, and the trainable tensors."""
+    import peers
+    import torch
+    draws = iter(range(100))
     torch.rand = lambda shape, generator: noise(shape, next(draws))
-    found = peers.losses(m, batch["audio"], batch["image"])[-1]
+    found = peers.losses(m, batch["audio"], batch["image"], **more)[-1]
     found["loss"].backward()
     trainable = {"audio_proj." + n: p for n, p in m.proj.named_parameters()} | {"masker_i.w": m.w, "masker_i.b": m.b}
     out = {n: v.detach().reshape(-1) if v.ndim == 0 else v.detach() for n, v in found.items()}
-    out |= {n: p.detach() for n, p in trainable.items()} | {"grad." + n: p.grad for n, p in trainable.items()}
-    with torch.no_grad():
-        out["audio_embedding"] = m.proj(m.beats_features(m.beats.preprocess(batch["audio"])))
-    save_file({n: t.contiguous() for n, t in out.items()}, OUT + "/direct.safetensors")
-    os.chmod(OUT + "/direct.safetensors", 0o644)  # safetensors writes private files
+    return out | {"grad." + n: p.grad for n, p in trainable.items()}, trainable
+
+
+def save(out, name):
+    from safetensors.torch import save_file
+    save_file({n: t.contiguous() for n, t in out.items()}, f"{OUT}/{name}.safetensors")
+    os.chmod(f"{OUT}/{name}.safetensors", 0o644)  # safetensors writes private files
 
 
 def events():
@@ -139,4 +167,4 @@ def read(folder):
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
-    {"optimizer": optimizer, "steps": steps, "direct": direct, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"optimizer": optimizer, "steps": steps, "direct": direct, "nothing": nothing, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])
