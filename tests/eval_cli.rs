@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use eval_common::write_tensors;
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
+use soundsight::candle_core::{Device, safetensors};
 use soundsight::eval::{PIXELS, SIZE};
 
 const STAMPS: &str = "/usr/share/tuxpaint/stamps";
@@ -227,6 +228,30 @@ fn every_benchmark_runs_with_a_model_and_repeats() {
             assert_eq!(kinds[kind]["samples"], report["samples"], "{benchmark} {kind}");
         }
     }
+}
+
+/// The heatmaps of a sound's sources are scored together.
+#[test]
+fn the_sources_of_each_sound_are_scored_together() {
+    let Some(stamps) = stamps() else { return };
+    let set = Set::new(&stamps);
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let (data, path) = (text(set.path("")), text(set.path("predictions.safetensors")));
+    let model = text(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini"));
+    let options = ["--model", &model, "--data", &data, "--device", "cpu", "--save-predictions", &path];
+    let heatmaps = |more: &[&str]| {
+        output_of(&evaluate("avsbench-ms3", &set.path("masks"), &[&options[..], more].concat()));
+        let tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+        let of = |(id, _): &(String, _)| tensors[&format!("heatmap.{id}")].flatten_all().unwrap().to_vec1::<f32>();
+        set.scenes.iter().map(of).collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let (one, two) = (heatmaps(&["--sources", "1"]), heatmaps(&["--sources", "2"]));
+    assert!(one != two && one != heatmaps(&[]));
+    for heatmap in &two {
+        assert!(heatmap.iter().all(|score| (0.0..=1.0).contains(score)));
+    }
+    let run = evaluate("avsbench-ms3", &set.path("masks"), &[&options[..], &["--sources", "17"]].concat());
+    assert!(String::from_utf8_lossy(&run.stderr).contains("number of sources: expected 1 to 16, found 17"));
 }
 
 #[test]

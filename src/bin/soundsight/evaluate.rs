@@ -49,6 +49,9 @@ pub struct Options {
     /// Format of the model's weight matrices in memory [default: as-stored].
     #[arg(long, value_enum, requires = "model")]
     weights: Option<WeightsChoice>,
+    /// Take each sound apart into at most K sources and score everything that they find together: each pixel's highest score.
+    #[arg(long, value_name = "K", requires = "model")]
+    sources: Option<usize>,
     /// Write the model's heatmaps to this file, for --predictions.
     ///
     /// Under mpirun (a build with the feature mpi), each process takes its own share and writes FILE.I-of-N; then the first
@@ -121,7 +124,7 @@ fn evaluate_in(job: &Job, args: &Options) -> Result<()> {
         let localizer = model.load_files(&files, model.device_of(job.local_rank())?)?;
         let calibrated = localizer.calibration().map(|calibration| calibration.threshold);
         let presence_threshold = args.presence_threshold.or(calibrated);
-        let predictor = model::Model::new(localizer, args.benchmark, data)?;
+        let predictor = model::Model::new(localizer, args.benchmark, data, args.sources)?;
         let Some(path) = &args.save_predictions else {
             ensure!(world == 1, "under mpirun: expected --save-predictions FILE, where all processes can write");
             let options = eval::Options { presence_threshold, ..options.clone() };
@@ -129,7 +132,8 @@ fn evaluate_in(job: &Job, args: &Options) -> Result<()> {
             return Ok(false);
         };
         // What is trained tells models apart.
-        let identity = format!("{} {:?}", files.acl.sha256()?, model.weights.format());
+        let sources = args.sources.map_or(String::new(), |count| format!(" {count} sources"));
+        let identity = format!("{} {:?}{sources}", files.acl.sha256()?, model.weights.format());
         let shard = job.share_of(args.shard.unwrap_or(Shard::WHOLE))?;
         let path = file_of(shard.rank, path);
         let bar = if job.is_first() { samples_bar(samples.len().div_ceil(shard.world)) } else { ProgressBar::hidden() };

@@ -6,26 +6,79 @@ use std::path::PathBuf;
 use soundsight::eval::{
     Benchmark, Media, Negative, NegativePrediction, Prediction, Predictor, SIZE, Sample, locate_media, read_sound,
 };
-use soundsight::{Embedding, Heatmap, Localizer, Picture, Result, Waveform};
+use soundsight::{Embedding, EncodedImage, Heatmap, Localizer, Picture, Result, Waveform};
 
 /// Encodes each picture once, and localizes in it its own sound, silence, noise, and the sound of another sample.
 pub struct Model {
     localizer: Localizer,
     benchmark: Benchmark,
     data: PathBuf,
+    /// How many sources of each sound are localized on their own; `None` localizes the sound as a whole.
+    sources: Option<usize>,
     /// Silence and noise.
-    everywhere: Vec<(Negative, Embedding)>,
+    everywhere: Vec<(Negative, Sound)>,
+}
+
+/// A sound to look for.
+struct Sound {
+    waveform: Waveform,
+    /// `None` where its sources are localized instead.
+    embedding: Option<Embedding>,
+}
+
+/// What was found of one sound.
+struct Answer {
+    heatmap: Vec<f32>,
+    confidence: f32,
+    presence: Option<f32>,
+}
+
+impl Answer {
+    fn of(found: &Heatmap) -> Result<Self> {
+        Ok(Self { heatmap: found.resized(SIZE)?, confidence: found.confidence, presence: found.presence() })
+    }
+
+    /// Everything that sounds: the larger of the scores of each pixel, and of the confidences and presences.
+    fn or(mut self, other: Self) -> Self {
+        self.heatmap.iter_mut().zip(other.heatmap).for_each(|(score, other)| *score = score.max(other));
+        let presence = self.presence.zip(other.presence).map(|(one, other)| one.max(other));
+        Self { confidence: self.confidence.max(other.confidence), presence, ..self }
+    }
 }
 
 impl Model {
-    pub fn new(localizer: Localizer, benchmark: Benchmark, data: PathBuf) -> Result<Self> {
-        let mut everywhere = Vec::new();
+    pub fn new(localizer: Localizer, benchmark: Benchmark, data: PathBuf, sources: Option<usize>) -> Result<Self> {
+        let mut model = Self { localizer, benchmark, data, sources, everywhere: Vec::new() };
         for kind in Negative::ALL {
-            if let Some(sound) = kind.sound(localizer.audio_seconds())? {
-                everywhere.push((kind, localizer.embed_audio(&sound)?));
+            if let Some(sound) = kind.sound(model.localizer.audio_seconds())? {
+                let sounds = model.hear(vec![sound])?;
+                model.everywhere.extend(sounds.into_iter().map(|sound| (kind, sound)));
             }
         }
-        Ok(Self { localizer, benchmark, data, everywhere })
+        Ok(model)
+    }
+
+    fn hear(&self, waveforms: Vec<Waveform>) -> Result<Vec<Sound>> {
+        let embeddings: Vec<Option<Embedding>> = match self.sources {
+            None => self.localizer.embed_audio_batch(&waveforms)?.into_iter().map(Some).collect(),
+            Some(_) => vec![None; waveforms.len()],
+        };
+        let sounds = waveforms.into_iter().zip(embeddings);
+        Ok(sounds.map(|(waveform, embedding)| Sound { waveform, embedding }).collect())
+    }
+
+    fn find(&self, sounds: &[&Sound], image: &EncodedImage) -> Result<Vec<Answer>> {
+        let Some(count) = self.sources else {
+            let embeddings = sounds.iter().filter_map(|sound| sound.embedding.as_ref());
+            let pairs: Vec<_> = embeddings.map(|embedding| (embedding, image)).collect();
+            return self.localizer.localize_batch(&pairs)?.iter().map(Answer::of).collect();
+        };
+        let together = |sound: &&Sound| -> Result<Option<Answer>> {
+            let found = self.localizer.localize_sources(&sound.waveform, image, count)?;
+            let answers = found.iter().map(|(_, heatmap)| Answer::of(heatmap)).collect::<Result<Vec<_>>>()?;
+            Ok(answers.into_iter().reduce(Answer::or))
+        };
+        sounds.iter().filter_map(|sound| together(sound).transpose()).collect()
     }
 }
 
@@ -46,7 +99,7 @@ impl Predictor for Model {
         }
         let (samples, media): (Vec<&Sample>, Vec<Self::Input>) = batch.into_iter().unzip();
         let (pictures, sounds): (Vec<Picture>, Vec<Waveform>) = media.into_iter().unzip();
-        let sounds = self.localizer.embed_audio_batch(&sounds)?;
+        let sounds = self.hear(sounds)?;
 
         // Samples of the same picture are adjacent.
         let mut named: Vec<(&str, Picture)> = samples.iter().map(|s| s.picture.as_str()).zip(pictures).collect();
@@ -64,20 +117,23 @@ impl Predictor for Model {
             };
             let offscreen = samples.iter().position(is_elsewhere).map(|i| (Negative::Offscreen, &sounds[i]));
             let everywhere = self.everywhere.iter().map(|(kind, sound)| (*kind, sound));
-            let negatives: Vec<(Negative, &Embedding)> = everywhere.chain(offscreen).collect();
+            let (kinds, negatives): (Vec<Negative>, Vec<&Sound>) = everywhere.chain(offscreen).unzip();
 
-            let asked = std::iter::once(sound).chain(negatives.iter().map(|(_, sound)| *sound));
-            let answers = self.localizer.localize_batch(&asked.map(|sound| (sound, image)).collect::<Vec<_>>())?;
-            let (own, others) = (&answers[0], &answers[1..]);
-            let negative = |((kind, _), answer): ((Negative, _), &Heatmap)| {
-                Ok(NegativePrediction { kind, heatmap: answer.resized(SIZE)?, presence: answer.presence() })
+            let asked: Vec<&Sound> = std::iter::once(sound).chain(negatives).collect();
+            let mut answers = self.find(&asked, image)?.into_iter();
+            let own = answers.next();
+            let negative = |(kind, answer): (Negative, Answer)| NegativePrediction {
+                kind,
+                heatmap: answer.heatmap,
+                presence: answer.presence,
             };
-            predictions.push(Prediction {
-                heatmap: own.resized(SIZE)?,
-                confidence: Some(own.confidence),
-                presence: own.presence(),
-                negatives: negatives.into_iter().zip(others).map(negative).collect::<Result<_>>()?,
-            });
+            let negatives = kinds.into_iter().zip(answers).map(negative).collect();
+            predictions.extend(own.map(|Answer { heatmap, confidence, presence }| Prediction {
+                heatmap,
+                confidence: Some(confidence),
+                presence,
+                negatives,
+            }));
         }
         Ok(predictions)
     }
