@@ -189,7 +189,7 @@ fn every_benchmark_runs_and_repeats() {
     }
 }
 
-/// With a model (the fixture `mini`), pictures and sounds are read from the folder; two runs give the same result.
+/// With a model (the fixture `mini`, which gets a presence), pictures and sounds are read from the folder; two runs give the same result.
 #[test]
 fn every_benchmark_runs_with_a_model_and_repeats() {
     let Some(stamps) = stamps() else { return };
@@ -199,7 +199,17 @@ fn every_benchmark_runs_with_a_model_and_repeats() {
         std::fs::remove_file(set.path(folder).join(format!("{lost}.png"))).unwrap();
     }
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-    let model = text(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini"));
+    let model = set.path("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in ["config.json", "acl.safetensors", "beats.safetensors", "clipseg.safetensors"] {
+        let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mini");
+        std::fs::copy(mini.join(file), model.join(file)).unwrap();
+    }
+    let presence = json!({
+        "bias": 0.5, "confidence": 1.0, "peak": 0.1, "threshold": 0.4, "false_alarms": 0.05
+    });
+    std::fs::write(model.join("presence.json"), presence.to_string()).unwrap();
+    let model = text(model);
     let (data, json, silent) = (text(set.path("")), text(set.path("report.json")), text(set.path("silent.csv")));
     let page = text(set.path("page.html"));
     for (benchmark, annotations) in [
@@ -226,6 +236,10 @@ fn every_benchmark_runs_with_a_model_and_repeats() {
         let kinds = report["universal_threshold"]["negatives"].as_object().unwrap();
         for kind in ["silence", "noise", "offscreen"] {
             assert_eq!(kinds[kind]["samples"], report["samples"], "{benchmark} {kind}");
+        }
+        let page = String::from_utf8(first.2).unwrap();
+        for part in ["<h2>Universal threshold: ", "<h2>Presence: 0.400 or more</h2>", "Calibration of the presence"] {
+            assert!(page.contains(part), "{benchmark}: no {part} in the page");
         }
     }
 }

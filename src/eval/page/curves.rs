@@ -6,6 +6,7 @@
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use super::super::presence::PresenceReport;
 use super::super::report::{Entry, Report};
 use super::super::run::Evaluation;
 use super::html::escape;
@@ -135,6 +136,19 @@ pub(super) fn histogram(evaluation: &Evaluation) -> Result<String> {
             let style = if from >= 0.5 { FOUND.filled() } else { SOFT.mix(0.45).filled() };
             Rectangle::new([(from + gap, 0.0), (to - gap, share)], style)
         }))?;
+        Ok(())
+    })
+}
+
+/// How often a sound with a certain presence really has its source in the picture; along the diagonal, as often as it says.
+pub(super) fn calibration(presence: &PresenceReport) -> Result<String> {
+    let legend =
+        "<li class=\"c0\">sounds with a source in the picture</li><li class=\"baseline\">as the presence says</li>";
+    figure("Calibration of the presence", "presence", (100.0, "%"), legend, |chart| {
+        let ends = [(0.0, 0.0), (1.0, 100.0)];
+        chart.draw_series(DashedLineSeries::new(ends, 8, 5, SOFT.stroke_width(2)))?;
+        let points = presence.calibration.iter().map(|bin| (bin.presence, 100.0 * bin.sounding));
+        chart.draw_series(LineSeries::new(points, CURVES[0].filled().stroke_width(2)).point_size(3))?;
         Ok(())
     })
 }

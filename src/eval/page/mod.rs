@@ -3,6 +3,7 @@
 mod curves;
 mod gallery;
 mod html;
+mod sections;
 mod svg;
 
 use std::fmt::Write as _;
@@ -47,7 +48,8 @@ pub fn write_page<P: Predictor>(
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{title}</title><style>{STYLE}</style></head><body>\
          <header><p class=\"kicker\">Sound source localization</p><h1>{title}</h1><p>{coverage}</p></header>\
-         <main>{warning}{tiles}<div class=\"charts\">{curves}{histogram}</div>{comparison}{extras}{gallery}{thresholds}{missing}</main>\
+         <main>{warning}{tiles}<div class=\"charts\">{curves}{histogram}{calibration}</div>\
+         {comparison}{scenes}{universal}{presence}{gallery}{thresholds}{missing}</main>\
          <footer>Written by soundsight {version}. Percentages throughout.</footer></body></html>\n",
         title = escape(&report.title()),
         coverage = escape(&report.coverage()),
@@ -55,9 +57,12 @@ pub fn write_page<P: Predictor>(
         tiles = tiles(report),
         curves = curves::over_thresholds(report)?,
         histogram = curves::histogram(evaluation)?,
+        calibration = report.presence.as_ref().map(curves::calibration).transpose()?.unwrap_or_default(),
         comparison = comparison(report),
         thresholds = thresholds(report),
-        extras = extras(report),
+        scenes = sections::scenes(report),
+        universal = sections::universal(report),
+        presence = sections::presence(report),
         missing = missing(report),
         version = env!("CARGO_PKG_VERSION"),
     );
@@ -132,47 +137,6 @@ fn table(report: &Report, corner: &str, lines: impl Iterator<Item = (String, Row
         let _ = write!(html, "<tr{class}><th scope=\"row\">{}</th>{cells}</tr>", escape(&label));
     }
     html + "</tbody></table></div>"
-}
-
-/// The sections about scenes with several sources and about the universal threshold, where applicable.
-fn extras(report: &Report) -> String {
-    let mut html = String::new();
-    if let Some(pairs) = &report.pairs {
-        let _ = write!(
-            html,
-            "<section><h2>Scenes with several sources</h2><p>{} scenes, class-aware average precision {}. The scene \
-             columns of the table above count scenes instead of samples.</p></section>",
-            pairs.scenes,
-            two_decimals(pairs.cap)
-        );
-    }
-    if let Some(universal) = &report.universal_threshold {
-        let _ = write!(
-            html,
-            "<section><h2>Universal threshold: {:.3}</h2><p>The third quartile of the heatmap peaks of sounds without \
-             a source in the picture. At this threshold: cIoU {}, mIoU {}, AUC {}, F_LOC {}, F_AUC {}.</p>\
-             <div class=\"scroll\"><table><thead><tr><th scope=\"col\">negative sound</th><th scope=\"col\">samples</th>\
-             <th scope=\"col\">pIA</th><th scope=\"col\">AUC_N</th></tr></thead><tbody>",
-            universal.threshold,
-            two_decimals(universal.success),
-            two_decimals(universal.mean_ciou),
-            two_decimals(universal.auc),
-            two_decimals(universal.f_loc),
-            two_decimals(universal.f_auc),
-        );
-        for (kind, scores) in &universal.negatives {
-            let _ = write!(
-                html,
-                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{:.2}</td><td>{:.2}</td></tr>",
-                kind.name(),
-                scores.samples,
-                scores.active,
-                scores.auc
-            );
-        }
-        html.push_str("</tbody></table></div></section>");
-    }
-    html
 }
 
 fn missing(report: &Report) -> String {
