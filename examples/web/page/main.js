@@ -21,7 +21,7 @@ const TOUR_STEP = 3200;
 const stage = new Stage();
 const sounds = new Sounds({ select: showSound, remove: ({ id }) => void engine?.call("forget", { id }).catch(() => {}) });
 const film = new Film(theEngine, stage, reportMoment, fail);
-const camera = new Camera(theEngine, stage, reportMoment, fail);
+const camera = new Camera(theEngine, stage, reportMoment);
 const models = new ModelDialog(useModel);
 
 /** @type {Engine | null} */
@@ -62,7 +62,7 @@ async function useModel(loaded, facts) {
   sounds.heard = facts.seconds;
   if (first) return;
   try {
-    if (mode === "camera") return void (await camera.start());
+    if (camera.active) return void startCamera();
     if (mode === "film") return film.analyseAgain();
     await lookAgain();
   } catch (error) {
@@ -207,11 +207,12 @@ function badge(text) {
 function showResult(findings, confidence, sound) {
   const meter = element("confidence", HTMLMeterElement);
   meter.value = confidence ?? -1;
-  const presence = findings?.presence;
-  const shown = presence === undefined || presence === null ? "" : `, in the picture: ${(100 * presence).toFixed(0)} %`;
-  element("confidence-text", HTMLElement).textContent = confidence === undefined ? "–" : confidence.toFixed(2) + shown;
   const text = (/** @type {string} */ id, /** @type {string} */ value) => (element(id, HTMLElement).textContent = value);
   const whole = Math.round;
+  text("confidence-text", confidence?.toFixed(2) ?? "–");
+  // Models that are not calibrated give none.
+  const presence = findings?.presence ?? null;
+  text("presence", presence === null ? "–" : `${(100 * presence).toFixed(0)} %`);
   text("peak", findings ? `${whole(findings.peak.x)}, ${whole(findings.peak.y)} · ${findings.peak.score.toFixed(2)}` : "–");
   text("area", findings ? `${(findings.area * 100).toFixed(1)} %` : "–");
   const boxes = findings?.boxes ?? [];
@@ -242,6 +243,15 @@ function reportMoment(found, note) {
 
 // Picture, film or camera.
 
+/** Takes away the heatmap and what was found. */
+function showNothing() {
+  stage.clear();
+  moment = null;
+  showResult(null);
+  badge("");
+  element("times", HTMLElement).textContent = "–";
+}
+
 /** @param {typeof mode} next */
 function setMode(next) {
   endTour();
@@ -250,10 +260,7 @@ function setMode(next) {
   if (mode === "camera") camera.stop();
   mode = next;
   sounds.player.stop();
-  stage.clear();
-  showResult(null);
-  badge("");
-  element("times", HTMLElement).textContent = "–";
+  showNothing();
   for (const radio of document.querySelectorAll("input[name=mode]")) {
     if (radio instanceof HTMLInputElement) radio.checked = radio.value === next;
   }
@@ -283,16 +290,17 @@ function button(label, name, click, strong = false) {
   return made;
 }
 
-/** @param {string} name @param {Blob | Promise<Blob>} blob */
+/** Shows a film in place of whatever is shown. @param {string} name @param {Blob | Promise<Blob>} blob */
 async function openFilm(name, blob) {
   setMode("film");
+  showNothing();
   pressExample(null);
   const empty = element("empty", HTMLElement);
   empty.hidden = true;
   try {
-    await film.open(name, await blob);
+    await film.open(name, blob);
   } catch (error) {
-    if (!film.video.videoWidth) empty.hidden = false;
+    if (mode === "film" && !film.video.videoWidth) empty.hidden = false;
     fail(error);
   }
 }
@@ -300,18 +308,16 @@ async function openFilm(name, blob) {
 async function startCamera() {
   const empty = element("empty", HTMLElement);
   empty.hidden = true;
-  try {
-    await camera.start();
-  } catch (error) {
-    await camera.stop();
-    fail(error);
-  }
-  if (!camera.active) {
-    empty.hidden = mode === "picture";
-    stage.clear();
-    badge("");
-  }
+  await camera.start().catch(fail);
+  // Unless it was started again, or something else is shown by now.
+  if (camera.active || mode !== "camera") return;
+  empty.hidden = false;
+  showNothing();
 }
+element("live-turn", HTMLButtonElement).addEventListener("click", () => {
+  camera.turn();
+  startCamera();
+});
 
 // Files.
 
@@ -339,7 +345,7 @@ chooser.addEventListener("change", () => {
   chooser.value = "";
   take(files);
 });
-element("add-file", HTMLButtonElement).addEventListener("click", choose);
+for (const id of ["add-file", "film-choose"]) element(id, HTMLButtonElement).addEventListener("click", choose);
 
 const dropping = element("dropping", HTMLElement);
 for (const kind of ["dragenter", "dragover"]) {
