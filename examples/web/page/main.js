@@ -19,7 +19,7 @@ import { Tour } from "./tour.js";
 /** @typedef {import("./engine.js").Findings} Findings */
 /** @typedef {import("./sounds.js").Sound} Sound */
 
-const stage = new Stage();
+const stage = new Stage(() => refreshFindings.now());
 const sounds = new Sounds({ select: showSound, remove: ({ id }) => void engine?.call("forget", { id }).catch(() => {}) });
 const film = new Film(theEngine, stage, reportMoment, fail);
 const camera = new Camera(theEngine, stage, reportMoment);
@@ -184,7 +184,8 @@ const refreshFindings = {
         if (sound !== sounds.selected || mode !== "picture") continue;
         stage.setFindings(findings);
         showResult(findings, findings.confidence, true);
-        showSoundTimes(sound);
+        const query = sound.text === undefined ? "sound" : "text";
+        showTimes({ picture: picture?.seeMs, [query]: sound.ms.hear, heatmap: sound.ms.find });
         const { x, y } = findings.peak;
         announce(`${sound.name}: at ${x}, ${y}, confidence ${findings.confidence.toFixed(2)}`);
       } while (this.again);
@@ -196,13 +197,6 @@ const refreshFindings = {
   },
 };
 
-/** @param {Sound} sound */
-function showSoundTimes(sound) {
-  const ms = (/** @type {number} */ time) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
-  const query = sound.text === undefined ? "sound" : "text";
-  if (picture) showTimes(`picture ${ms(picture.seeMs)} · ${query} ${ms(sound.ms.hear)} · heatmap ${ms(sound.ms.find)}`);
-}
-
 /** @param {import("./engine.js").Moment | null} found @param {string} note */
 function reportMoment(found, note) {
   moment = found;
@@ -210,8 +204,7 @@ function reportMoment(found, note) {
   if (found && !note) note = found.sounding ? "" : "Nothing in the picture sounds";
   showBadge(note);
   showResult(found, found?.confidence, false);
-  const ms = mode === "film" ? film.msPerMoment : camera.ms;
-  showTimes(ms ? `${ms.toFixed(0)} ms per moment` : undefined);
+  showTimes({ "every moment": mode === "film" ? film.msPerMoment : camera.ms });
 }
 
 // Picture, film or camera.
@@ -222,7 +215,7 @@ function showNothing() {
   moment = null;
   showResult(null, undefined, false);
   showBadge("");
-  showTimes();
+  showTimes({});
 }
 
 /** @param {typeof mode} next */
@@ -331,22 +324,7 @@ element("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
   addSound({ name: text, text }).then(() => (input.value = ""), fail);
 });
 
-// Display and saving.
-
-for (const name of /** @type {const} */ (["threshold", "opacity"])) {
-  const slider = element(name, HTMLInputElement);
-  slider.addEventListener("input", () => {
-    stage[name] = Number(slider.value);
-    element(`${name}-text`, HTMLElement).textContent = Number(slider.value).toFixed(2);
-    stage.draw();
-    if (name === "threshold") refreshFindings.now();
-  });
-}
-const marks = element("marks", HTMLInputElement);
-marks.addEventListener("change", () => {
-  stage.marks = marks.checked;
-  stage.draw();
-});
+// Saving.
 
 /** @param {string} kind */
 const savedName = (kind) => {

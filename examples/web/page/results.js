@@ -16,9 +16,10 @@ export function showBadge(words) {
   element("badge", HTMLElement).hidden = !words;
 }
 
-/** How long it took. @param {string} [times] */
-export function showTimes(times = "–") {
-  text("times", times);
+/** How long what took, in milliseconds. @param {Record<string, number | undefined>} times */
+export function showTimes(times) {
+  const known = Object.entries(times).flatMap(([what, ms]) => (ms ? `${what} ${ms.toFixed(ms < 10 ? 1 : 0)} ms` : []));
+  text("times", known.join(" · ") || "–");
 }
 
 /**
