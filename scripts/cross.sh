@@ -35,7 +35,8 @@ cross_cargo() {
   if rustup_has "$target"; then
     cargo "$command" --target "$target" "$@"
   else
-    # RUSTC_BOOTSTRAP permits -Zbuild-std, which is unstable.
-    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 /usr/bin/cargo "$command" --target "$target" -Zbuild-std "$@"
+    # RUSTC_BOOTSTRAP permits -Zbuild-std, which is unstable. The browser page is compiled with panic = "abort", and cargo
+    # does not build that crate unless asked.
+    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 /usr/bin/cargo "$command" --target "$target" -Zbuild-std=std,panic_abort "$@"
   fi
 }
