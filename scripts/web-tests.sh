@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the browser page and tests it in headless Chromium.
 #
-# Installs what a fresh machine lacks: Chromium, Node.js and ffmpeg. WEB_SHOTS=DIR keeps screenshots.
+# Installs what a fresh machine lacks: Chromium, Node.js (20 or later) and ffmpeg. SOUNDSIGHT is the command `soundsight`; it
+# is built if not given. WEB_SHOTS=DIR keeps screenshots.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/cross.sh
@@ -15,9 +16,11 @@ command -v ffmpeg > /dev/null || packages+=(ffmpeg)
 
 export CARGO_INCREMENTAL=0 WEB_DIR="${WEB_DIR:-$PWD/target/web}"
 target="${CARGO_TARGET_DIR:-$PWD/target}"
-export SOUNDSIGHT="${SOUNDSIGHT:-$target/release/soundsight}"
-# The command, which the page must agree with; CI has it already.
-cargo build --release --features cli --bin soundsight
+# The command, which the page must agree with.
+if [ -z "${SOUNDSIGHT:-}" ]; then
+  cargo build --release --features cli --bin soundsight
+  export SOUNDSIGHT="$target/release/soundsight"
+fi
 scripts/web.sh
 cd examples/web
 cargo fmt --check --all

@@ -31,9 +31,18 @@ staged="$build/page"
 rm -rf "$staged"
 mkdir -p "$staged/model" "$staged/media"
 CARGO_TARGET_DIR="$build/tools" cargo build --locked --manifest-path "$source/Cargo.toml" --package bundle
-compile plain +simd128
+cross_install "$target"
+# Both at once, because the optimisation of the whole program, most of the work, uses one processor core. The first is a
+# process group of its own, so that it ends with this script whatever ends that.
+set -m
+compile plain +simd128 &
+plain=$!
+set +m
+trap 'kill -- -"$plain" 2> /dev/null || true' EXIT
 # Browsers with relaxed SIMD load this one, which is faster; see docs/web.md.
 compile relaxed +simd128,+relaxed-simd --features relaxed-simd
+wait "$plain"
+trap - EXIT
 # The types are for checking the page's own code (scripts/web-tests.sh).
 mkdir -p "$build/types"
 mv "$staged/plain/soundsight.d.ts" "$build/types/index.d.ts"

@@ -23,13 +23,11 @@ export class Camera {
    * @param {() => Engine} engine
    * @param {import("./stage.js").Stage} stage
    * @param {(moment: Moment | null, note: string) => void} report
-   * @param {(error: unknown) => void} complain
    */
-  constructor(engine, stage, report, complain) {
+  constructor(engine, stage, report) {
     this.engine = engine;
     this.stage = stage;
     this.report = report;
-    this.complain = complain;
     this.controls = element("live", HTMLElement);
     this.speed = element("live-speed", HTMLElement);
     this.strip = new Strip(element("live-strip", HTMLCanvasElement));
@@ -44,24 +42,41 @@ export class Camera {
     /** @type {Awaited<ReturnType<typeof listen>> | null} */
     this.sound = null;
     element("live-stop", HTMLButtonElement).addEventListener("click", () => this.stop());
-    element("live-turn", HTMLButtonElement).addEventListener("click", () => {
-      this.facing = this.facing === "user" ? "environment" : "user";
-      this.start().catch(this.complain);
-    });
   }
 
+  /** Chooses the camera on the other side of the device for the next start. */
+  turn() {
+    this.facing = this.facing === "user" ? "environment" : "user";
+  }
+
+  /** Looks and listens until it is stopped, started again or fails. */
   async start() {
-    await this.stop();
-    const session = this.session;
+    const stopped = this.stop();
+    this.active = true;
+    const { session } = this;
+    const current = () => session === this.session;
+    try {
+      await stopped;
+      await this.run(current);
+    } catch (error) {
+      // What was stopped on purpose may fail.
+      if (!current()) return;
+      await this.stop();
+      throw error;
+    }
+  }
+
+  /** @param {() => boolean} current whether it is to go on */
+  async run(current) {
     const stream = await this.open();
-    if (session !== this.session) return stream.getTracks().forEach((track) => track.stop());
+    if (!current()) return stream.getTracks().forEach((track) => track.stop());
     const { video } = this.stage;
     video.muted = true;
     video.srcObject = stream;
     await video.play();
+    if (!current()) return;
     this.stage.setVideo();
     this.controls.hidden = false;
-    this.active = true;
     const engine = this.engine();
     let heard = 0;
     let heardAt = performance.now();
@@ -69,18 +84,20 @@ export class Camera {
     /** @type {Float32Array[]} */
     const early = [];
     const take = (/** @type {Float32Array} */ samples) => {
+      if (!current()) return;
       heard += samples.length;
       heardAt = performance.now();
       if (!rate) return void early.push(samples);
       engine.call("watchSound", { samples, threshold: this.stage.threshold }, [samples.buffer]).catch(() => {});
     };
-    this.sound = await listen(stream, take);
-    if (session !== this.session) return;
-    await engine.call("watch", { sampleRate: this.sound.rate, rate: RATE, hop: HOP, smoothing: 0 });
-    rate = this.sound.rate;
+    const sound = await listen(stream, take);
+    if (!current()) return sound.end();
+    this.sound = sound;
+    await engine.call("watch", { sampleRate: sound.rate, rate: RATE, hop: HOP, smoothing: 0 });
+    rate = sound.rate;
     early.forEach((samples) => engine.call("watchSound", { samples, threshold: this.stage.threshold }).catch(() => {}));
     let last = 0;
-    while (session === this.session) {
+    while (current()) {
       // The microphone's clock counts; it goes on between its pieces.
       const time = heard / rate + Math.min((performance.now() - heardAt) / 1000, 0.2) - PAST;
       if (time <= last || video.readyState < 2) {
@@ -88,21 +105,13 @@ export class Camera {
         continue;
       }
       last = time;
-      try {
-        const frame = this.stage.grab(video);
-        const scale = video.videoWidth / frame.width;
-        const params = { time, frame, threshold: this.stage.threshold };
-        const { moments, ms } = await engine.call("watchFrame", params, [frame.data.buffer]);
-        if (session !== this.session) return;
-        this.ms = ms;
-        this.take(moments, scale);
-      } catch (error) {
-        if (session === this.session) {
-          this.complain(error);
-          await this.stop();
-        }
-        return;
-      }
+      const frame = this.stage.grab(video);
+      const scale = video.videoWidth / frame.width;
+      const params = { time, frame, threshold: this.stage.threshold };
+      const { moments, ms } = await engine.call("watchFrame", params, [frame.data.buffer]);
+      if (!current()) return;
+      this.ms = ms;
+      this.take(moments, scale);
     }
   }
 
@@ -147,8 +156,11 @@ export class Camera {
     this.active = false;
     this.past = [];
     this.arrivals = [];
-    if (video.srcObject instanceof MediaStream) video.srcObject.getTracks().forEach((track) => track.stop());
-    video.srcObject = null;
+    if (video.srcObject instanceof MediaStream) {
+      video.srcObject.getTracks().forEach((track) => track.stop());
+      // Only then: to set it loads anew whatever the element has, and that may be a film.
+      video.srcObject = null;
+    }
     this.controls.hidden = true;
     await sound?.end();
   }

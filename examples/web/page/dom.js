@@ -42,6 +42,13 @@ export function icon(name) {
   return svg;
 }
 
+/** A button with an icon. @param {string} label @param {string} name @param {() => void} click @param {boolean} [strong] */
+export function button(label, name, click, strong = false) {
+  const made = create("button", { type: "button", className: strong ? "button strong" : "button" }, icon(name), label);
+  made.addEventListener("click", click);
+  return made;
+}
+
 /** Shows an error until it is dismissed or a later one replaces it. @param {unknown} error */
 export function complain(error) {
   const text = error instanceof Error ? error.message : String(error);

@@ -78,23 +78,22 @@ export class Film {
     this.video.addEventListener("click", () => this.active && this.toggle());
   }
 
-  /** @param {string} name @param {Blob} blob */
-  async open(name, blob) {
+  /** Opens a film in place of the one that is open. @param {string} name @param {Blob | Promise<Blob>} file */
+  async open(name, file) {
     this.close();
     this.active = true;
     const session = this.session;
+    const blob = await file;
+    if (session !== this.session) return;
     this.name = name;
     this.url = URL.createObjectURL(blob);
     for (const video of [this.ahead, this.video]) {
-      video.srcObject = null;
       video.src = this.url;
-      const loaded = until(video, "loadeddata");
-      video.load();
-      await loaded.catch(() => {
-        throw new Error(`${name}: the browser cannot play this film`);
-      });
+      const loaded = await until(video, "loadeddata").then(() => true, () => false);
+      // Another film may have been opened meanwhile: it has the video elements now.
+      if (session !== this.session) return;
+      if (!loaded) throw new Error(`${name}: the browser cannot play this film`);
     }
-    if (session !== this.session) return;
     if (!this.video.videoWidth) throw new Error(`${name}: unusable film: expected a picture track, found only sound`);
     this.video.loop = false;
     this.video.muted = false;
@@ -139,10 +138,17 @@ export class Film {
     this.controls.hidden = true;
   }
 
+  /** Plays the video; it is no failure if it is paused or closed before it begins. */
+  play() {
+    return this.video.play().catch((error) => {
+      if (error.name !== "AbortError") throw error;
+    });
+  }
+
   toggle() {
     if (this.video.ended) this.video.currentTime = 0;
     this.wantsToPlay = !this.wantsToPlay;
-    if (!this.sound && this.wantsToPlay) this.video.play().catch(this.complain);
+    if (!this.sound && this.wantsToPlay) this.play().catch(this.complain);
     if (!this.wantsToPlay) this.video.pause();
     this.showState();
   }
@@ -195,11 +201,11 @@ export class Film {
     const lead = this.lead(time);
     if (lead < LEAD && !this.running) this.analyse(time + lead).catch(this.complain);
     if (this.wantsToPlay && video.paused && !video.ended && lead >= ENOUGH) {
-      video.play().catch(() => {
+      this.play().catch(() => {
         // Browsers play sound only after a click; the film can be seen all the same.
         video.muted = true;
         this.showState();
-        return video.play().catch(this.complain);
+        return this.play().catch(this.complain);
       });
     }
     if (!video.paused && lead <= 0.5 / RATE) video.pause();
@@ -249,10 +255,11 @@ export class Film {
     const engine = this.engine();
     const run = {};
     this.running = run;
+    // The moments before `start` are known; the second before it is needed for the sound around it.
+    const base = Math.max(0, Math.floor((start - 1.5) * RATE)) / RATE;
     const current = () => session === this.session && this.running === run;
+    const keep = (/** @type {Moment[]} */ moments) => current() && this.keep(moments, base);
     try {
-      // The moments before `start` are known; the second before it is needed for the sound around it.
-      const base = Math.max(0, Math.floor((start - 1.5) * RATE)) / RATE;
       const first = Math.max(base, start - SMOOTHING - 0.5 / RATE);
       await engine.call("watch", { sampleRate: this.soundRate, rate: RATE, hop: 1 / RATE, smoothing: SMOOTHING });
       let heard = Math.round(base * this.soundRate);
@@ -263,15 +270,15 @@ export class Film {
         const samples = new Float32Array(end - heard);
         samples.set(sound.subarray(heard, end));
         heard = end;
-        this.keep(await engine.call("watchSound", { samples, threshold: this.stage.threshold }, [samples.buffer]), base);
+        keep(await engine.call("watchSound", { samples, threshold: this.stage.threshold }, [samples.buffer]));
       };
       let last = -1;
       for (let slot = slotOf(first); current(); slot++) {
         const time = Math.max((slot + 0.02) / RATE, first);
         if (time > this.video.duration - 1e-3) {
           await hear(this.video.duration + 2);
-          this.keep(await engine.call("watchEnd", { threshold: this.stage.threshold }), base);
-          this.fillTo(this.video.duration);
+          keep(await engine.call("watchEnd", { threshold: this.stage.threshold }));
+          if (current()) this.fillTo(this.video.duration);
           break;
         }
         await this.seekAhead(time);
@@ -283,7 +290,7 @@ export class Film {
         last = params.time;
         const { moments, ms } = await engine.call("watchFrame", params, [frame.data.buffer]);
         if (!current()) return;
-        this.keep(moments, base);
+        keep(moments);
         this.msPerMoment = ms;
         // Far enough ahead, or the visitor went elsewhere.
         while (current() && this.lead(this.video.currentTime) >= LEAD + SMOOTHING) {

@@ -1,28 +1,30 @@
 // The page: what visitors do, and what they see of it.
 
-import { PLAIN_SOUND, decoded, listen, media } from "./audio.js";
+import { decoded } from "./audio.js";
 import { Camera } from "./camera.js";
-import { announce, calm, complain, create, element, icon, save, stopComplaining } from "./dom.js";
+import { announce, button, complain, element, save, stopComplaining } from "./dom.js";
 import { EngineStopped } from "./engine.js";
-import { EXAMPLES, FILM, medium } from "./examples.js";
+import { EXAMPLES, FILM, medium, showExamples } from "./examples.js";
+import { choose, isOfModel, kindOf, receive } from "./files.js";
 import { Film } from "./film.js";
 import { ModelDialog } from "./model-dialog.js";
+import { RecordButton } from "./record.js";
+import { showBadge, showResult, showTimes } from "./results.js";
 import { Sounds } from "./sounds.js";
 import { Stage } from "./stage.js";
+import { Tour } from "./tour.js";
 
 /** @typedef {import("./engine.js").Engine} Engine */
 /** @typedef {import("./engine.js").Card} Card */
 /** @typedef {import("./engine.js").Findings} Findings */
 /** @typedef {import("./sounds.js").Sound} Sound */
 
-/** How long each sound is shown while the page shows itself, in milliseconds. */
-const TOUR_STEP = 3200;
-
-const stage = new Stage();
+const stage = new Stage(() => refreshFindings.now());
 const sounds = new Sounds({ select: showSound, remove: ({ id }) => void engine?.call("forget", { id }).catch(() => {}) });
 const film = new Film(theEngine, stage, reportMoment, fail);
-const camera = new Camera(theEngine, stage, reportMoment, fail);
+const camera = new Camera(theEngine, stage, reportMoment);
 const models = new ModelDialog(useModel);
+const tour = new Tour(sounds);
 
 /** @type {Engine | null} */
 let engine = null;
@@ -34,7 +36,6 @@ let picture = null;
 let mode = "picture";
 /** The present moment of a film or camera. @type {Findings | null} */
 let moment = null;
-let tour = 0;
 
 function theEngine() {
   if (!engine) throw new Error("the model is not loaded yet");
@@ -62,7 +63,7 @@ async function useModel(loaded, facts) {
   sounds.heard = facts.seconds;
   if (first) return;
   try {
-    if (mode === "camera") return void (await camera.start());
+    if (camera.active) return void startCamera();
     if (mode === "film") return film.analyseAgain();
     await lookAgain();
   } catch (error) {
@@ -157,8 +158,8 @@ function showSound(sound) {
   if (mode !== "picture" || !sound.logits) return;
   stage.turnInto(sound.logits);
   stage.heat.setAttribute("aria-label", `The heatmap of ${sound.name} over ${picture?.name}`);
-  showResult(sound.findings ?? null, sound.confidence);
-  badge(sound.name);
+  showResult(sound.findings ?? null, sound.confidence, true);
+  showBadge(sound.name);
   refreshFindings.now();
 }
 
@@ -182,7 +183,9 @@ const refreshFindings = {
         sound.findings = findings;
         if (sound !== sounds.selected || mode !== "picture") continue;
         stage.setFindings(findings);
-        showResult(findings, findings.confidence, sound);
+        showResult(findings, findings.confidence, true);
+        const query = sound.text === undefined ? "sound" : "text";
+        showTimes({ picture: picture?.seeMs, [query]: sound.ms.hear, heatmap: sound.ms.find });
         const { x, y } = findings.peak;
         announce(`${sound.name}: at ${x}, ${y}, confidence ${findings.confidence.toFixed(2)}`);
       } while (this.again);
@@ -194,66 +197,37 @@ const refreshFindings = {
   },
 };
 
-// What was found.
-
-/** @param {string} text */
-function badge(text) {
-  const shown = element("badge", HTMLElement);
-  shown.textContent = text;
-  shown.hidden = !text;
-}
-
-/** @param {Findings | null} findings @param {number} [confidence] @param {Sound} [sound] */
-function showResult(findings, confidence, sound) {
-  const meter = element("confidence", HTMLMeterElement);
-  meter.value = confidence ?? -1;
-  const presence = findings?.presence;
-  const shown = presence === undefined || presence === null ? "" : `, in the picture: ${(100 * presence).toFixed(0)} %`;
-  element("confidence-text", HTMLElement).textContent = confidence === undefined ? "–" : confidence.toFixed(2) + shown;
-  const text = (/** @type {string} */ id, /** @type {string} */ value) => (element(id, HTMLElement).textContent = value);
-  const whole = Math.round;
-  text("peak", findings ? `${whole(findings.peak.x)}, ${whole(findings.peak.y)} · ${findings.peak.score.toFixed(2)}` : "–");
-  text("area", findings ? `${(findings.area * 100).toFixed(1)} %` : "–");
-  const boxes = findings?.boxes ?? [];
-  const size = (/** @type {import("./engine.js").Box} */ box) =>
-    `${whole(box.width)} × ${whole(box.height)} at ${whole(box.x)}, ${whole(box.y)}`;
-  const more = boxes.length > 2 ? ` and ${boxes.length - 2} more` : "";
-  text("boxes", findings ? boxes.slice(0, 2).map(size).join("; ") + more || "none" : "–");
-  if (sound && picture) {
-    const ms = (/** @type {number} */ time) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
-    const query = sound.text === undefined ? "sound" : "text";
-    text("times", `picture ${ms(picture.seeMs)} · ${query} ${ms(sound.ms.hear)} · heatmap ${ms(sound.ms.find)}`);
-  }
-  element("save-overlay", HTMLButtonElement).disabled = !findings || mode !== "picture";
-  element("save-heatmap", HTMLButtonElement).disabled = !findings || mode !== "picture";
-  element("save-json", HTMLButtonElement).disabled = !findings;
-}
-
 /** @param {import("./engine.js").Moment | null} found @param {string} note */
 function reportMoment(found, note) {
   moment = found;
   stage.heat.setAttribute("aria-label", `The heatmap over the ${mode}`);
   if (found && !note) note = found.sounding ? "" : "Nothing in the picture sounds";
-  badge(note);
-  showResult(found, found?.confidence);
-  const ms = mode === "film" ? film.msPerMoment : camera.ms;
-  element("times", HTMLElement).textContent = ms ? `${ms.toFixed(0)} ms per moment` : "–";
+  showBadge(note);
+  showResult(found, found?.confidence, false);
+  showTimes({ "every moment": mode === "film" ? film.msPerMoment : camera.ms });
 }
 
 // Picture, film or camera.
 
+/** Takes away the heatmap and what was found. */
+function showNothing() {
+  stage.clear();
+  moment = null;
+  showResult(null, undefined, false);
+  showBadge("");
+  showTimes({});
+}
+
 /** @param {typeof mode} next */
 function setMode(next) {
-  endTour();
+  tour.end();
   if (next === mode) return;
   if (mode === "film") film.close();
   if (mode === "camera") camera.stop();
   mode = next;
   sounds.player.stop();
-  stage.clear();
-  showResult(null);
-  badge("");
-  element("times", HTMLElement).textContent = "–";
+  showNothing();
+  pressExample(null);
   for (const radio of document.querySelectorAll("input[name=mode]")) {
     if (radio instanceof HTMLInputElement) radio.checked = radio.value === next;
   }
@@ -263,7 +237,7 @@ function setMode(next) {
   if (next === "film") {
     element("empty-text", HTMLElement).textContent = "Drop a film here. It is analysed while it plays, on this device.";
     element("empty-buttons", HTMLElement).replaceChildren(
-      button("Choose a film", "file", () => choose(), true),
+      button("Choose a film", "file", choose, true),
       button("Show the example", "play", () => openFilm(FILM, medium(FILM))),
     );
   } else if (next === "camera") {
@@ -276,23 +250,16 @@ function setMode(next) {
   }
 }
 
-/** @param {string} label @param {string} name @param {() => void} click @param {boolean} [strong] */
-function button(label, name, click, strong = false) {
-  const made = create("button", { type: "button", className: strong ? "button strong" : "button" }, icon(name), label);
-  made.addEventListener("click", click);
-  return made;
-}
-
-/** @param {string} name @param {Blob | Promise<Blob>} blob */
+/** Shows a film in place of whatever is shown. @param {string} name @param {Blob | Promise<Blob>} blob */
 async function openFilm(name, blob) {
   setMode("film");
-  pressExample(null);
+  showNothing();
   const empty = element("empty", HTMLElement);
   empty.hidden = true;
   try {
-    await film.open(name, await blob);
+    await film.open(name, blob);
   } catch (error) {
-    if (!film.video.videoWidth) empty.hidden = false;
+    if (mode === "film" && !film.video.videoWidth) empty.hidden = false;
     fail(error);
   }
 }
@@ -300,31 +267,28 @@ async function openFilm(name, blob) {
 async function startCamera() {
   const empty = element("empty", HTMLElement);
   empty.hidden = true;
-  try {
-    await camera.start();
-  } catch (error) {
-    await camera.stop();
-    fail(error);
-  }
-  if (!camera.active) {
-    empty.hidden = mode === "picture";
-    stage.clear();
-    badge("");
-  }
+  await camera.start().catch(fail);
+  // Unless it was started again, or something else is shown by now.
+  if (camera.active || mode !== "camera") return;
+  empty.hidden = false;
+  showNothing();
 }
+element("live-turn", HTMLButtonElement).addEventListener("click", () => {
+  camera.turn();
+  startCamera();
+});
 
 // Files.
 
 /** Sorts files by what they are. @param {File[]} files */
 async function take(files) {
   stopComplaining();
-  const isModel = (/** @type {File} */ { name }) => /\.(gguf|safetensors|pt|pth|bin|json)$|^(vocab|merges)\.\w+$/i.test(name);
-  const model = files.filter(isModel);
-  if (model.some(({ name }) => /\.(gguf|safetensors|pt|pth|bin)$/i.test(name))) return models.loadFiles(model);
+  if (files.some((file) => kindOf(file) === "weights")) return models.loadFiles(files.filter(isOfModel));
   for (const file of files) {
     try {
-      if (/^image\//.test(file.type) || /\.(p[bgnp]m|tga|qoi)$/i.test(file.name)) await setPicture(file.name, file);
-      else if (/^video\//.test(file.type) || /\.(mkv|mov|mp4|webm)$/i.test(file.name)) await openFilm(file.name, file);
+      const kind = kindOf(file);
+      if (kind === "picture") await setPicture(file.name, file);
+      else if (kind === "film") await openFilm(file.name, file);
       else await addSound({ name: file.name, blob: file });
     } catch (error) {
       fail(error);
@@ -332,94 +296,22 @@ async function take(files) {
   }
 }
 
-const chooser = element("chooser", HTMLInputElement);
-const choose = () => chooser.click();
-chooser.addEventListener("change", () => {
-  const files = [...(chooser.files ?? [])];
-  chooser.value = "";
-  take(files);
-});
-element("add-file", HTMLButtonElement).addEventListener("click", choose);
+for (const id of ["add-file", "film-choose"]) element(id, HTMLButtonElement).addEventListener("click", choose);
 
-const dropping = element("dropping", HTMLElement);
-for (const kind of ["dragenter", "dragover"]) {
-  addEventListener(kind, (event) => {
-    if (!(event instanceof DragEvent) || !event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    dropping.hidden = false;
-  });
-}
-addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) dropping.hidden = true;
-});
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  dropping.hidden = true;
-  take([...(event.dataTransfer?.files ?? [])]);
-});
-addEventListener("paste", (event) => {
-  const files = [...(event.clipboardData?.files ?? [])];
-  if (files.length) {
-    event.preventDefault();
-    return take(files);
-  }
-  const text = event.clipboardData?.getData("text/plain").trim();
-  if (text && text.length < 200 && !(document.activeElement instanceof HTMLInputElement)) {
-    addSound({ name: text, text }).catch(fail);
-  }
-});
+receive(take, (text) => addSound({ name: text, text }).catch(fail));
 
-// Recording.
-
-const recordButton = element("record", HTMLButtonElement);
-/** Ends the recording that is going on. @type {(() => void) | null} */
-let endRecording = null;
-recordButton.addEventListener("click", () => (endRecording ? endRecording() : record().catch(fail)));
-
-/** Records as much as the model hears. */
-async function record() {
-  stopComplaining();
-  endTour();
-  const stream = await media({ audio: PLAIN_SOUND }, "microphone");
-  const seconds = card?.seconds ?? 4;
-  /** @type {Float32Array[]} */
-  const pieces = [];
-  let length = 0;
-  const label = element("record-label", HTMLElement);
-  recordButton.setAttribute("aria-pressed", "true");
-  label.textContent = "Stop";
-  let rate = 0;
-  const done = new Promise((resolve) => {
-    endRecording = () => resolve(undefined);
-  });
-  try {
-    const recorder = await listen(stream, (samples) => {
-      pieces.push(samples);
-      length += samples.length;
-      const share = rate ? length / rate / seconds : 0;
-      recordButton.style.setProperty("--done", String(share));
-      if (share >= 1) endRecording?.();
-    });
-    rate = recorder.rate;
-    await done;
-    await recorder.end();
-  } finally {
-    stream.getTracks().forEach((track) => track.stop());
-    endRecording = null;
-    recordButton.setAttribute("aria-pressed", "false");
-    recordButton.style.setProperty("--done", "0");
-    label.textContent = "Record";
-  }
-  if (!length) throw new Error("the recording is empty");
-  const samples = new Float32Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    samples.set(piece, at);
-    at += piece.length;
-  }
-  const number = sounds.all.filter(({ name }) => name.startsWith("Recording")).length + 1;
-  await addSound({ name: `Recording ${number}`, samples, rate });
-}
+new RecordButton({
+  begin() {
+    stopComplaining();
+    tour.end();
+    return card?.seconds ?? 4;
+  },
+  end(samples, rate) {
+    const number = sounds.all.filter(({ name }) => name.startsWith("Recording")).length + 1;
+    return addSound({ name: `Recording ${number}`, samples, rate });
+  },
+  fail,
+});
 
 // Text.
 
@@ -432,22 +324,7 @@ element("prompt-form", HTMLFormElement).addEventListener("submit", (event) => {
   addSound({ name: text, text }).then(() => (input.value = ""), fail);
 });
 
-// Display and saving.
-
-for (const name of /** @type {const} */ (["threshold", "opacity"])) {
-  const slider = element(name, HTMLInputElement);
-  slider.addEventListener("input", () => {
-    stage[name] = Number(slider.value);
-    element(`${name}-text`, HTMLElement).textContent = Number(slider.value).toFixed(2);
-    stage.draw();
-    if (name === "threshold") refreshFindings.now();
-  });
-}
-const marks = element("marks", HTMLInputElement);
-marks.addEventListener("change", () => {
-  stage.marks = marks.checked;
-  stage.draw();
-});
+// Saving.
 
 /** @param {string} kind */
 const savedName = (kind) => {
@@ -484,32 +361,13 @@ element("error-close", HTMLButtonElement).addEventListener("click", stopComplain
 
 // Examples.
 
-const exampleButtons = EXAMPLES.map((example) => {
-  const made = create(
-    "button",
-    { type: "button", className: "example", "aria-pressed": "false" },
-    create("img", { src: `media/${example.picture}`, alt: "" }),
-    create("span", {}, example.label),
-  );
-  made.addEventListener("click", () => {
+const pressExample = showExamples(
+  (example) => {
     setMode("picture");
     showExample(example).catch(fail);
-  });
-  return made;
-});
-const filmButton = create(
-  "button",
-  { type: "button", className: "example film" },
-  create("img", { src: "media/savanna.jpg", alt: "" }),
-  create("span", {}, "Film"),
+  },
+  () => openFilm(FILM, medium(FILM)),
 );
-filmButton.addEventListener("click", () => openFilm(FILM, medium(FILM)));
-element("examples", HTMLElement).append(...exampleButtons, filmButton);
-
-/** @param {import("./examples.js").Example | null} example */
-function pressExample(example) {
-  exampleButtons.forEach((made, i) => made.setAttribute("aria-pressed", String(EXAMPLES[i] === example)));
-}
 
 /** @param {import("./examples.js").Example} example */
 async function showExample(example) {
@@ -529,32 +387,6 @@ async function showExample(example) {
   }
 }
 
-// The page shows itself until somebody does something.
-
-function startTour() {
-  if (calm()) return;
-  const start = performance.now();
-  const step = (/** @type {number} */ now) => {
-    if (mode !== "picture" || !sounds.all.length) return endTour();
-    const at = Math.max(0, now - start);
-    const sound = sounds.all[Math.floor(at / TOUR_STEP) % sounds.all.length];
-    sounds.mark = { id: sound.id, seconds: (at % TOUR_STEP) / 1000 };
-    if (sound !== sounds.selected) sounds.select(sound);
-    sounds.drawAll();
-    tour = requestAnimationFrame(step);
-  };
-  tour = requestAnimationFrame(step);
-}
-
-function endTour() {
-  if (!tour) return;
-  cancelAnimationFrame(tour);
-  tour = 0;
-  sounds.mark = { id: 0, seconds: 0 };
-  sounds.drawAll();
-}
-for (const kind of ["pointerdown", "keydown", "dragenter", "paste"]) addEventListener(kind, endTour, { capture: true });
-
 // The first picture is there at once, the heatmap as soon as the model is.
 const opening = medium(EXAMPLES[0].picture).then(async (blob) => {
   const bitmap = await createImageBitmap(blob);
@@ -562,7 +394,7 @@ const opening = medium(EXAMPLES[0].picture).then(async (blob) => {
 });
 await Promise.all([opening, models.loadEmbedded()]).catch(fail);
 if (engine) {
-  await showExample(EXAMPLES[0]).then(startTour, fail);
+  await showExample(EXAMPLES[0]).then(() => tour.start(), fail);
 }
 if (card && "serviceWorker" in navigator) {
   // After the first heatmap, which needs the network more.

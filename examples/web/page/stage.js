@@ -11,7 +11,8 @@ const GRID_SIDE = 320;
 const TURN = 260;
 
 export class Stage {
-  constructor() {
+  /** @param {() => void} thresholdChanged */
+  constructor(thresholdChanged) {
     this.frame = element("frame", HTMLElement);
     this.picture = element("picture", HTMLCanvasElement);
     this.video = element("video", HTMLVideoElement);
@@ -39,6 +40,20 @@ export class Stage {
       new OffscreenCanvas(1, 1).getContext("2d", { alpha: false, willReadFrequently: true })
     );
     new ResizeObserver(() => this.draw()).observe(this.frame);
+    for (const name of /** @type {const} */ (["threshold", "opacity"])) {
+      const slider = element(name, HTMLInputElement);
+      slider.addEventListener("input", () => {
+        this[name] = Number(slider.value);
+        element(`${name}-text`, HTMLElement).textContent = this[name].toFixed(2);
+        this.draw();
+        if (name === "threshold") thresholdChanged();
+      });
+    }
+    const marks = element("marks", HTMLInputElement);
+    marks.addEventListener("change", () => {
+      this.marks = marks.checked;
+      this.draw();
+    });
   }
 
   /** Shows a picture. @param {ImageBitmap} bitmap @param {number} width @param {number} height */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -64,6 +64,47 @@ test("the example film, and back to the picture", async () => {
   await page.getByRole("radio", { name: "Picture" }).check({ force: true });
   await page.waitForFunction(() => document.getElementById("peak").textContent !== "–");
   assert.ok(await page.locator("#transport").isHidden());
+  check();
+});
+
+/** Chooses a film, and waits until it plays and no other one does. */
+const chooseFilm = async (page, file, button, seconds) => {
+  await choose(page, [file], page.getByRole("button", { name: button }));
+  await page.waitForFunction((seconds) => {
+    const video = document.getElementById("video");
+    return Math.abs(video.duration - seconds) < 0.2 && !video.paused && video.currentTime > 0.2;
+  }, seconds);
+  await page.getByRole("button", { name: "Pause the film" }).waitFor();
+  assert.equal(await page.locator("#video").evaluate((video) => video.muted), false, "nobody turned the sound off");
+};
+
+test("another film takes the place of the one that plays", async () => {
+  const { page, check } = await open(its.browser, its.server.url);
+  await settle(page);
+  const [lion, end] = [join(folder, "lion.mp4"), join(folder, "end.mp4")];
+  ffmpeg("-loop", "1", "-i", join(MEDIA, "savanna.jpg"), "-i", join(MEDIA, "lion.wav"), "-t", "3", "-vf", "scale=480:-2,hflip", "-pix_fmt", "yuv420p", lion);
+  ffmpeg("-ss", "4", "-i", join(MEDIA, "savanna.mp4"), end);
+  await page.getByRole("radio", { name: "Film" }).check({ force: true });
+  await chooseFilm(page, join(MEDIA, "savanna.mp4"), "Choose a film", 10.8);
+  await chooseFilm(page, lion, "Choose another film", 3);
+  await page.waitForFunction(() => document.getElementById("video").ended);
+  // Every moment that is known is one of this film.
+  const lines = readFileSync(await saved(page, "JSON"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  assert.ok(lines.length >= 15 && lines.every(({ time }) => time <= 3.1), `${lines.length} moments`);
+  const heard = lines.filter(({ sounding }) => sounding);
+  assert.ok(heard.length > 2 && heard.filter(({ peak }) => peak.x < 240).length > heard.length / 2, "the lion is on the left here");
+  // The last of several, without a wait for the others.
+  await page.getByRole("button", { name: "Film", exact: true }).click();
+  await drop(page, [{ name: "lion.mp4", type: "video/mp4", file: lion }]);
+  await chooseFilm(page, end, "Choose another film", 6.8);
+  assert.equal(await page.locator("#error").isHidden(), true);
+  // One that cannot be played leaves nothing of the one before it.
+  const text = join(folder, "text.mp4");
+  writeFileSync(text, "This is not a film.\n");
+  await choose(page, [text], page.getByRole("button", { name: "Choose another film" }));
+  assert.equal(await problem(page), "text.mp4: the browser cannot play this film");
+  assert.equal(await page.locator("#peak").textContent(), "–");
+  await chooseFilm(page, end, "Choose a film", 6.8);
   check();
 });
 

@@ -21,6 +21,7 @@ test("it opens with a picture and a sound, and shows one sound after the other",
   await found(page, "Elephant");
   assert.ok((await peak(page))[0] < 320, "the elephant is on the left");
   assert.ok((await confidence(page)) > 0.1);
+  assert.ok(parseInt(await page.locator("#presence").textContent()) > 50, "the elephant is in the picture");
   assert.ok((await painted(page)) > 0.02);
   await shot(page, "opening");
   await found(page, "Lion");
