@@ -251,12 +251,12 @@ pub(crate) fn layer_norm_row<S: Simd>(simd: S, x: &[f32], weight: &[f32], bias: 
     let (w, w_tail) = S::as_simd_f32s(weight);
     let (b, b_tail) = S::as_simd_f32s(bias);
     let (out, out_tail) = S::as_mut_simd_f32s(out);
-    let normalise = |x, w, b| simd.mul_add_e_f32s(simd.mul_add_e_f32s(x, scale, shift), w, b);
     for (((x, w), b), out) in x.iter().zip(w).zip(b).zip(out) {
-        *out = normalise(*x, *w, *b);
+        *out = simd.mul_add_e_f32s(simd.mul_add_e_f32s(*x, scale, shift), *w, *b);
     }
-    let load = |t| simd.partial_load_f32s(t);
-    simd.partial_store_f32s(out_tail, normalise(load(x_tail), load(w_tail), load(b_tail)));
+    let (x, w, b) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(w_tail), simd.partial_load_f32s(b_tail));
+    let y = simd.mul_add_e_f32s(simd.mul_add_e_f32s(x, scale, shift), w, b);
+    simd.partial_store_f32s(out_tail, y);
 }
 
 /// Mean and `1 / √(var + eps)` of a row, in two passes (the one-pass form cancels).
