@@ -89,10 +89,11 @@ pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Doc
         figures.insert((*name).to_string(), json!({ "told_apart": apart, "half_covered": covered }));
     }
     let text = format!(
-        "## Two objects told apart\n\nThe same kind of scenes: {} held-out ones of three objects, two of which sound at once, equally \
+        "## Two objects told apart\n\nThe same kind of scenes: {} held-out ones of three objects over {}, two of which sound at once, equally \
          loud. Each source has its own heatmap. *Told apart*: the peak of one is in the one object, that of the other in the other \
          one. *Both half covered*: the two masks (heatmap above ½) together cover at least half of each object.\n\n{}",
         board.num_questions(),
+        world.describe_backgrounds(),
         table(&["", "told apart", "both half covered"], &cells)
     );
     docs.write("apart", &text)?;

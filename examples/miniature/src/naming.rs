@@ -34,7 +34,7 @@ const PATCHES: f64 = 0.5;
 const NOTHING: f64 = 0.1;
 const WHOLE: f64 = 0.2;
 /// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm.
-const CONDITION_NOISE: f64 = 0.1;
+const CONDITION_NOISE: f64 = 0.3;
 
 pub struct NamingObjective<'a> {
     pub clipseg: ClipSeg,

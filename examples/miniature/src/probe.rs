@@ -113,9 +113,10 @@ impl Probe {
         let figures: BTreeMap<&String, Value> =
             measured.iter().map(|([name, _], scores)| (name, scores.json())).collect();
         let text = format!(
-            "## Disturbed sounds\n\n{} held-out scenes of two objects; \"pitch\" plays the sound faster or slower, a short \
+            "## Disturbed sounds\n\n{} held-out scenes of two objects over {}; \"pitch\" plays the sound faster or slower, a short \
              sound begins at its onset and is followed by silence. Chance: which 50 %, peak {} %.\n\n{}\n{shows}",
             self.board.num_questions(),
+            self.world.describe_backgrounds(),
             percent(self.board.mean_area()),
             table(&["the sound", "which", "peak", "cIoU@0.5"], &rows)
         );

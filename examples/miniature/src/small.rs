@@ -81,14 +81,14 @@ pub fn small(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Doc
         shapes.push(std::iter::once(name.to_string()).chain(row.shapes.map(percent)).collect());
         figures.insert(name.to_string(), row.json());
     }
-    let background = if world.photographs(Split::HeldOut).is_some() { "photographs and drawn" } else { "drawn" };
     let text = format!(
-        "## Small objects in large pictures\n\n{} held-out scenes of two objects over {background} backgrounds, as many pixels as 256 \
+        "## Small objects in large pictures\n\n{} held-out scenes of two objects over {}, as many pixels as 256 \
          × 256 in four shapes. Each object covers about the same fraction of the picture. *Peak* is given for all and by that \
          fraction; chance is the fraction itself. *AUROC*: how well the confidence tells the sound from that of an absent class. \
          The last columns are what one picture costs: how many pictures the vision tower encodes, and milliseconds for encoding it \
          and localizing one sound.\n\n{}\nThe peak by the picture's shape:\n\n{}",
         questions.len(),
+        world.describe_backgrounds(),
         table(
             &["", "which", "peak", "cIoU@0.5", "peak at 0.5 %", "1 %", "2 %", "4 %", "8 %", "AUROC", "encoded", "ms"],
             &overall

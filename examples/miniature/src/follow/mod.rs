@@ -66,22 +66,18 @@ fn methods() -> Vec<(String, Method)> {
         watch("+ along the motion", smoothed(motion)),
         watch("+ by confidence (the default)", default.clone()),
     ];
-    let variants = [
-        (0.6, 0.6, 0.2),
-        (1.25, 0.6, 0.2),
-        (1.5, 0.6, 0.2),
-        (1.0, 0.4, 0.2),
-        (1.25, 0.4, 0.2),
-        (1.5, 0.4, 0.2),
-        (1.0, 0.6, 0.1),
-        (1.5, 0.4, 0.1),
-    ];
-    for (window, radius, trust) in variants {
-        let name = format!("windows of {window} s, smoothed over {radius} s, trust {trust}");
-        let smoothing = Some(Smoothing { radius, trust, ..Default::default() });
+    for (window, radius) in [(1.5, 0.6), (1.0, 0.4), (1.5, 0.4)] {
+        let name = format!("default, windows of {window} s, smoothed over {radius} s");
+        let smoothing = Some(Smoothing { radius, ..Default::default() });
         methods.push(watch(&name, WatchOptions { window, smoothing, ..default.clone() }));
     }
-    let no_hysteresis = Gate { close: Gate::default().open, ..Gate::default() };
+    for open_presence in [0.5, 0.7, 0.84] {
+        let gate = Gate { open_presence, close_presence: open_presence / 2.0, ..Gate::default() };
+        let name = format!("default, decided at a presence of {open_presence}");
+        methods.push(watch(&name, WatchOptions { gate, ..default.clone() }));
+    }
+    let gate = Gate::default();
+    let no_hysteresis = Gate { close: gate.open, close_presence: gate.open_presence, ..gate };
     methods.push(watch("default, no hysteresis", WatchOptions { gate: no_hysteresis, ..default.clone() }));
     let by_confidence = Gate { by_presence: false, ..Gate::default() };
     methods.push(watch("default, decided by confidence", WatchOptions { gate: by_confidence, ..default.clone() }));

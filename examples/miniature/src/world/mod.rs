@@ -217,6 +217,15 @@ impl World {
         (self.backgrounds != Backgrounds::Drawn && !photographs.is_empty()).then_some(photographs)
     }
 
+    /// What is behind held-out scenes, for tables.
+    pub fn describe_backgrounds(&self) -> &'static str {
+        if self.photographs(Split::HeldOut).is_some() {
+            "photographs and drawn backgrounds"
+        } else {
+            "drawn backgrounds"
+        }
+    }
+
     /// The pictures without a sound that belong to `split`.
     pub fn soundless(&self, split: Split) -> &[CutOut] {
         &self.soundless[split as usize]
