@@ -182,15 +182,16 @@ test("unusable files are refused in the library's words, and the page goes on", 
 test("sounds and pictures in many formats", async () => {
   const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
-  const expected = native(join(MEDIA, "elephant.wav"), join(MEDIA, "savanna.jpg"));
+  // What codecs lose moves the peak, but not out of the elephant.
+  const [box] = native(join(MEDIA, "elephant.wav"), join(MEDIA, "savanna.jpg")).boxes;
+  const isInside = (x, y) => x >= box.x && x < box.x + box.width && y >= box.y && y < box.y + box.height;
   for (const [name, ...codec] of [["elephant.flac"], ["elephant.mp3"], ["elephant.m4a"], ["elephant.opus", "-c:a", "libopus"]]) {
     const file = join(folder, name);
     ffmpeg("-i", join(MEDIA, "elephant.wav"), ...codec, file);
     await choose(page, [file]);
     await found(page, name);
     const [x, y] = await peak(page);
-    // What codecs lose moves the peak, but not out of the elephant.
-    assert.ok(Math.hypot(x - expected.peak.x, y - expected.peak.y) < 100, `${name}: ${x}, ${y}`);
+    assert.ok(isInside(x, y), `${name}: ${x}, ${y}`);
   }
   for (const name of ["savanna.webp", "savanna.bmp", "savanna.ppm", "savanna.avif"]) {
     const file = join(folder, name);
@@ -200,7 +201,7 @@ test("sounds and pictures in many formats", async () => {
     await page.locator(".sound", { hasText: "elephant.flac" }).locator(".pick").click();
     await found(page, "elephant.flac", name);
     const [x, y] = await peak(page);
-    assert.ok(Math.hypot(x - expected.peak.x, y - expected.peak.y) < 40, `${name}: ${x}, ${y}`);
+    assert.ok(isInside(x, y), `${name}: ${x}, ${y}`);
   }
   check();
 });
