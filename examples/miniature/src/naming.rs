@@ -33,7 +33,8 @@ const CUT_OUT: f64 = 1.0;
 const PATCHES: f64 = 0.5;
 const NOTHING: f64 = 0.1;
 const WHOLE: f64 = 0.2;
-/// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm.
+/// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm: the embedding of a sound only resembles
+/// that of its name.
 const CONDITION_NOISE: f64 = 0.3;
 
 pub struct NamingObjective<'a> {
