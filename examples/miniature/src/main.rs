@@ -218,10 +218,23 @@ fn miniature(options: RunOptions) -> Result<()> {
     });
     let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
     let (variations, scenes) = (either([6, 40]), options.scenes.unwrap_or(either([256, 512])));
+    // The short form trains the eyes too little to bear as much.
+    let condition_noise = if options.quick { 0.1 } else { 0.3 };
     let save_every = options.save_every;
     let stop = program::interrupt::stop_on_ctrl_c()?;
-    let run =
-        Run { out, seed: options.seed, world, vocabulary, config, settings, variations, scenes, save_every, stop };
+    let run = Run {
+        out,
+        seed: options.seed,
+        world,
+        vocabulary,
+        config,
+        settings,
+        condition_noise,
+        variations,
+        scenes,
+        save_every,
+        stop,
+    };
     let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
     if options.ablate {
         return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);

@@ -33,15 +33,15 @@ const CUT_OUT: f64 = 1.0;
 const PATCHES: f64 = 0.5;
 const NOTHING: f64 = 0.1;
 const WHOLE: f64 = 0.2;
-/// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm: the embedding of a sound only resembles
-/// that of its name.
-const CONDITION_NOISE: f64 = 0.3;
 
 pub struct NamingObjective<'a> {
     pub clipseg: ClipSeg,
     pub vars: Vars,
     pub vocabulary: &'a Vocabulary,
     pub num_classes: usize,
+    /// Standard deviation of the noise on the decoder's conditions, as a fraction of their norm: the embedding of a sound only
+    /// resembles that of its name.
+    pub condition_noise: f64,
     pub scoreboard: &'a Scoreboard,
 }
 
@@ -141,7 +141,7 @@ impl Objective for NamingObjective<'_> {
             &Device::Cpu,
         )?;
         let length = conditions.sqr()?.mean_keepdim(D::Minus1)?.sqrt()?.detach();
-        let noise = noise.broadcast_mul(&(length * (CONDITION_NOISE * 3f64.sqrt()))?)?;
+        let noise = noise.broadcast_mul(&(length * (self.condition_noise * 3f64.sqrt()))?)?;
         let reduced = self.clipseg.reduce(&scenes)?;
         let reduced = reduced.iter().map(|x| {
             let (b, n, r) = x.dims3()?;

@@ -53,6 +53,8 @@ pub struct Run {
     pub config: ModelConfig,
     /// The settings of the world, which must be the same when a stage is resumed.
     pub settings: Value,
+    /// The noise of [`NamingObjective::condition_noise`].
+    pub condition_noise: f64,
     /// The number of sound variations of each class in stage b.
     pub variations: usize,
     /// The number of held-out scenes for measuring a finished model.
@@ -95,6 +97,7 @@ impl Run {
             vars,
             vocabulary: &self.vocabulary,
             num_classes: self.world.classes.len(),
+            condition_noise: self.condition_noise,
             scoreboard: &scoreboard,
         };
         let loader =

@@ -132,7 +132,7 @@ fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
     stdout(&mut set.miniature("run", &["--scenes", "512"]));
     for (stage, loss) in [("clip", "loss"), ("beats", "loss"), ("acl", "loss"), ("acl", "acl_i"), ("acl", "acl_f")] {
         let (first, last) = ends(&set.curve(&format!("run/{stage}/metrics.jsonl"), loss));
-        assert!(last < 0.95 * first, "{stage}: {loss} from {first} to {last}");
+        assert!(last < 0.9 * first, "{stage}: {loss} from {first} to {last}");
     }
     let report = set.json("run/report.json");
     let heard = &report["measured"]["scenes"]["heard"];

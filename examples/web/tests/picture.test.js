@@ -182,8 +182,9 @@ test("unusable files are refused in the library's words, and the page goes on", 
 test("sounds and pictures in many formats", async () => {
   const { page, check } = await open(its.browser, its.server.url);
   await settle(page);
-  // What codecs lose moves the peak, but not out of the elephant.
-  const [box] = native(join(MEDIA, "elephant.wav"), join(MEDIA, "savanna.jpg")).boxes;
+  const expected = native(join(MEDIA, "elephant.wav"), join(MEDIA, "savanna.jpg"));
+  const far = (x, y) => Math.hypot(x - expected.peak.x, y - expected.peak.y);
+  const [box] = expected.boxes;
   const isInside = (x, y) => x >= box.x && x < box.x + box.width && y >= box.y && y < box.y + box.height;
   for (const [name, ...codec] of [["elephant.flac"], ["elephant.mp3"], ["elephant.m4a"], ["elephant.opus", "-c:a", "libopus"]]) {
     const file = join(folder, name);
@@ -191,7 +192,8 @@ test("sounds and pictures in many formats", async () => {
     await choose(page, [file]);
     await found(page, name);
     const [x, y] = await peak(page);
-    assert.ok(isInside(x, y), `${name}: ${x}, ${y}`);
+    // What codecs lose moves the peak, but not out of the elephant.
+    assert.ok(far(x, y) < 100 && isInside(x, y), `${name}: ${x}, ${y}`);
   }
   for (const name of ["savanna.webp", "savanna.bmp", "savanna.ppm", "savanna.avif"]) {
     const file = join(folder, name);
@@ -201,7 +203,8 @@ test("sounds and pictures in many formats", async () => {
     await page.locator(".sound", { hasText: "elephant.flac" }).locator(".pick").click();
     await found(page, "elephant.flac", name);
     const [x, y] = await peak(page);
-    assert.ok(isInside(x, y), `${name}: ${x}, ${y}`);
+    // The browser decodes AVIF, which loses most.
+    assert.ok((name.endsWith("avif") || far(x, y) < 40) && isInside(x, y), `${name}: ${x}, ${y}`);
   }
   check();
 });
