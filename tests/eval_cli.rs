@@ -189,7 +189,8 @@ fn every_benchmark_runs_and_repeats() {
     }
 }
 
-/// With a model (the fixture `mini`, which gets a presence), pictures and sounds are read from the folder; two runs give the same result.
+/// With a model (the fixture `mini`, which gets a presence), pictures and sounds are read from the folder; two runs give
+/// the same result.
 #[test]
 fn every_benchmark_runs_with_a_model_and_repeats() {
     let Some(stamps) = stamps() else { return };

@@ -7,7 +7,7 @@ use common::fixture;
 use soundsight::localizer::MAX_ACROSS;
 use soundsight::{Embedding, Error, Heatmap, Localizer, Picture, Waveform};
 
-fn mini() -> Localizer {
+fn alt() -> Localizer {
     Localizer::load(fixture("alt").to_str().unwrap()).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn tiled(localizer: &Localizer, picture: &Picture, across: usize) -> Heatmap {
 
 #[test]
 fn a_single_tile_is_the_whole() {
-    let localizer = mini();
+    let localizer = alt();
     // A picture that is not quite square is one tile too.
     for picture in [frame(), frame().crop(0, 0, 96, 90).unwrap()] {
         let image = localizer.encode_tiles(&picture, 1).unwrap();
@@ -43,7 +43,7 @@ fn a_single_tile_is_the_whole() {
 
 #[test]
 fn tiles_are_square_and_as_many_as_fit() {
-    let localizer = mini();
+    let localizer = alt();
     let num_tiles =
         |width, height, across| localizer.encode_tiles(&grey(width, height), across).unwrap().num_encoded() - 1;
     assert_eq!(num_tiles(96, 96, 2), 3 * 3);
@@ -58,7 +58,7 @@ fn tiles_are_square_and_as_many_as_fit() {
 
 #[test]
 fn where_nothing_is_there_are_no_seams() {
-    let localizer = mini();
+    let localizer = alt();
     let sound = sound(&localizer);
     let picture = grey(160, 96);
     let image = localizer.encode_tiles(&picture, 2).unwrap();
@@ -75,7 +75,7 @@ fn where_nothing_is_there_are_no_seams() {
 
 #[test]
 fn tiles_look_closer() {
-    let localizer = mini();
+    let localizer = alt();
     let whole = localizer.localize(&sound(&localizer), &localizer.encode_image(&frame()).unwrap()).unwrap();
     let found = tiled(&localizer, &frame(), 2);
     assert_eq!(found.size, 2 * whole.size);
@@ -93,7 +93,7 @@ fn tiles_look_closer() {
 
 #[test]
 fn too_many_tiles_are_refused() {
-    let localizer = mini();
+    let localizer = alt();
     for across in [0, MAX_ACROSS + 1] {
         let error = localizer.encode_tiles(&frame(), across).unwrap_err();
         assert!(matches!(&error, Error::Argument { what, .. } if what == "tiles across"), "{error}");

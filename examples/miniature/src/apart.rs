@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 use serde_json::{Map, json};
 use soundsight::localizer::Separation;
-use soundsight::{Embedding, Waveform};
+use soundsight::{Embedding, Localizer, Waveform};
 
 use crate::disturb::mixed;
 use crate::docs::{Docs, percent, table};
@@ -24,7 +24,7 @@ type Pair = [Vec<Vec<f32>>; 2];
 /// Measures a finished run's model, or else the embedded one, on `count` scenes of three objects of which two sound at once,
 /// and writes the figures to `out/apart.json` and a table to the document.
 pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Docs) -> Result<()> {
-    let localizer = own_or_embedded(out)?;
+    let localizer = Localizer::load(own_or_embedded(out))?;
     let acl = localizer.acl();
     let ear = Ear::new(world.clone(), acl.config().acl.frontend())?;
     let heard: Vec<usize> = (0..world.classes.len()).filter(|class| !world.classes[*class].unheard).collect();
@@ -89,9 +89,9 @@ pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Doc
         figures.insert((*name).to_string(), json!({ "told_apart": apart, "half_covered": covered }));
     }
     let text = format!(
-        "## Two objects told apart\n\nThe same kind of scenes: {} held-out ones of three objects over {}, two of which sound at once, equally \
-         loud. Each source has its own heatmap. *Told apart*: the peak of one is in the one object, that of the other in the other \
-         one. *Both half covered*: the two masks (heatmap above ½) together cover at least half of each object.\n\n{}",
+        "## Two objects told apart\n\nThe same kind of scenes: {} held-out ones of three objects over {}, two of which sound \
+         at once, equally loud. Each source has its own heatmap. *Told apart*: the peak of one is in the one object, that of \
+         the other in the other one. *Both half covered*: the two masks (heatmap above ½) together cover at least half of each object.\n\n{}",
         board.num_questions(),
         world.describe_backgrounds(),
         table(&["", "told apart", "both half covered"], &cells)

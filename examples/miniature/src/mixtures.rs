@@ -47,8 +47,8 @@ pub fn mixtures(probe: &mut Probe, _: &Docs) -> Result<(Value, String)> {
     });
     let cells: Vec<Vec<String>> = cells.chain([chance.to_vec()]).collect();
     let text = format!(
-        "## Two objects sounding at once\n\n{} held-out scenes of three objects over {}. The sounds of two of them, equally loud, are \
-         mixed; the third is silent. *Above the third*: the mean of the heatmap inside the one is above that inside the \
+        "## Two objects sounding at once\n\n{} held-out scenes of three objects over {}. The sounds of two of them, equally \
+         loud, are mixed; the third is silent. *Above the third*: the mean of the heatmap inside the one is above that inside the \
          silent one; *half covered*: the mask (heatmap above ½) covers at least half of each of the two.\n\n{}",
         board.num_questions(),
         probe.world.describe_backgrounds(),

@@ -24,7 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use soundsight::Localizer;
+use soundsight::ModelSource;
 use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
 use soundsight::beats::BeatsConfig;
 use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
@@ -167,9 +167,9 @@ pub struct Weights {
 }
 
 /// The model of the finished run in `out`, or else the embedded one.
-pub fn own_or_embedded(out: &Path) -> Result<Localizer> {
+pub fn own_or_embedded(out: &Path) -> ModelSource {
     let own = out.join("model");
-    Ok(if own.is_dir() { Localizer::load(own.as_path())? } else { Localizer::load("embedded")? })
+    if own.is_dir() { ModelSource::Directory(own) } else { ModelSource::Embedded }
 }
 
 /// Reads the tensors of a safetensors file, by name.

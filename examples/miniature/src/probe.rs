@@ -113,8 +113,8 @@ impl Probe {
         let figures: BTreeMap<&String, Value> =
             measured.iter().map(|([name, _], scores)| (name, scores.json())).collect();
         let text = format!(
-            "## Disturbed sounds\n\n{} held-out scenes of two objects over {}; \"pitch\" plays the sound faster or slower, a short \
-             sound begins at its onset and is followed by silence. Chance: which 50 %, peak {} %.\n\n{}\n{shows}",
+            "## Disturbed sounds\n\n{} held-out scenes of two objects over {}; \"pitch\" plays the sound faster or slower, \
+             a short sound begins at its onset and is followed by silence. Chance: which 50 %, peak {} %.\n\n{}\n{shows}",
             self.board.num_questions(),
             self.world.describe_backgrounds(),
             percent(self.board.mean_area()),

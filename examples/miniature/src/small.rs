@@ -70,7 +70,7 @@ struct Outcome {
 /// Measures a finished run's model, or else the embedded one, on `count` scenes of two small objects, and writes the figures to
 /// `out/small.json` and tables to the document.
 pub fn small(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Docs) -> Result<()> {
-    let localizer = own_or_embedded(out)?;
+    let localizer = Localizer::load(own_or_embedded(out))?;
     let questions = questions(world, &localizer, count, seed)?;
     let (mut overall, mut shapes, mut figures) = (Vec::new(), Vec::new(), Map::new());
     for (name, way) in WAYS {

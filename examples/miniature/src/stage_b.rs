@@ -17,7 +17,7 @@ use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
 
 use crate::fresh::Vars;
 use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
-use crate::model::{Weights, read_tensors, write_json, write_model};
+use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_model};
 use crate::program::progress::progress_bar;
 use crate::sounds::features;
 use crate::stages::{Recipe, Run, is_finished, read_minutes};
@@ -81,11 +81,8 @@ impl Run {
     /// Continues the training of a finished run's model, or else of the embedded one, in `RUN/tuned`, and writes the result
     /// to `RUN/tuned/model`.
     pub fn tune(&self, recipe: Recipe, weights: LossWeights) -> Result<()> {
-        let (folder, own) = (self.out.join("tuned"), self.out.join("model"));
-        let files = match own.is_dir() {
-            true => ModelFiles::from_directory(&own)?,
-            false => ModelFiles::resolve("embedded", &Hub::from_env(), Download::Never)?,
-        };
+        let folder = self.out.join("tuned");
+        let files = ModelFiles::resolve(own_or_embedded(&self.out), &Hub::from_env(), Download::Never)?;
         if !is_finished(&folder, recipe)? {
             let localizer = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?;
             let acl = localizer.acl().clone();

@@ -128,15 +128,8 @@ fn thresholds(report: &Report) -> String {
 /// A table of metrics. Each line is (label, values, whether it is highlighted).
 fn table(report: &Report, corner: &str, lines: impl Iterator<Item = (String, Row, bool)>) -> String {
     let names: Vec<&str> = report.best.row.0.iter().map(|(name, _)| *name).collect();
-    let header: String = names.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
-    let mut html =
-        format!("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">{corner}</th>{header}</tr></thead><tbody>");
-    for (label, row, stands_out) in lines {
-        let class = if stands_out { " class=\"best\"" } else { "" };
-        let cells: String = names.iter().map(|name| format!("<td>{}</td>", two_decimals(row.get(name)))).collect();
-        let _ = write!(html, "<tr{class}><th scope=\"row\">{}</th>{cells}</tr>", escape(&label));
-    }
-    html + "</tbody></table></div>"
+    let cells = |row: &Row| names.iter().map(|name| two_decimals(row.get(name))).collect();
+    html::table(corner, &names, lines.map(|(label, row, stands_out)| (label, cells(&row), stands_out)))
 }
 
 fn missing(report: &Report) -> String {

@@ -1,9 +1,8 @@
 //! The sections about scenes with several sources, the universal threshold and the presence, where a report has them.
 
-use std::fmt::Write as _;
-
 use super::super::report::Report;
 use super::super::table::two_decimals;
+use super::html;
 
 /// The section about scenes with several sources.
 pub(super) fn scenes(report: &Report) -> String {
@@ -60,14 +59,7 @@ fn section<'a>(
     columns: [&str; 3],
     rows: impl Iterator<Item = (&'a str, [String; 3])>,
 ) -> String {
-    let head: String = columns.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
-    let mut html = format!(
-        "<section><h2>{title}</h2><p>{introduction}</p><div class=\"scroll\"><table><thead><tr>\
-         <th scope=\"col\">negative sound</th>{head}</tr></thead><tbody>"
-    );
-    for (kind, cells) in rows {
-        let cells: String = cells.iter().map(|cell| format!("<td>{cell}</td>")).collect();
-        let _ = write!(html, "<tr><th scope=\"row\">{kind}</th>{cells}</tr>");
-    }
-    html + "</tbody></table></div></section>"
+    let rows = rows.map(|(kind, cells)| (kind.to_string(), cells.to_vec(), false));
+    let table = html::table("negative sound", &columns, rows);
+    format!("<section><h2>{title}</h2><p>{introduction}</p>{table}</section>")
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use soundsight::ModelSource;
 use soundsight::watch::{Gate, Smoothing, WatchOptions};
+use soundsight::{Localizer, ModelSource};
 
 use crate::docs::{percent, table};
 use crate::films::FilmSettings;
@@ -22,10 +22,11 @@ const SECONDS: f64 = 14.0;
 
 /// Measures on `count` held-out films; the figures go to `out/films.json`, the tables to standard output.
 pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> {
-    let localizer = own_or_embedded(out)?;
-    if localizer.source() == Some(&ModelSource::Embedded) {
+    let source = own_or_embedded(out);
+    if source == ModelSource::Embedded {
         println!("{}: no finished model; measuring the embedded one", out.join("model").display());
     }
+    let localizer = Localizer::load(source)?;
     let settings = FilmSettings { side: world.side(), frame_rate: RATE, seconds: SECONDS };
     let all = films(world, count, &settings, Split::HeldOut, seed);
     println!("{count} held-out films of {SECONDS} s, {RATE} moments per second");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use soundsight::eval::{
     Benchmark, Media, Negative, NegativePrediction, Prediction, Predictor, SIZE, Sample, locate_media, read_sound,
 };
-use soundsight::{Embedding, EncodedImage, Heatmap, Localizer, Picture, Result, Waveform};
+use soundsight::{Embedding, EncodedImage, Error, Heatmap, Localizer, Picture, Result, Waveform};
 
 /// Encodes each picture once, and localizes in it its own sound, silence, noise, and the sound of another sample.
 pub struct Model {
@@ -67,18 +67,20 @@ impl Model {
         Ok(sounds.map(|(waveform, embedding)| Sound { waveform, embedding }).collect())
     }
 
+    /// The answer to each of the sounds.
     fn find(&self, sounds: &[&Sound], image: &EncodedImage) -> Result<Vec<Answer>> {
         let Some(count) = self.sources else {
             let embeddings = sounds.iter().filter_map(|sound| sound.embedding.as_ref());
             let pairs: Vec<_> = embeddings.map(|embedding| (embedding, image)).collect();
             return self.localizer.localize_batch(&pairs)?.iter().map(Answer::of).collect();
         };
-        let together = |sound: &&Sound| -> Result<Option<Answer>> {
+        let together = |sound: &&Sound| -> Result<Answer> {
             let found = self.localizer.localize_sources(&sound.waveform, image, count)?;
             let answers = found.iter().map(|(_, heatmap)| Answer::of(heatmap)).collect::<Result<Vec<_>>>()?;
-            Ok(answers.into_iter().reduce(Answer::or))
+            let answer = answers.into_iter().reduce(Answer::or);
+            answer.ok_or_else(|| Error::argument("sources of a sound", "at least one", 0))
         };
-        sounds.iter().filter_map(|sound| together(sound).transpose()).collect()
+        sounds.iter().map(together).collect()
     }
 }
 
@@ -120,20 +122,15 @@ impl Predictor for Model {
             let (kinds, negatives): (Vec<Negative>, Vec<&Sound>) = everywhere.chain(offscreen).unzip();
 
             let asked: Vec<&Sound> = std::iter::once(sound).chain(negatives).collect();
-            let mut answers = self.find(&asked, image)?.into_iter();
-            let own = answers.next();
+            let mut answers = self.find(&asked, image)?;
+            let Answer { heatmap, confidence, presence } = answers.remove(0);
             let negative = |(kind, answer): (Negative, Answer)| NegativePrediction {
                 kind,
                 heatmap: answer.heatmap,
                 presence: answer.presence,
             };
             let negatives = kinds.into_iter().zip(answers).map(negative).collect();
-            predictions.extend(own.map(|Answer { heatmap, confidence, presence }| Prediction {
-                heatmap,
-                confidence: Some(confidence),
-                presence,
-                negatives,
-            }));
+            predictions.push(Prediction { heatmap, confidence: Some(confidence), presence, negatives });
         }
         Ok(predictions)
     }
