@@ -85,7 +85,8 @@ fn a_part_has_the_times_of_the_film() {
     let expected: Vec<f64> = (5..15).map(|n| f64::from(n) / 5.0).collect();
     assert!(times.len() == 10 && times.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9), "{times:?}");
     // Where the window lies within the part, nothing is different.
-    for moment in part.iter().filter(|moment| (1.5..=2.5).contains(&moment.time)) {
+    let half = options.window / 2.0;
+    for moment in part.iter().filter(|moment| (1.0 + half..=3.0 - half).contains(&moment.time)) {
         let same = whole.iter().find(|other| other.time == moment.time).unwrap();
         // Whether it sounds depends on what was before.
         let mut same = same.clone();

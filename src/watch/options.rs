@@ -15,7 +15,7 @@ pub struct WatchOptions {
     /// Moments per second (5). Of the frames that are fed, the first one at or after each multiple of 1/`rate` becomes
     /// a moment.
     pub rate: f64,
-    /// The length of the sound around a moment, in seconds (1). The window is centred on the moment.
+    /// The length of the sound around a moment, in seconds (1.5). The window is centred on the moment.
     pub window: f64,
     /// The time between two windows, in seconds; `None` (the default) for 1/`rate`. Each window is heard once, and a moment
     /// uses the one whose middle is nearest.
@@ -33,7 +33,7 @@ impl Default for WatchOptions {
     fn default() -> Self {
         Self {
             rate: 5.0,
-            window: 1.0,
+            window: 1.5,
             hop: None,
             repeat: true,
             smoothing: Some(Smoothing::default()),

@@ -12,9 +12,9 @@ import { Strip } from "./strip.js";
 const RATE = 30;
 /** The time between two windows of sound, in seconds. */
 const HOP = 0.2;
-/** How far the middle of the sound that belongs to a frame lies in the past, so that its window of a second is complete
- * (half of it and half a hop are later than the middle, and the microphone gives pieces of a twentieth of a second). */
-const PAST = 0.7;
+/** How much earlier than the latency asks the sound of a frame is taken, in seconds: the microphone gives pieces of a
+ * twentieth of a second. */
+const PIECE = 0.1;
 /** How many seconds of the past the strip shows. */
 const SHOWN = 20;
 
@@ -93,13 +93,13 @@ export class Camera {
     const sound = await listen(stream, take);
     if (!current()) return sound.end();
     this.sound = sound;
-    await engine.call("watch", { sampleRate: sound.rate, rate: RATE, hop: HOP, smoothing: 0 });
+    const latency = await engine.call("watch", { sampleRate: sound.rate, rate: RATE, hop: HOP, smoothing: 0 });
     rate = sound.rate;
     early.forEach((samples) => engine.call("watchSound", { samples, threshold: this.stage.threshold }).catch(() => {}));
     let last = 0;
     while (current()) {
       // The microphone's clock counts; it goes on between its pieces.
-      const time = heard / rate + Math.min((performance.now() - heardAt) / 1000, 0.2) - PAST;
+      const time = heard / rate + Math.min((performance.now() - heardAt) / 1000, 0.2) - latency - PIECE;
       if (time <= last || video.readyState < 2) {
         await new Promise((resolve) => setTimeout(resolve, 5));
         continue;

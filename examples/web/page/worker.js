@@ -295,6 +295,7 @@ const methods = {
   watch({ sampleRate, rate, hop, smoothing }) {
     watch?.free();
     watch = new library.Watch(model, sampleRate, rate, hop, smoothing);
+    return watch.latency;
   },
 
   /** @param {{ samples: Float32Array, threshold: number }} params */

@@ -12,6 +12,7 @@ use crate::model::Model;
 pub struct Watch {
     /// `None` once it is finished.
     watcher: Option<Watcher<'static>>,
+    latency: f64,
 }
 
 /// What is known of one frame.
@@ -20,14 +21,21 @@ pub struct Moment(soundsight::watch::Moment);
 
 #[wasm_bindgen]
 impl Watch {
-    /// Watches with `rate` moments a second, each with the sound of one second around it, taken every `hop` seconds; the
-    /// sound has `sample_rate` samples a second. Moments within `smoothing` seconds are combined (0: none).
+    /// Watches with `rate` moments a second, each with the sound around it, taken every `hop` seconds; the sound has
+    /// `sample_rate` samples a second. Moments within `smoothing` seconds are combined (0: none).
     #[wasm_bindgen(constructor)]
     pub fn new(model: &Model, sample_rate: u32, rate: f64, hop: f64, smoothing: f64) -> Result<Self, JsError> {
         let smoothing = (smoothing > 0.0).then(|| Smoothing { radius: smoothing, ..Default::default() });
         let options = WatchOptions { rate, hop: Some(hop), smoothing, ..Default::default() };
+        let latency = options.latency();
         let watcher = Watcher::new(model.localizer, sample_rate, options).map_err(message)?;
-        Ok(Self { watcher: Some(watcher) })
+        Ok(Self { watcher: Some(watcher), latency })
+    }
+
+    /// How much later than its frame a moment is known, in seconds.
+    #[wasm_bindgen(getter)]
+    pub fn latency(&self) -> f64 {
+        self.latency
     }
 
     /// Takes the next samples, mono.

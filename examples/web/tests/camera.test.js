@@ -4,18 +4,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { MEDIA, choose, drop, ffmpeg, folder, found, open, painted, place, settle, shot } from "./harness.js";
+import { MEDIA, choose, drop, fakeCamera, found, open, painted, place, settle, shot } from "./harness.js";
 
-const its = place(() => {
-  const [picture, sound] = [join(folder, "camera.mjpeg"), join(folder, "microphone.wav")];
-  // An elephant that trumpets all the time.
-  ffmpeg("-loop", "1", "-i", join(MEDIA, "savanna.jpg"), "-t", "2", "-r", "25", "-vf", "scale=640:480", "-q:v", "3", "-pix_fmt", "yuvj420p", picture);
-  ffmpeg("-i", join(MEDIA, "elephant.wav"), "-ar", "48000", "-ac", "2", sound);
-  return [
-    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-video-capture=${picture}`, `--use-file-for-fake-audio-capture=${sound}`,
-  ];
-});
+const its = place(fakeCamera);
 
 test("camera and microphone, live", async (t) => {
   const { page, check } = await open(its.browser, its.server.url, { permissions: ["camera", "microphone"] });

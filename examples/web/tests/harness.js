@@ -81,11 +81,22 @@ export async function serve() {
 }
 
 /** Starts the browser. */
-function launch(...args) {
+export function launch(...args) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", ...args],
   });
+}
+
+/** Options of a browser whose camera and microphone play files: an elephant that trumpets all the time. */
+export function fakeCamera() {
+  const [picture, sound] = [join(folder, "camera.mjpeg"), join(folder, "microphone.wav")];
+  ffmpeg("-loop", "1", "-i", join(MEDIA, "savanna.jpg"), "-t", "2", "-r", "25", "-vf", "scale=640:480", "-q:v", "3", "-pix_fmt", "yuvj420p", picture);
+  ffmpeg("-i", join(MEDIA, "elephant.wav"), "-ar", "48000", "-ac", "2", sound);
+  return [
+    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+    `--use-file-for-fake-video-capture=${picture}`, `--use-file-for-fake-audio-capture=${sound}`,
+  ];
 }
 
 /** The server and the browser of a file's tests. `flags` gives further options for the browser, once the tests begin. */

@@ -51,8 +51,9 @@ pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> 
 /// What is compared, from the simplest to the defaults, then other windows and gates.
 fn methods() -> Vec<(String, Method)> {
     let default = WatchOptions::default();
-    let plain = WatchOptions { repeat: false, smoothing: None, ..default.clone() };
-    let repeated = WatchOptions { smoothing: None, ..default.clone() };
+    let longer = WatchOptions { smoothing: None, ..default.clone() };
+    let repeated = WatchOptions { window: 1.0, ..longer.clone() };
+    let plain = WatchOptions { repeat: false, ..repeated.clone() };
     let smoothed = |smoothing| WatchOptions { smoothing: Some(smoothing), ..default.clone() };
     let only_time = Smoothing { trust: f32::INFINITY, follow_motion: false, ..Default::default() };
     let motion = Smoothing { follow_motion: true, ..only_time.clone() };
@@ -63,11 +64,12 @@ fn methods() -> Vec<(String, Method)> {
         ("first frame, held".to_string(), Method::First(plain.clone())),
         watch("frame by frame", plain),
         watch("+ the window repeated", repeated),
+        watch("+ windows of 1.5 s", longer),
         watch("+ smoothed over time", smoothed(only_time)),
         watch("+ along the motion", smoothed(motion)),
         watch("+ by confidence (the default)", default.clone()),
     ];
-    for (window, radius) in [(1.5, 0.6), (1.0, 0.4), (1.5, 0.4)] {
+    for (window, radius) in [(1.0, 0.6), (2.0, 0.6), (1.5, 0.4)] {
         let name = format!("default, windows of {window} s, smoothed over {radius} s");
         let smoothing = Some(Smoothing { radius, ..Default::default() });
         methods.push(watch(&name, WatchOptions { window, smoothing, ..default.clone() }));
