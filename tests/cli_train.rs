@@ -191,6 +191,53 @@ fn a_model_without_a_text_tower_is_trained_and_localizes() {
 }
 
 #[test]
+fn a_model_with_a_learned_prompt_is_trained_resumed_and_localizes() {
+    let set = Set::new();
+    refused(&mut set.train("run", &["--steps", "1", "--prompt-vectors", "4"]), &["--from-scratch"]);
+    let scratch = |run: &str, more: &[&str]| set.train(run, &[&["--from-scratch"][..], more].concat());
+    let both = ["--prompt-vectors", "4", "--no-text-tower", "--steps", "1"];
+    refused(&mut scratch("run", &both), &["acl.prompt_vectors", "0 without a text tower", "found 4"]);
+    refused(&mut scratch("run", &["--prompt-vectors", "75", "--steps", "1"]), &["at most 74", "found 75"]);
+    assert!(!set.run("run").exists());
+
+    let four = |run: &str, more: &[&str]| stdout(&mut scratch(run, &[&["--prompt-vectors", "4"][..], more].concat()));
+    four("run", &["--steps", "1", "--silence-negatives", "1"]);
+    refused(&mut scratch("run", &["--steps", "2", "--resume"]), &["run: cannot resume"]);
+    four("run", &["--steps", "3", "--silence-negatives", "1", "--resume"]);
+    four("whole", &["--steps", "3", "--silence-negatives", "1"]);
+    assert!(set.weights("run") == set.weights("whole"), "a resumed run ends elsewhere");
+    four("recomputed", &["--steps", "3", "--silence-negatives", "1", "--recompute"]);
+    assert!(set.weights("recomputed") == set.weights("whole"), "recomputed activations end elsewhere");
+
+    let trained = set.run("run").join("last");
+    let localizer = soundsight::Localizer::load(trained.to_str().unwrap()).unwrap();
+    assert_eq!(localizer.acl().prompt_net.as_ref().unwrap().num_vectors(), 4);
+    stdout(&mut set.train("more", &["--steps", "1", "--model", trained.to_str().unwrap()]));
+    let localize = || {
+        let mut localize = soundsight("localize");
+        localize.arg("--model").arg(&trained).args(["--device", "cpu", "--json", "--out"]).arg(set.run("found"));
+        localize.arg(fixture("mini/clip.wav")).arg(fixture("mini/frame.png"));
+        localize
+    };
+    let answer: Value = serde_json::from_str(&stdout(&mut localize())).unwrap();
+    let [sound, picture] = ["mini/clip.wav", "mini/frame.png"].map(fixture);
+    let (sound, picture) = (soundsight::Waveform::open(sound).unwrap(), soundsight::Picture::open(picture).unwrap());
+    let expected = f64::from(localizer.localize_pair(&sound, &picture).unwrap().confidence);
+    assert!((answer["confidence"].as_f64().unwrap() - expected).abs() < 1e-4, "{answer}");
+    stdout(localize().args(["--tiles", "2"]));
+    // Back to the words of the published prompt.
+    let words = ["--prompt-vectors", "0", "--steps", "1", "--model", trained.to_str().unwrap()];
+    stdout(&mut scratch("words", &words));
+    assert!(
+        soundsight::Localizer::load(set.run("words").join("last").to_str().unwrap())
+            .unwrap()
+            .acl()
+            .prompt_net
+            .is_none()
+    );
+}
+
+#[test]
 fn what_cannot_be_resumed_is_refused_and_left_alone() {
     let set = Set::new();
     refused(&mut set.train("none", &["--resume"]), &["none", "--resume"]);

@@ -10,9 +10,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, Var};
 use candle_nn::VarBuilder;
-use common::{allowed, builder, device, fixture, max_difference, tensors};
+use common::{allowed, assert_close, builder, device, fixture, head_with_learned_prompt, max_difference, tensors};
 use soundsight::Waveform;
-use soundsight::acl::{Acl, ModelConfig};
+use soundsight::acl::{Acl, AclConfig, ModelConfig};
 use soundsight::audio::AudioFrontend;
 use soundsight::train::losses::LossWeights;
 use soundsight::train::step::{Activations, StepNegatives, StepNoise, StepTerms, step, step_of_part};
@@ -20,14 +20,19 @@ use soundsight::train::{Gradients, Optimizer, OptimizerConfig, Part, agree};
 
 /// The mini model with a trainable tokenizer and masker, and their variables by name.
 fn trainable() -> (Acl, HashMap<String, Var>) {
-    trainable_with(true, tensors("mini/acl.safetensors"))
+    trainable_with(|_| (), tensors("mini/acl.safetensors"))
 }
 
-/// The mini model with or without its text tower, whose tokenizer and masker have these values.
-fn trainable_with(text_tower: bool, head: HashMap<String, Tensor>) -> (Acl, HashMap<String, Var>) {
+/// The mini model with a learned prompt.
+fn trainable_prompt() -> (Acl, HashMap<String, Var>) {
+    trainable_with(|acl| acl.prompt_vectors = 4, head_with_learned_prompt())
+}
+
+/// The mini model with other settings, whose trained parts have these values.
+fn trainable_with(set: fn(&mut AclConfig), head: HashMap<String, Tensor>) -> (Acl, HashMap<String, Var>) {
     let config = std::fs::read_to_string(fixture("mini/config.json")).unwrap();
     let mut config: ModelConfig = serde_json::from_str(&config).unwrap();
-    config.acl.text_tower = text_tower;
+    set(&mut config.acl);
     let vars: HashMap<String, Var> = head.into_iter().map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
     let named = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
     let acl = VarBuilder::from_tensors(named, DType::F32, device());
@@ -73,7 +78,10 @@ fn every_term(activations: Activations) {
 fn every_term_and_every_gradient_without_a_text_tower() {
     let (batch, expected) = (tensors("mini/training.safetensors"), tensors("train/direct.safetensors"));
     let head = expected.iter().filter(|(name, _)| name.starts_with("audio_proj.") || name.starts_with("masker_i."));
-    let (acl, vars) = trainable_with(false, head.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
+    let (acl, vars) = trainable_with(
+        |acl| acl.text_tower = false,
+        head.map(|(name, tensor)| (name.clone(), tensor.clone())).collect(),
+    );
     let features = features(&acl, &batch["audio"]);
     let embedding = acl.audio_embedding(&acl.audio_token(&features).unwrap()).unwrap();
     assert!(max_difference(&embedding, &expected["audio_embedding"]) < allowed(1e-4));
@@ -90,23 +98,55 @@ fn every_term_and_every_gradient_without_a_text_tower() {
 /// Silence and noise as further sounds, which belong to no picture.
 #[test]
 fn every_term_and_every_gradient_with_sounds_that_belong_to_no_picture() {
-    let (acl, vars) = trainable();
-    let (batch, expected) = (tensors("mini/training.safetensors"), tensors("train/nothing.safetensors"));
-    let samples = batch["audio"].dim(1).unwrap();
-    let silence = Tensor::zeros(samples, DType::F32, device()).unwrap();
-    let sounds = Tensor::stack(&[silence, noise(&[samples], 9).affine(0.2, -0.1).unwrap()], 0).unwrap();
-    let masks = noise(&[3, 2, 96, 96], 2);
+    with_sounds_that_belong_to_no_picture(&trainable(), "train/nothing.safetensors", Activations::Store);
+}
+
+/// A learned prompt gives each sound another embedding in each picture, silence and noise too.
+#[test]
+fn every_term_and_every_gradient_with_a_learned_prompt() {
+    let (acl, vars) = trainable_prompt();
+    let (batch, expected) = (tensors("mini/training.safetensors"), tensors("train/prompt.safetensors"));
+    let image = acl.image_features(&batch["image"]).unwrap();
+    let vectors = acl.prompt_vectors(&image).unwrap().unwrap();
+    assert_close("vectors", &vectors, &expected["vectors"], 1e-5);
+    let tokens = acl.audio_token(&features(&acl, &batch["audio"])).unwrap();
+    let embeddings = acl.audio_embedding_of_pairs(&tokens, &vectors).unwrap();
+    assert_close("embeddings", &embeddings, &expected["audio_embedding"], 1e-4);
+    let own = acl.audio_embedding_in(&tokens, &image).unwrap();
+    for pair in 0..3 {
+        let expected = expected["audio_embedding"].get(pair).unwrap().get(pair).unwrap();
+        assert_close("embedding of a pair", &own.get(pair).unwrap(), &expected, 1e-4);
+    }
+    for activations in [Activations::Store, Activations::Recompute] {
+        with_sounds_that_belong_to_no_picture(&(acl.clone(), vars.clone()), "train/prompt.safetensors", activations);
+    }
+}
+
+fn with_sounds_that_belong_to_no_picture(
+    (acl, vars): &(Acl, HashMap<String, Var>),
+    expected: &str,
+    activations: Activations,
+) {
+    let (batch, expected) = (tensors("mini/training.safetensors"), tensors(expected));
     let noise = StepNoise {
         all_pairs: noise(&[3, 3, 96, 96], 0),
         positive: noise(&[3, 1, 96, 96], 1),
         dropout: None,
-        negatives: Some(StepNegatives { features: features(&acl, &sounds), masks, dropout: None }),
+        negatives: Some(silence_and_noise(acl, &batch["audio"])),
     };
-    let features = features(&acl, &batch["audio"]);
-    let terms = step(&acl, &features, &batch["image"], &noise, &LossWeights::default(), Activations::Store).unwrap();
+    let features = features(acl, &batch["audio"]);
+    let terms = step(acl, &features, &batch["image"], &noise, &LossWeights::default(), activations).unwrap();
     let empty_area = terms.empty_area.as_ref().unwrap().reshape(1).unwrap();
     assert!(max_difference(&empty_area, &expected["empty_area"]) < allowed(1e-4));
-    assert_terms(&terms, &vars, &expected);
+    assert_terms(&terms, vars, &expected);
+}
+
+/// Silence and noise as long as `audio` `[B, samples]`, for three pictures.
+fn silence_and_noise(acl: &Acl, audio: &Tensor) -> StepNegatives {
+    let samples = audio.dim(1).unwrap();
+    let silence = Tensor::zeros(samples, DType::F32, device()).unwrap();
+    let sounds = Tensor::stack(&[silence, noise(&[samples], 9).affine(0.2, -0.1).unwrap()], 0).unwrap();
+    StepNegatives { features: features(acl, &sounds), masks: noise(&[3, 2, 96, 96], 2), dropout: None }
 }
 
 fn assert_terms(terms: &StepTerms, vars: &HashMap<String, Var>, expected: &HashMap<String, Tensor>) {
@@ -191,21 +231,41 @@ fn five_steps_of_adam() {
 /// The three pairs in parts of 2 + 1, and of 1 + 1 + 1 + none, in threads that play the roles of processes.
 #[test]
 fn every_gradient_of_a_batch_in_parts() {
-    let expected = tensors("mini/training.safetensors");
+    let batch = tensors("mini/training.safetensors");
+    let noise = [batch["noise_all_pairs"].clone(), batch["noise_positive"].clone()];
+    in_parts(trainable, &noise, |_| None, &batch);
+}
+
+/// The same with a learned prompt, and silence and noise.
+#[test]
+fn every_gradient_of_a_batch_in_parts_with_a_learned_prompt() {
+    let noise = [noise(&[3, 3, 96, 96], 0), noise(&[3, 1, 96, 96], 1)];
+    let negatives = |acl: &Acl| Some(silence_and_noise(acl, &tensors("mini/training.safetensors")["audio"]));
+    in_parts(trainable_prompt, &noise, negatives, &tensors("train/prompt.safetensors"));
+}
+
+fn in_parts(
+    model: fn() -> (Acl, HashMap<String, Var>),
+    [all_pairs, positive]: &[Tensor; 2],
+    negatives: fn(&Acl) -> Option<StepNegatives>,
+    expected: &HashMap<String, Tensor>,
+) {
+    let batch = tensors("mini/training.safetensors");
     for lens in [&[2, 1][..], &[1, 1, 1, 0]] {
         let results = processes::among(lens.len(), |group| {
-            let (acl, vars) = trainable();
+            let (acl, vars) = model();
             let (first, len) = (lens[..group.rank()].iter().sum(), lens[group.rank()]);
-            let own = |name: &str| expected[name].narrow(0, first, len).unwrap();
+            let own = |tensor: &Tensor| tensor.narrow(0, first, len).unwrap();
             let features = match len {
                 0 => Tensor::zeros((0, 1, 1), DType::F32, device()).unwrap(),
-                _ => features(&acl, &own("audio")),
+                _ => features(&acl, &own(&batch["audio"])),
             };
-            let (all_pairs, positive) = (own("noise_all_pairs"), own("noise_positive"));
-            let noise = StepNoise { all_pairs, positive, dropout: None, negatives: None };
+            let negatives = negatives(&acl).map(|all| StepNegatives { masks: own(&all.masks), ..all });
+            let noise = StepNoise { all_pairs: own(all_pairs), positive: own(positive), dropout: None, negatives };
             let part = Part::of(&group, len).unwrap();
             let (weights, activations) = (LossWeights::default(), Activations::Store);
-            let terms = step_of_part(&part, &acl, &features, &own("image"), &noise, &weights, activations).unwrap();
+            let pixels = own(&batch["image"]);
+            let terms = step_of_part(&part, &acl, &features, &pixels, &noise, &weights, activations).unwrap();
             let (names, vars): (Vec<_>, Vec<_>) = {
                 let mut vars: Vec<_> = vars.into_iter().collect();
                 vars.sort_by(|(a, _), (b, _)| a.cmp(b));

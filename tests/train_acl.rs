@@ -40,7 +40,12 @@ struct Fixture {
 
 impl Fixture {
     fn new(num_pairs: usize) -> Self {
-        let files = ModelFiles::from_directory(fixture("mini")).unwrap();
+        Self::of(&fixture("mini"), num_pairs)
+    }
+
+    /// With the model in this directory.
+    fn of(model: &Path, num_pairs: usize) -> Self {
+        let files = ModelFiles::from_directory(model).unwrap();
         let localizer = Localizer::from_files(&files, Device::Cpu, DType::F32).unwrap();
         let folder = tempfile::tempdir().unwrap();
         write_pairs(folder.path(), num_pairs);
@@ -293,8 +298,14 @@ fn a_validation_measures_losses_retrieval_and_the_signs_of_failure() {
 
 #[test]
 fn a_validation_equals_inference() {
-    let f = Fixture::new(3);
-    let (metrics, _) = validate(&f, [3.1, 0.4]);
+    validation_equals_inference(&Fixture::new(3));
+    let model = tempfile::tempdir().unwrap();
+    common::write_model_with_learned_prompt(model.path(), &common::head_with_learned_prompt(), &[]);
+    validation_equals_inference(&Fixture::of(model.path(), 3));
+}
+
+fn validation_equals_inference(f: &Fixture) {
+    let (metrics, _) = validate(f, [3.1, 0.4]);
     let mut right = 0.0;
     let mut area = 0.0;
     let images: Vec<_> =

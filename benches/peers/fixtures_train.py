@@ -5,6 +5,7 @@
     fixtures_train.py steps        steps.safetensors, by peers.py
     fixtures_train.py direct       direct.safetensors, by peers.py
     fixtures_train.py nothing      nothing.safetensors, by peers.py
+    fixtures_train.py prompt       prompt.safetensors, by peers.py
     fixtures_train.py events       events.tfevents, by TensorBoard's own protocol buffers (pip install tensorboard)
     fixtures_train.py read FOLDER  prints what TensorBoard reads from a run's folder
 
@@ -22,6 +23,9 @@ draws 0 and 1: its trainable tensors, the audio-driven embeddings, every loss te
 nothing.safetensors: every loss term and every gradient of the mini model and the batch of its training.safetensors, with
 two sounds that belong to no image: silence, and noise of draw 9 between -0.1 and 0.1. The masks have the noise of draws 0
 to 2.
+
+prompt.safetensors: the same with a learned prompt of four vectors, which depends on the image: the tensors of its net, the
+vectors, the audio-driven embeddings of every sound for every image, every loss term and every gradient.
 """
 import os, sys
 
@@ -116,9 +120,39 @@ def nothing():
     from safetensors.torch import load_file
     m = peers.Peer("mini", 0); peers.freeze(m)
     batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
+    save(terms_and_gradients(m, batch, nothing=silence_and_noise(batch))[0], "nothing")
+
+
+def silence_and_noise(batch):
+    import torch
     samples = batch["audio"].shape[1]
-    sounds = torch.stack([torch.zeros(samples), 0.2 * noise((samples,), 9) - 0.1])
-    save(terms_and_gradients(m, batch, nothing=sounds)[0], "nothing")
+    return torch.stack([torch.zeros(samples), 0.2 * noise((samples,), 9) - 0.1])
+
+
+def prompt():
+    import peers
+    import torch
+    from safetensors.torch import load_file
+    m = peers.Peer("mini", 0)
+    batch = load_file(os.path.join(OUT, "../mini/training.safetensors"))
+    m.prompt = peers.PromptNet(m.ccfg["projection_dim"], 4, m.ccfg["text_config"]["hidden_size"])
+    # With this seed, no ReLU of the decoder has an input within 1e-5 of zero, where rounding would decide about its gradient.
+    g = torch.Generator().manual_seed(3)
+    # The one hidden unit tells the images apart, and the vectors are about as large as the words' embeddings.
+    with torch.no_grad():
+        directions = torch.nn.functional.normalize(m.pooled(m.vision(batch["image"])))
+        first = directions[0] - directions.mean(0)
+        m.prompt[0].weight.copy_(first / first.square().sum())
+        m.prompt[0].bias.copy_(0.8 - m.prompt[0].weight @ directions.mean(0))
+        for p in (m.prompt[2].weight, m.prompt[2].bias):
+            p.copy_(torch.randn(p.shape, generator=g) * 0.4)
+    m.eval(); peers.freeze(m)
+    out, trainable = terms_and_gradients(m, batch, nothing=silence_and_noise(batch))
+    out |= {n: p.detach() for n, p in trainable.items() if n.startswith("prompt_net.")}
+    with torch.no_grad():
+        out["vectors"] = m.prompt(m.pooled(m.vision(batch["image"])))
+        out["audio_embedding"] = m.embed_pairs(m.proj(m.beats_features(m.beats.preprocess(batch["audio"]))), batch["image"])
+    save(out, "prompt")
 
 
 def terms_and_gradients(m, batch, **more):
@@ -130,6 +164,7 @@ def terms_and_gradients(m, batch, **more):
     found = peers.losses(m, batch["audio"], batch["image"], **more)[-1]
     found["loss"].backward()
     trainable = {"audio_proj." + n: p for n, p in m.proj.named_parameters()} | {"masker_i.w": m.w, "masker_i.b": m.b}
+    if m.prompt is not None: trainable |= {"prompt_net." + n: p for n, p in m.prompt.named_parameters()}
     out = {n: v.detach().reshape(-1) if v.ndim == 0 else v.detach() for n, v in found.items()}
     return out | {"grad." + n: p.grad for n, p in trainable.items()}, trainable
 
@@ -167,4 +202,4 @@ def read(folder):
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
-    {"optimizer": optimizer, "steps": steps, "direct": direct, "nothing": nothing, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"optimizer": optimizer, "steps": steps, "direct": direct, "nothing": nothing, "prompt": prompt, "events": events, "read": read}[sys.argv[1]](*sys.argv[2:])

@@ -21,6 +21,14 @@ pub struct PromptIds {
     pub after: Vec<u32>,
 }
 
+impl PromptIds {
+    /// The start and the end token alone.
+    pub(super) fn without_words(&self) -> Self {
+        let (first, last) = (self.before.first(), self.after.last());
+        Self { before: first.into_iter().copied().collect(), after: last.into_iter().copied().collect() }
+    }
+}
+
 /// What ACL adds to its two encoders. Every field is optional in `config.json` and defaults to the published value; with AST
 /// as the audio encoder, the settings of the fbank default to [those of AST](AclConfig::ast) in a [`ModelConfig`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +60,11 @@ pub struct AclConfig {
     /// either way.
     #[serde(skip_serializing_if = "is_true")]
     pub text_tower: bool,
+    /// The number M of learned vectors before the audio token, in place of the prompt's words: a
+    /// [small net](super::PromptNet) computes them from the picture (SouPLe, arXiv 2603.22732, has 4). 0, as published, keeps
+    /// the words. Text prompts are not affected. It needs the [text tower](AclConfig::text_tower).
+    #[serde(skip_serializing_if = "is_default")]
+    pub prompt_vectors: usize,
     /// The audio encoder's blocks (counted from 0) whose concatenated outputs the AudioTokenizer reads.
     pub audio_blocks: Vec<usize>,
     /// Mean of each colour channel, for values in [0, 1].
@@ -76,6 +89,7 @@ impl Default for AclConfig {
             prompt: PROMPT.to_string(),
             prompt_ids: None,
             text_tower: true,
+            prompt_vectors: 0,
             audio_blocks: vec![3, 7, 11],
             image_mean: NormalizeOptions::default().mean,
             image_std: NormalizeOptions::default().std,
@@ -129,8 +143,8 @@ impl AclConfig {
 }
 
 /// Settings with their default are left out of files, so that earlier versions and their checkpoints agree.
-fn is_default(kind: &AudioEncoderKind) -> bool {
-    *kind == AudioEncoderKind::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The same for a switch that is on by default.
@@ -226,9 +240,23 @@ impl ModelConfig {
         if acl.prompt.matches("{}").count() != 1 {
             return Err(Error::config("acl.prompt", "a text with one {}", format!("{:?}", acl.prompt)));
         }
+        self.validate_prompt_vectors()?;
         acl.frontend().fbank.validate()?;
         acl.normalize().validate()?;
         Ok(())
+    }
+
+    /// Checks that there is a text tower to read learned vectors, and that it has positions for them.
+    fn validate_prompt_vectors(&self) -> Result<()> {
+        let (found, positions) = (self.acl.prompt_vectors, self.clipseg.text_config.max_position_embeddings);
+        // The start token, the audio token and the end token take three.
+        let room = positions.saturating_sub(3);
+        let expected = match self.acl.text_tower {
+            false if found > 0 => "0 without a text tower, which would read them".to_string(),
+            true if found > room => format!("at most {room}, because the text tower has {positions} positions"),
+            _ => return Ok(()),
+        };
+        Err(Error::config("acl.prompt_vectors", expected, found))
     }
 
     /// Checks AST's settings, and that the front end makes an fbank of the size that it has positions for.

@@ -15,6 +15,7 @@ use super::audio_tokenizer::AudioTokenizer;
 use super::config::{ModelConfig, PromptIds};
 use super::masker::{ImageMasker, cosine, masked_features};
 use super::prompt::Prompt;
+use super::prompt_net::PromptNet;
 use crate::clipseg::ClipSeg;
 use crate::error::{Error, Result};
 use crate::nn::Weights;
@@ -25,21 +26,26 @@ pub struct ImageFeatures {
     /// The activations that the decoder reads, reduced to its width, deepest first; each `[B, 1 + G·G, R]`.
     pub reduced: Vec<Tensor>,
     /// The output of the deepest vision block that a mask needs, `[B, 1 + G·G, D]`. Image embeddings and dense features
-    /// are computed from it by the rest of the tower.
+    /// are computed from it by the rest of the tower. It is the one before the last block where prompts are
+    /// [learned](super::AclConfig::prompt_vectors), because masks then need the image embedding.
     pub deepest: Tensor,
 }
 
-/// The parts that ACL trains: the AudioTokenizer and the image-level masker. Everything else is frozen.
+/// The parts that are trained: the AudioTokenizer, the image-level masker and, where the prompt is learned, the net that makes
+/// it. Everything else is frozen.
 #[derive(Clone, Debug)]
 pub struct TrainedHead {
     /// Maps audio features to the audio token.
     pub audio_tokenizer: AudioTokenizer,
     /// Maps logits to the heatmap.
     pub masker: ImageMasker,
+    /// Maps a picture to the vectors of its prompt; `None` for a [fixed prompt](super::AclConfig::prompt_vectors).
+    pub prompt_net: Option<PromptNet>,
 }
 
 impl TrainedHead {
-    /// Creates both parts from the tensors `audio_proj.…` and `masker_i.…` of `weights`, with the sizes in `config`.
+    /// Creates the parts from the tensors `audio_proj.…`, `masker_i.…` and, for a learned prompt, `prompt_net.…` of `weights`,
+    /// with the sizes in `config`.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) when `weights` lacks one of the tensors.
@@ -47,9 +53,17 @@ impl TrainedHead {
         let weights = weights.into();
         let (_, width) = config.audio_encoder_size();
         let features = config.acl.audio_blocks.len() * width;
+        let prompt_net = match config.acl.prompt_vectors {
+            0 => None,
+            count => {
+                let (image, word) = (config.clipseg.projection_dim, config.clipseg.text_config.hidden_size);
+                Some(PromptNet::new(image, word, count, weights.pp("prompt_net"))?)
+            }
+        };
         Ok(Self {
             audio_tokenizer: AudioTokenizer::new(features, config.audio_token_dim(), weights.pp("audio_proj"))?,
             masker: ImageMasker::new(weights.pp("masker_i"))?,
+            prompt_net,
         })
     }
 }
@@ -66,14 +80,17 @@ pub struct Acl {
     pub audio_tokenizer: AudioTokenizer,
     /// Maps logits to the heatmap.
     pub masker: ImageMasker,
+    /// Maps a picture to the vectors of its prompt; `None` for a [fixed prompt](super::AclConfig::prompt_vectors).
+    pub prompt_net: Option<PromptNet>,
     /// `None` where no text tower reads the audio token.
     prompt: Option<Prompt>,
 }
 
 impl Acl {
     /// Creates the model from three sources of weights, with the tensor names of the published checkpoints: the audio
-    /// encoder, CLIPSeg and ACL's own (`audio_proj.…`, `masker_i.…`). `prompt` contains the token ids around the audio
-    /// token; without a [text tower](super::AclConfig::text_tower) it is not used.
+    /// encoder, CLIPSeg and ACL's own (as in [`TrainedHead::new`]). `prompt` contains the token ids around the audio
+    /// token; without a [text tower](super::AclConfig::text_tower) it is not used, and of one that is
+    /// [learned](super::AclConfig::prompt_vectors) only the start and the end token are.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that contradict each other,
@@ -101,20 +118,22 @@ impl Acl {
         clipseg: ClipSeg,
         head: TrainedHead,
     ) -> Result<Self> {
-        let prompt = match config.acl.text_tower {
-            true => Some(Prompt::new(prompt, &clipseg.clip.text_model)?),
-            false => None,
+        let text = &clipseg.clip.text_model;
+        let prompt = match (config.acl.text_tower, config.acl.prompt_vectors) {
+            (false, _) => None,
+            (true, 0) => Some(Prompt::new(prompt, text)?),
+            (true, _) => Some(Prompt::new(&prompt.without_words(), text)?),
         };
-        let TrainedHead { audio_tokenizer, masker } = head;
+        let TrainedHead { audio_tokenizer, masker, prompt_net } = head;
         let audio_encoder = audio_encoder.into();
-        Ok(Self { config: config.clone(), audio_encoder, clipseg, audio_tokenizer, masker, prompt })
+        Ok(Self { config: config.clone(), audio_encoder, clipseg, audio_tokenizer, masker, prompt_net, prompt })
     }
 
     /// A model with the same encoders and another trained head. The encoders' weights are shared, not copied.
     #[must_use]
     pub fn with_trained_head(&self, head: TrainedHead) -> Self {
-        let TrainedHead { audio_tokenizer, masker } = head;
-        Self { audio_tokenizer, masker, ..self.clone() }
+        let TrainedHead { audio_tokenizer, masker, prompt_net } = head;
+        Self { audio_tokenizer, masker, prompt_net, ..self.clone() }
     }
 
     /// The configuration that the model was built with.
@@ -153,16 +172,78 @@ impl Acl {
     /// Without a [text tower](super::AclConfig::text_tower), tokens `[B, P]` are the embeddings.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the tokens have another width.
+    /// [`Error::Shape`] when the tokens have another width; [`Error::Config`] for a model whose
+    /// [prompt is learned](super::AclConfig::prompt_vectors): there, a sound has no embedding without a picture
+    /// ([`Acl::audio_embedding_in`]).
     pub fn audio_embedding(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.audio_embedding_with(tokens, None)
+    }
+
+    /// Audio-driven embeddings `[B, P]` of audio tokens `[B, H]`, each in its own picture: with
+    /// [their prompts](Acl::prompt_vectors) where those are learned, and as [`Acl::audio_embedding`] otherwise.
+    ///
+    /// # Errors
+    /// As [`Acl::prompt_vectors`] and [`Acl::audio_embedding_with`].
+    pub fn audio_embedding_in(&self, tokens: &Tensor, image: &ImageFeatures) -> Result<Tensor> {
+        self.audio_embedding_with(tokens, self.prompt_vectors(image)?.as_ref())
+    }
+
+    /// Audio-driven embeddings `[B, P]` of audio tokens `[B, H]`, each with the `vectors` `[B, M, H]` of its prompt: the text
+    /// tower's encoding of `[start] [V₁] … [V_M] [audio token] [end]` (SouPLe, arXiv 2603.22732).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when tokens or vectors have another width, or differ in number; [`Error::Config`] for vectors where the
+    /// prompt is fixed, or none where it is learned.
+    pub fn audio_embedding_with(&self, tokens: &Tensor, vectors: Option<&Tensor>) -> Result<Tensor> {
         let width = self.config.audio_token_dim();
-        if !matches!(*tokens.dims(), [_, found] if found == width) {
-            return Err(Error::shape("audio tokens", format!("[B, {width}]"), tokens.dims()));
+        let count = match *tokens.dims() {
+            [count, found] if found == width => count,
+            ref found => return Err(Error::shape("audio tokens", format!("[B, {width}]"), found)),
+        };
+        let num_vectors = self.config.acl.prompt_vectors;
+        match vectors {
+            None if num_vectors == 0 => {}
+            None => {
+                return Err(Error::config("acl.prompt_vectors", "0 to embed a sound without a picture", num_vectors));
+            }
+            Some(_) if num_vectors == 0 => {
+                return Err(Error::config("acl.prompt_vectors", "at least 1 for a prompt of vectors", num_vectors));
+            }
+            Some(vectors) if vectors.dims() == [count, num_vectors, width] => {}
+            Some(vectors) => {
+                let expected = format!("[{count}, {num_vectors}, {width}]");
+                return Err(Error::shape("vectors of prompts", expected, vectors.dims()));
+            }
         }
         let Some(prompt) = &self.prompt else { return Ok(tokens.clone()) };
-        let embeddings = prompt.inject(tokens)?;
-        let last = vec![prompt.num_tokens() - 1; tokens.dim(0)?];
+        let embeddings = prompt.inject(vectors, tokens)?;
+        let last = vec![embeddings.dim(1)? - 1; count];
         self.clipseg.clip.embed_text_embeddings(&embeddings, &last)
+    }
+
+    /// Audio-driven embeddings `[B, N, P]` of N sounds under each of B pictures, from audio tokens `[N, H]` and the `vectors`
+    /// of the pictures' prompts `[B, M, H]`: B · N passes through the text tower.
+    ///
+    /// # Errors
+    /// As [`Acl::audio_embedding_with`].
+    pub fn audio_embedding_of_pairs(&self, tokens: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+        let ((sounds, width), (pictures, count, _)) = (tokens.dims2()?, vectors.dims3()?);
+        let pairs = pictures * sounds;
+        let tokens = tokens.unsqueeze(0)?.broadcast_as((pictures, sounds, width))?.reshape((pairs, width))?;
+        let vectors = vectors.unsqueeze(1)?.broadcast_as((pictures, sounds, count, width))?;
+        let embeddings = self.audio_embedding_with(&tokens, Some(&vectors.reshape((pairs, count, width))?))?;
+        Ok(embeddings.reshape((pictures, sounds, embeddings.dim(1)?))?)
+    }
+
+    /// The vectors `[B, M, H]` of the pictures' prompts, in the precision of the towers; `None` where
+    /// [the prompt is fixed](super::AclConfig::prompt_vectors).
+    ///
+    /// # Errors
+    /// As [`Acl::image_embedding`].
+    pub fn prompt_vectors(&self, image: &ImageFeatures) -> Result<Option<Tensor>> {
+        let Some(net) = &self.prompt_net else { return Ok(None) };
+        let vectors = net.forward(&self.image_embedding(image)?)?;
+        Ok(Some(vectors.to_dtype(image.deepest.dtype())?))
     }
 
     /// Encodes normalised pictures `[B, 3, S, S]` with the blocks that masks need.
@@ -170,16 +251,20 @@ impl Acl {
     /// # Errors
     /// As [`VisionTower::forward`](crate::clip::VisionTower::forward).
     pub fn image_features(&self, pixels: &Tensor) -> Result<ImageFeatures> {
-        let blocks = self.config.clipseg.num_mask_blocks();
+        let blocks = self.config.clipseg.num_mask_blocks().max(self.num_kept_blocks());
         let output = self.clipseg.clip.vision_model.forward_blocks(pixels, blocks)?;
         let deepest = output.hidden_states[self.num_kept_blocks()].clone();
         Ok(ImageFeatures { reduced: self.clipseg.reduce(&output)?, deepest })
     }
 
-    /// The number of vision blocks up to [`ImageFeatures::deepest`]: those that masks need, but never the last one,
-    /// because dense features use that block without mixing tokens.
+    /// The number of vision blocks up to [`ImageFeatures::deepest`]: those that masks need (all, if a prompt depends on the
+    /// picture), but never the last one, because dense features use that block without mixing tokens.
     fn num_kept_blocks(&self) -> usize {
-        self.config.clipseg.num_mask_blocks().min(self.clipseg.clip.vision_model.num_blocks() - 1)
+        let but_one = self.clipseg.clip.vision_model.num_blocks() - 1;
+        match self.prompt_net {
+            None => self.config.clipseg.num_mask_blocks().min(but_one),
+            Some(_) => but_one,
+        }
     }
 
     /// The hidden state before the last vision block, `[B, 1 + G·G, D]`.

@@ -35,18 +35,16 @@ impl Prompt {
         Ok(Self { before: embed(&ids.before)?, after: embed(&ids.after)? })
     }
 
-    /// Inserts audio tokens `[B, H]` into the prompt and returns token embeddings `[B, N₁ + 1 + N₂, H]`.
+    /// Inserts audio tokens `[B, H]` into the prompt and returns token embeddings `[B, N₁ + M + 1 + N₂, H]`, with M learned
+    /// `vectors` `[B, M, H]` directly before the audio token, or none.
     ///
     /// # Errors
-    /// [`Error::Candle`] when the tokens have another width than H.
-    pub fn inject(&self, tokens: &Tensor) -> Result<Tensor> {
+    /// [`Error::Candle`] when the tokens have another width than H, or the vectors do not fit the tokens.
+    pub fn inject(&self, vectors: Option<&Tensor>, tokens: &Tensor) -> Result<Tensor> {
         let (batch, width) = tokens.dims2()?;
         let spread = |t: &Tensor| t.broadcast_as((batch, t.dim(1)?, width));
-        Ok(Tensor::cat(&[&spread(&self.before)?, &tokens.unsqueeze(1)?, &spread(&self.after)?], 1)?)
-    }
-
-    /// Number of tokens, including the audio token. The embedding is taken at the last one.
-    pub fn num_tokens(&self) -> usize {
-        self.before.dims()[1] + 1 + self.after.dims()[1]
+        let (before, token, after) = (spread(&self.before)?, tokens.unsqueeze(1)?, spread(&self.after)?);
+        let parts: Vec<&Tensor> = [Some(&before), vectors, Some(&token), Some(&after)].into_iter().flatten().collect();
+        Ok(Tensor::cat(&parts, 1)?)
     }
 }

@@ -26,8 +26,17 @@ impl Localizer {
 
     pub(super) fn embed_together(&self, waveforms: &[Waveform]) -> Result<Vec<Embedding>> {
         let features = self.acl.audio_features(&self.fbank(waveforms)?)?;
-        let batch = self.acl.audio_embedding(&self.acl.audio_token(&features)?)?;
-        (0..waveforms.len()).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)? })).collect()
+        self.embed_tokens(&self.acl.audio_token(&features)?)
+    }
+
+    /// The embeddings of sounds given as audio tokens `[B, H]` (see [`Acl::audio_token`](crate::acl::Acl::audio_token)).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the tokens have another width.
+    pub fn embed_tokens(&self, tokens: &Tensor) -> Result<Vec<Embedding>> {
+        let depends_on_picture = self.acl.prompt_net.is_some();
+        let batch = if depends_on_picture { tokens.clone() } else { self.acl.audio_embedding(tokens)? };
+        (0..batch.dim(0)?).map(|i| Ok(Embedding { tensor: batch.narrow(0, i, 1)?, depends_on_picture })).collect()
     }
 
     /// Encodes many pictures. Each result equals that of [`Localizer::encode_image`] up to rounding.
@@ -46,7 +55,7 @@ impl Localizer {
             let reduced = batch.reduced.iter().map(own).collect::<candle_core::Result<_>>()?;
             let features = ImageFeatures { reduced, deepest: own(&batch.deepest)? };
             let (width, height) = picture.size();
-            Ok(EncodedImage { features, dense: OnceLock::new(), width, height })
+            Ok(EncodedImage { features, dense: OnceLock::new(), prompt: OnceLock::new(), width, height })
         };
         pictures.iter().enumerate().map(image).collect()
     }
@@ -60,18 +69,36 @@ impl Localizer {
         let mut images: Vec<&EncodedImage> = pairs.iter().map(|(_, image)| *image).collect();
         images.sort_unstable_by_key(|image| std::ptr::from_ref(*image));
         images.dedup_by(|a, b| std::ptr::eq(*a, *b));
-        self.shared_out(images.len(), |range| images[range].iter().map(|i| self.dense_features(i)).collect())?;
+        self.shared_out(images.len(), |range| images[range].iter().map(|image| self.complete(image)).collect())?;
         self.shared_out(pairs.len(), |range| self.localize_together(&pairs[range]))
     }
 
     pub(super) fn localize_together(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Heatmap>> {
-        let logits = self.logits(pairs)?;
-        let heatmap = |(i, (embedding, image)): (usize, &(&Embedding, &EncodedImage))| {
+        let embeddings = self.embeddings(pairs)?;
+        let logits = self.logits(pairs, &embeddings)?;
+        let heatmap = |(i, ((_, image), embedding)): (usize, (&(&Embedding, &EncodedImage), &Tensor))| {
             let own = logits.narrow(0, i, 1)?;
-            let confidence = self.acl.confidence(&self.dense_features(image)?, &own, &embedding.tensor)?;
+            let confidence = self.acl.confidence(&self.dense_features(image)?, &own, embedding)?;
             self.heatmap(&own, confidence.to_vec1::<f32>()?[0])
         };
-        pairs.iter().enumerate().map(heatmap).collect()
+        pairs.iter().zip(&embeddings).enumerate().map(heatmap).collect()
+    }
+
+    /// The embedding `[1, P]` of each pair. Those that depend on the picture are computed together.
+    fn embeddings(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Vec<Tensor>> {
+        let mut embeddings: Vec<Tensor> = pairs.iter().map(|(embedding, _)| embedding.tensor.clone()).collect();
+        let dependent: Vec<usize> = (0..pairs.len()).filter(|i| pairs[*i].0.depends_on_picture).collect();
+        if dependent.is_empty() {
+            return Ok(embeddings);
+        }
+        let tokens = Tensor::cat(&dependent.iter().map(|i| &embeddings[*i]).collect::<Vec<_>>(), 0)?;
+        let vectors = dependent.iter().map(|i| self.prompt_vectors(pairs[*i].1)).collect::<Result<Option<Vec<_>>>>()?;
+        let vectors = vectors.map(|vectors| Tensor::cat(&vectors, 0)).transpose()?;
+        let batch = self.acl.audio_embedding_with(&tokens, vectors.as_ref())?;
+        for (row, i) in dependent.into_iter().enumerate() {
+            embeddings[i] = batch.narrow(0, row, 1)?;
+        }
+        Ok(embeddings)
     }
 
     /// Localizes many sounds, each in its own picture. Each result equals that of [`Localizer::localize_pair`] up to
@@ -99,9 +126,8 @@ impl Localizer {
         })
     }
 
-    /// The raw logits `[B, S, S]` of pairs, in `f32`.
-    fn logits(&self, pairs: &[(&Embedding, &EncodedImage)]) -> Result<Tensor> {
-        let embeddings: Vec<&Tensor> = pairs.iter().map(|(embedding, _)| &embedding.tensor).collect();
+    /// The raw logits `[B, S, S]` of pairs with these embeddings, each `[1, P]`, in `f32`.
+    fn logits(&self, pairs: &[(&Embedding, &EncodedImage)], embeddings: &[Tensor]) -> Result<Tensor> {
         let layers = pairs.first().map_or(0, |(_, image)| image.features.reduced.len());
         let stack = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
         let reduced = (0..layers).map(|l| stack(pairs.iter().map(|(_, image)| &image.features.reduced[l]).collect()));
@@ -109,7 +135,7 @@ impl Localizer {
             reduced: reduced.collect::<candle_core::Result<_>>()?,
             deepest: stack(pairs.iter().map(|(_, image)| &image.features.deepest).collect())?,
         };
-        self.acl.logits(&features, &stack(embeddings)?)
+        self.acl.logits(&features, &stack(embeddings.iter().collect())?)
     }
 
     /// Calls `work` for all of `len` samples. On a CPU every thread takes single samples, because threads wait less for

@@ -73,10 +73,14 @@ pub struct Localizer {
 }
 
 /// The embedding of a sound or a text in CLIP's common space; it describes what to look for.
+///
+/// In a model whose [prompt is learned](crate::acl::AclConfig::prompt_vectors), a sound is embedded anew in each picture. Its
+/// `Embedding` then carries the audio token, from which [`Localizer::localize`] and the like compute the embedding.
 #[derive(Clone, Debug)]
 pub struct Embedding {
-    /// `[1, P]`.
+    /// `[1, P]`, or the audio token `[1, H]`.
     tensor: Tensor,
+    depends_on_picture: bool,
 }
 
 impl Embedding {
@@ -86,14 +90,19 @@ impl Embedding {
     /// [`Error::Shape`] for another shape.
     pub fn from_tensor(tensor: Tensor) -> Result<Self> {
         match *tensor.dims() {
-            [1, _] => Ok(Self { tensor }),
+            [1, _] => Ok(Self { tensor, depends_on_picture: false }),
             ref found => Err(Error::shape("embedding", "[1, P]", found)),
         }
     }
 
-    /// The embedding as a tensor `[1, P]`.
+    /// The embedding as a tensor `[1, P]`; the audio token `[1, H]` if it [depends on the picture](Self::depends_on_picture).
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
+    }
+
+    /// Whether the embedding is computed for each picture anew: that of a sound in a model whose prompt is learned.
+    pub fn depends_on_picture(&self) -> bool {
+        self.depends_on_picture
     }
 }
 
@@ -103,6 +112,8 @@ pub struct EncodedImage {
     features: ImageFeatures,
     /// Computed when a confidence is first needed, because masks do not need the rest of the tower.
     dense: OnceLock<Tensor>,
+    /// The vectors of the picture's prompt, `[1, M, H]`, if it is learned; computed when they are first needed.
+    prompt: OnceLock<Option<Tensor>>,
     width: usize,
     height: usize,
 }
@@ -278,7 +289,7 @@ impl Localizer {
     pub fn localize_pair(&self, waveform: &Waveform, picture: &Picture) -> Result<Heatmap> {
         let encode = || -> Result<EncodedImage> {
             let image = self.encode_image(picture)?;
-            self.dense_features(&image)?;
+            self.complete(&image)?;
             Ok(image)
         };
         let (embedding, image) = rayon::join(|| self.embed_audio(waveform), encode);
@@ -297,6 +308,22 @@ impl Localizer {
         let dense = self.acl.dense_features(&image.features)?;
         // Two threads may compute this at the same time; their results are equal.
         Ok(image.dense.get_or_init(|| dense).clone())
+    }
+
+    /// The vectors `[1, M, H]` of a picture's prompt, if the model has learned to make it. They are computed on the first call
+    /// and stored with the picture.
+    fn prompt_vectors(&self, image: &EncodedImage) -> Result<Option<Tensor>> {
+        if let Some(prompt) = image.prompt.get() {
+            return Ok(prompt.clone());
+        }
+        let prompt = self.acl.prompt_vectors(&image.features)?;
+        Ok(image.prompt.get_or_init(|| prompt).clone())
+    }
+
+    /// Computes everything that localizations store with a picture.
+    fn complete(&self, image: &EncodedImage) -> Result<()> {
+        self.prompt_vectors(image)?;
+        self.dense_features(image).map(drop)
     }
 
     /// A heatmap from logits `[1, S, S]`.
@@ -320,9 +347,9 @@ impl Localizer {
         let fbank = self.fbank(std::slice::from_ref(waveform))?;
         let features = acl.audio_features(&fbank)?;
         let token = acl.audio_token(&features)?;
-        let embedding = acl.audio_embedding(&token)?;
         let pixels = self.pixels(std::slice::from_ref(picture))?;
         let image = acl.image_features(&pixels)?;
+        let embedding = acl.audio_embedding_in(&token, &image)?;
         let logits = acl.logits(&image, &embedding)?.unsqueeze(1)?;
         let scored = acl.masker.heatmap(&resize(&logits, BENCHMARK_SIDE, BENCHMARK_SIDE, Interpolation::Bicubic)?)?;
         let dense = acl.dense_features(&image)?.transpose(1, 2)?;

@@ -24,7 +24,8 @@ pub enum Separation {
     /// The classes that the audio encoder's tagging head hears best, each localized by its name. It needs a model with such
     /// a head, the names of its classes and a tokenizer.
     Tags,
-    /// Windows of the sound, clustered by their embeddings: what sounds alone for a moment can be told apart.
+    /// Windows of the sound, clustered by their embeddings (or audio tokens, where those depend on the picture): what sounds
+    /// alone for a moment can be told apart.
     Windows,
 }
 
@@ -190,7 +191,7 @@ impl Localizer {
     }
 }
 
-/// The embedding `[1, P]` with length 1.
+/// The embedding `[1, P]`, or audio token `[1, H]`, with length 1.
 fn unit(embedding: &Tensor) -> Result<Vec<f32>> {
     let mut vector = embedding.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
     normalize(&mut vector);

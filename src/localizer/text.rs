@@ -26,7 +26,7 @@ impl Localizer {
         let ids = tokenizer.encode(prompt)?;
         let end = ids.len() - 1;
         let ids = Tensor::from_vec(ids, (1, end + 1), &self.device)?;
-        Ok(Embedding { tensor: self.acl.clipseg.clip.embed_text(&ids, &[end])? })
+        Embedding::from_tensor(self.acl.clipseg.clip.embed_text(&ids, &[end])?)
     }
 }
 

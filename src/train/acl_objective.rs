@@ -47,11 +47,13 @@ pub enum Negatives {
     #[default]
     Local,
     /// Those of its batch, of which each process has a part ([`Sharing::Parts`](crate::data::Sharing::Parts)). The
-    /// processes exchange the embeddings of sounds and masked pictures, and their gradients.
+    /// processes exchange the embeddings of masked pictures and of sounds (their audio tokens, where embeddings depend on the
+    /// picture), and the gradients of both.
     Global,
 }
 
-/// ACL's losses over batches of pairs. The AudioTokenizer and the masker are trained; everything else is frozen.
+/// ACL's losses over batches of pairs. The AudioTokenizer, the masker and, where the prompt is learned, the net that makes it
+/// are trained; everything else is frozen.
 ///
 /// Validation computes the same losses on held-out pairs, without dropout and always with the same noise. It also
 /// reports:

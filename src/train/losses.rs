@@ -19,7 +19,7 @@
 use candle_core::{D, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::acl::l2_normalize;
+use crate::acl::{cosine, l2_normalize};
 use crate::error::{Error, Result};
 
 /// β, the factor by which both contrastive losses multiply cosine similarities.
@@ -171,13 +171,12 @@ pub fn acl_f_with(
 }
 
 /// E of [`acl_f_with`] `[B, K]`: `E[b, k] = cos(v[b, k], a_k)`, the confidence of inference, with the features v `[B, K, P]` of
-/// picture b under the mask of sound k, and embeddings a `[K, P]`.
+/// picture b under the mask of sound k, and embeddings a `[K, P]`, or `[B, K, P]` where they depend on the picture.
 ///
 /// # Errors
 /// [`Error::Candle`] when the shapes do not match.
 pub fn negative_similarities(negatives: &Tensor, under_negatives: &Tensor) -> Result<Tensor> {
-    let own = l2_normalize(negatives)?.unsqueeze(0)?; // [1, K, P]
-    Ok(l2_normalize(under_negatives)?.broadcast_mul(&own)?.sum(D::Minus1)?)
+    cosine(under_negatives, negatives)
 }
 
 /// L of [`acl_f`] `[B, N]`: `L[b, n] = cos(v[b, n], a_b)` with masked features v `[B, N, P]` and audio-driven embeddings
@@ -186,8 +185,17 @@ pub fn negative_similarities(negatives: &Tensor, under_negatives: &Tensor) -> Re
 /// # Errors
 /// [`Error::Candle`] when the shapes do not match.
 pub fn masked_similarities(audio: &Tensor, masked_features: &Tensor) -> Result<Tensor> {
-    let audio = l2_normalize(audio)?.unsqueeze(1)?; // [B, 1, P]
-    Ok(l2_normalize(masked_features)?.broadcast_mul(&audio)?.sum(D::Minus1)?)
+    cosine(masked_features, &audio.unsqueeze(1)?)
+}
+
+/// The similarities of [`acl_i`] where the embedding of a sound depends on the picture (SouPLe, arXiv 2603.22732), a row for
+/// each picture: `cos(v_b, a[b, n])` `[B, N]`, with image embeddings v `[B, P]` and audio-driven embeddings a `[B, N, P]` of
+/// sound n for picture b, or `[N, P]` where they are the same for all. They enter [`symmetric_cross_entropy_with`].
+///
+/// # Errors
+/// [`Error::Candle`] when the shapes do not match.
+pub fn image_similarities(audio: &Tensor, masked_images: &Tensor) -> Result<Tensor> {
+    cosine(audio, &masked_images.unsqueeze(1)?)
 }
 
 /// The areas of masks `[B, N, S, S]` (picture b under sound n), as fractions of the picture: `[B, N]`.

@@ -44,6 +44,7 @@ mod part;
 mod run_folder;
 mod run_log;
 mod schedule;
+mod sound_embedder;
 pub mod step;
 mod tensorboard;
 mod trainable;

@@ -33,11 +33,12 @@
 //! # Ok::<(), soundsight::Error>(())
 //! ```
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{D, DType, Tensor, Var};
 
 use super::losses::{self, LossWeights};
 use super::part::Part;
-use crate::acl::{Acl, AudioTokenizer, ImageFeatures, masked_features};
+use super::sound_embedder::{SoundEmbedder, with_own_sounds};
+use crate::acl::{Acl, ImageFeatures, masked_features};
 use crate::clip::VisionTower;
 use crate::error::{Error, Result};
 use crate::nn::{recompute, substitute};
@@ -51,7 +52,7 @@ pub struct StepNoise {
     /// The noise of the masks by which the pictures are multiplied, `[B, 1, S, S]`.
     pub positive: Tensor,
     /// The noise of the dropout in the unary potential, `[B, T, H]` for T audio tokens: hidden units with noise below
-    /// [`AudioTokenizer::DROPOUT`] are dropped. `None` disables dropout.
+    /// [`AudioTokenizer::DROPOUT`](crate::acl::AudioTokenizer::DROPOUT) are dropped. `None` disables dropout.
     pub dropout: Option<Tensor>,
     /// Sounds that belong to no picture (see [`NegativeSounds`](super::NegativeSounds)); the same in every process.
     pub negatives: Option<StepNegatives>,
@@ -71,14 +72,8 @@ pub struct StepNegatives {
     pub dropout: Option<Tensor>,
 }
 
-impl StepNegatives {
-    /// Their audio-driven embeddings `[K, P]` in f32, by a text tower that computes as `dtype`.
-    fn embed(&self, acl: &Acl, dtype: DType) -> Result<Tensor> {
-        Ok(embed(acl, &self.features, self.dropout.as_ref(), dtype)?.to_dtype(DType::F32)?)
-    }
-}
-
-/// How to keep the vision tower's activations for the masked pictures, which take most of the memory of a step.
+/// How to keep the vision tower's activations for the masked pictures, which take most of the memory of a step, and the text
+/// tower's for [learned prompts](crate::acl::AclConfig::prompt_vectors).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activations {
@@ -86,7 +81,7 @@ pub enum Activations {
     #[default]
     Store,
     /// Store only the input of each block and run the block again in the backward pass: the same gradients with less
-    /// memory, at the cost of another pass through the vision tower.
+    /// memory, at the cost of another pass through the tower.
     Recompute,
 }
 
@@ -113,7 +108,8 @@ pub struct StepTerms {
     pub masked_images: Option<Tensor>,
     /// The masked features of picture b under sound n, `[B, N, P]`; `None` when ACL_F is disabled.
     pub masked_features: Option<Tensor>,
-    /// The audio-driven embeddings of all N sounds, `[N, P]`.
+    /// The audio-driven embeddings of all N sounds, `[N, P]`; `[B, N, P]`, of sound n for picture b, where the
+    /// [prompt depends on the picture](crate::acl::AclConfig::prompt_vectors).
     pub audio: Tensor,
     /// The raw logits of picture b under sound n, `[B, N, S, S]`, detached from the graph.
     pub logits: Tensor,
@@ -122,8 +118,12 @@ pub struct StepTerms {
 /// Computes the training loss of `acl` for B sounds, given as audio features `[B, T, 3D]` in the precision of the
 /// tokenizer's weights, and their pictures `[B, 3, S, S]` in the precision of the frozen towers.
 ///
-/// Gradients reach the AudioTokenizer and the masker if those are trainable; everything else is frozen, and no graph is
-/// kept for it. The B × B masks are decoded one sound at a time and recomputed in the backward pass.
+/// Gradients reach the AudioTokenizer, the masker and the net of a [learned prompt](crate::acl::PromptNet) if those are
+/// trainable; everything else is frozen, and no graph is kept for it. The B × B masks are decoded one sound at a time and
+/// recomputed in the backward pass.
+///
+/// With a learned prompt, a sound has another embedding in each picture (SouPLe, arXiv 2603.22732). The losses are the same,
+/// with a\[b, n\], the embedding of sound n for picture b, wherever picture b meets sound n.
 ///
 /// # Errors
 /// [`Error::Shape`] when the batch sizes differ or are zero, [`Error::Config`] when `weights` is invalid.
@@ -162,13 +162,12 @@ pub fn step_of_part(
     if batch == 0 {
         return step_without_pairs(part, acl, noise.negatives.as_ref(), weights, pixels);
     }
-    let own_audio = embed(acl, features, noise.dropout.as_ref(), pixels.dtype())?.to_dtype(DType::F32)?; // [B, P]
-    let audio = part.gather(&own_audio)?; // [N, P]
-
     let image = acl.image_features(pixels)?;
+    let embedder = SoundEmbedder { acl, vectors: acl.prompt_vectors(&image)?, dtype: pixels.dtype(), activations };
+    let (own_audio, audio) = embedder.embed_batch(part, features, noise.dropout.as_ref())?;
     let logits = all_pairs(acl, &image, &audio.to_dtype(pixels.dtype())?)?; // [B, N, S, S]
     let areas = losses::mask_areas(&acl.masker.hard_mask(&logits, &noise.all_pairs)?)?; // [B, N]
-    let negative_audio = noise.negatives.as_ref().map(|negatives| negatives.embed(acl, pixels.dtype())).transpose()?;
+    let negative_audio = noise.negatives.as_ref().map(|negatives| embedder.embed_negatives(negatives)).transpose()?;
     let (mut empty, mut negative_logits) = (None, None);
     if let (Some(negatives), Some(audio)) = (&noise.negatives, &negative_audio) {
         let logits = all_pairs(acl, &image, &audio.to_dtype(pixels.dtype())?)?; // [B, K, S, S]
@@ -178,14 +177,19 @@ pub fn step_of_part(
 
     let mut own_images = None;
     if weights.acl_i > 0.0 {
-        let own = (0..batch).map(|b| logits.narrow(0, b, 1)?.narrow(1, part.first() + b, 1));
-        let own = Tensor::cat(&own.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [B, 1, S, S]
+        let own = with_own_sounds(&logits, part.first())?; // [B, 1, S, S]
         let mask = acl.masker.hard_mask(&own, &noise.positive)?.to_dtype(pixels.dtype())?;
         let masked = pixels.broadcast_mul(&mask)?;
         let tower = &acl.clipseg.clip.vision_model;
         let before_last = run_blocks(tower, &masked, tower.num_blocks() - 1, activations)?;
         own_images = Some(acl.clipseg.clip.embed_image_before_last(&before_last)?.to_dtype(DType::F32)?); // [B, P]
     }
+    // Without a learned prompt, ACL_I follows from all images and sounds; the rows of its matrix are not exchanged.
+    let matches = |audio: &Tensor| {
+        let images = own_images.as_ref().filter(|_| embedder.vectors.is_some());
+        images.map(|images| losses::image_similarities(audio, images)).transpose()
+    };
+    let (matches, further_matches) = (matches(&audio)?, negative_audio.as_ref().map(matches).transpose()?.flatten());
     let (mut under_masks, mut similarities, mut further) = (None, None, None);
     if weights.acl_f > 0.0 {
         let dense = acl.dense_features(&image)?.to_dtype(DType::F32)?;
@@ -196,7 +200,7 @@ pub fn step_of_part(
             further = Some(losses::negative_similarities(audio, &masked_features(&dense, logits)?)?); // [B, K]
         }
     }
-    let rows = Rows { images: own_images, similarities, further, areas, empty };
+    let rows = Rows { images: own_images, matches, further_matches, similarities, further, areas, empty };
     terms(audio, negative_audio.as_ref(), rows.gather(part)?, under_masks, logits.detach(), weights)
 }
 
@@ -210,27 +214,45 @@ fn step_without_pairs(
 ) -> Result<StepTerms> {
     let (device, sounds, width) = (pixels.device(), part.total(), acl.config().clipseg.projection_dim);
     let zeros = |width: usize| Tensor::zeros((0, width), DType::F32, device);
+    let learned = acl.prompt_net.is_some();
     // A variable, so that the backward pass exchanges gradients as in the other processes: those of rows before those of
     // sounds, on which rows depend.
-    let own = Var::from_tensor(&zeros(width)?)?;
-    let audio = part.gather(&own)?;
-    let rows = |width: usize| substitute(&audio, &zeros(width)?, |audio, _| Ok(audio.zeros_like()?));
-    let images = (weights.acl_i > 0.0).then(|| rows(width)).transpose()?;
-    let similarities = (weights.acl_f > 0.0).then(|| rows(sounds)).transpose()?;
+    let own = Var::from_tensor(&zeros(if learned { acl.config().audio_token_dim() } else { width })?)?;
+    let heard = part.gather(&own)?;
+    let rows = |width: usize| substitute(&heard, &zeros(width)?, |heard, _| Ok(heard.zeros_like()?));
+    let rows_if = |wanted: bool, width: usize| wanted.then(|| rows(width)).transpose();
+    let (acl_i, acl_f) = (weights.acl_i > 0.0, weights.acl_f > 0.0);
     let num_negatives = negatives.map(|negatives| negatives.features.dim(0)).transpose()?;
-    let further = num_negatives.filter(|_| weights.acl_f > 0.0).map(rows).transpose()?;
-    let empty = num_negatives.map(rows).transpose()?;
-    let rows = Rows { images, similarities, further, areas: rows(sounds)?, empty };
-    let negative_audio = negatives.map(|negatives| negatives.embed(acl, pixels.dtype())).transpose()?;
+    let further_if = |wanted: bool| num_negatives.filter(|_| wanted).map(rows).transpose();
+    let rows = Rows {
+        images: rows_if(acl_i, width)?,
+        matches: rows_if(acl_i && learned, sounds)?,
+        further_matches: further_if(acl_i && learned)?,
+        similarities: rows_if(acl_f, sounds)?,
+        further: further_if(acl_f)?,
+        areas: rows(sounds)?,
+        empty: further_if(true)?,
+    };
+    let rows = rows.gather(part)?;
     let side = acl.config().acl.image_size;
     let logits = Tensor::zeros((0, sounds, side, side), DType::F32, device)?;
-    terms(audio, negative_audio.as_ref(), rows.gather(part)?, None, logits, weights)
+    if learned {
+        let audio = Tensor::zeros((0, sounds, width), DType::F32, device)?;
+        return terms(audio, None, rows, None, logits, weights);
+    }
+    let embedder = SoundEmbedder { acl, vectors: None, dtype: pixels.dtype(), activations: Activations::Store };
+    let negative_audio = negatives.map(|negatives| embedder.embed_negatives(negatives)).transpose()?;
+    terms(heard, negative_audio.as_ref(), rows, None, logits, weights)
 }
 
 /// What is computed of each picture, and enters the loss of the whole batch.
 struct Rows {
     /// The embedding of the masked picture, `[B, P]`; `None` when ACL_I is disabled.
     images: Option<Tensor>,
+    /// [`losses::image_similarities`], `[B, N]`; `None` when ACL_I is disabled or the prompt is fixed.
+    matches: Option<Tensor>,
+    /// The same for negative sounds, `[B, K]`; also `None` when there are none.
+    further_matches: Option<Tensor>,
     /// [`losses::masked_similarities`], `[B, N]`; `None` when ACL_F is disabled.
     similarities: Option<Tensor>,
     /// [`losses::negative_similarities`], `[B, K]`; `None` when ACL_F is disabled or there are no negative sounds.
@@ -244,8 +266,8 @@ struct Rows {
 impl Rows {
     /// The rows of the whole batch. They travel together: each exchange costs time.
     fn gather(self, part: &Part) -> Result<Self> {
-        let Self { images, similarities, further, areas, empty } = self;
-        let columns = [images, similarities, further, Some(areas), empty];
+        let Self { images, matches, further_matches, similarities, further, areas, empty } = self;
+        let columns = [images, matches, further_matches, similarities, further, Some(areas), empty];
         let all = part.gather(&Tensor::cat(&columns.iter().flatten().collect::<Vec<_>>(), 1)?)?;
         let mut from = 0;
         let gathered = columns.map(|columns| {
@@ -254,13 +276,21 @@ impl Rows {
             from += width;
             all.narrow(1, from - width, width).map(Some)
         });
-        let [images, similarities, further, areas, empty] = gathered;
+        let [images, matches, further_matches, similarities, further, areas, empty] = gathered;
         let areas = areas?.ok_or_else(|| Error::shape("areas", "[B, N]", &[]))?;
-        Ok(Self { images: images?, similarities: similarities?, further: further?, areas, empty: empty? })
+        Ok(Self {
+            images: images?,
+            matches: matches?,
+            further_matches: further_matches?,
+            similarities: similarities?,
+            further: further?,
+            areas,
+            empty: empty?,
+        })
     }
 }
 
-/// The loss and its terms from all sounds `[N, P]`, the negative sounds `[K, P]` and the rows of all pictures.
+/// The loss and its terms from all sounds and the negative sounds, as [`SoundEmbedder`] embeds them, and the rows of all pictures.
 fn terms(
     audio: Tensor,
     negatives: Option<&Tensor>,
@@ -269,12 +299,13 @@ fn terms(
     logits: Tensor,
     weights: &LossWeights,
 ) -> Result<StepTerms> {
-    let Rows { images: masked_images, similarities, further, areas, empty } = rows;
+    let Rows { images: masked_images, matches, further_matches, similarities, further, areas, empty } = rows;
     let (positive_area, negative_area) = losses::mean_areas(&areas)?;
     let empty_area = empty.map(|areas| areas.mean_all()).transpose()?;
-    let acl_i = |images: &Tensor| match negatives {
-        Some(negatives) => losses::acl_i_with(&audio, images, negatives),
-        None => losses::acl_i(&audio, images),
+    let acl_i = |images: &Tensor| match (&matches, negatives) {
+        (Some(matches), _) => losses::symmetric_cross_entropy_with(matches, further_matches.as_ref()),
+        (None, Some(negatives)) => losses::acl_i_with(&audio, images, negatives),
+        (None, None) => losses::acl_i(&audio, images),
     };
     let acl_i = masked_images.as_ref().map(acl_i).transpose()?;
     let acl_f = |similarities| losses::symmetric_cross_entropy_with(similarities, further.as_ref());
@@ -308,12 +339,6 @@ fn terms(
     })
 }
 
-/// Turns uniform noise into the factors of the hidden units: 0 for dropped ones, 1/(1 − p) for the others.
-fn keep_mask(noise: &Tensor) -> Result<Tensor> {
-    let keep = noise.ge(AudioTokenizer::DROPOUT)?.to_dtype(noise.dtype())?;
-    Ok((keep * (1.0 / (1.0 - AudioTokenizer::DROPOUT)))?)
-}
-
 /// The hidden state after the first `count` blocks.
 fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: Activations) -> Result<Tensor> {
     let kept = if activations == Activations::Store { count } else { 0 };
@@ -325,18 +350,12 @@ fn run_blocks(tower: &VisionTower, pixels: &Tensor, count: usize, activations: A
     Ok(x)
 }
 
-/// The audio-driven embeddings `[B, P]` of sounds given as features `[B, T, 3D]`, by a text tower that computes as `dtype`.
-fn embed(acl: &Acl, features: &Tensor, dropout: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
-    let dropout = dropout.map(keep_mask).transpose()?;
-    let tokens = acl.audio_tokenizer.forward_dropout(features, dropout.as_ref())?;
-    acl.audio_embedding(&tokens.to_dtype(dtype)?)
-}
-
-/// The logits of each of B pictures under each of N sounds `[N, P]`, decoded one sound at a time: `[B, N, S, S]`.
+/// The logits of each of B pictures under each of N sounds `[N, P]`, or `[B, N, P]` for each picture, decoded one sound at a
+/// time: `[B, N, S, S]`.
 fn all_pairs(acl: &Acl, image: &ImageFeatures, audio: &Tensor) -> Result<Tensor> {
     let pictures = image.deepest.dim(0)?;
-    let columns = (0..audio.dim(0)?).map(|n| {
-        let embedding = audio.narrow(0, n, 1)?;
+    let columns = (0..audio.dim(D::Minus2)?).map(|n| {
+        let embedding = audio.narrow(D::Minus2, n, 1)?.reshape(((), audio.dim(D::Minus1)?))?; // [1, P] or [B, P]
         // These clones share the weights.
         let (decoder, reduced) = (acl.clipseg.decoder.clone(), image.reduced.clone());
         let logits = recompute(&embedding, move |embedding| {

@@ -16,7 +16,7 @@ use crate::weights::{Checkpoint, write_safetensors};
 const MASKER_START: [(&str, f32); 2] = [("masker_i.w", 10.0), ("masker_i.b", 14.0)];
 
 /// The trained head of ACL over f32 variables that are named as in `acl.safetensors`: `audio_proj.…`, `masker_i.w`,
-/// `masker_i.b`.
+/// `masker_i.b` and, where the prompt is learned, `prompt_net.…`.
 #[derive(Debug)]
 pub struct Trainable {
     head: TrainedHead,

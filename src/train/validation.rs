@@ -3,10 +3,11 @@
 use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::losses;
 use super::metrics::{MetricBits, Metrics, accumulate, from_bits, to_bits};
 use super::objective::Validation;
 use super::step::StepTerms;
-use crate::acl::{Acl, l2_normalize};
+use crate::acl::Acl;
 use crate::error::{Error, Result};
 use crate::image::{NormalizeOptions, Picture};
 use crate::viz::{MaskStatistics, MaskTally, OverlayOptions, ScoreMap, mask_overlap, overlay};
@@ -103,15 +104,15 @@ impl Tally {
 
 /// The fractions of sounds that find their own picture in the batch.
 fn retrieval(terms: &StepTerms) -> Result<Metrics> {
-    let audio = l2_normalize(&terms.audio)?;
+    // Embeddings [N, P], or [B, N, P] where they depend on the picture; matrices [pictures, sounds].
     let mut metrics = Metrics::new();
     if let Some(images) = &terms.masked_images {
-        let similarities = audio.matmul(&l2_normalize(images)?.t()?)?; // [sounds, pictures]
-        metrics.push(("retrieval_i".to_string(), top_1(&similarities)?));
+        let similarities = losses::image_similarities(&terms.audio, images)?;
+        metrics.push(("retrieval_i".to_string(), top_1(&similarities.t()?)?));
     }
     if let Some(features) = &terms.masked_features {
-        // Unlike in the loss, each sound is compared with the features under its own mask: [pictures, sounds].
-        let similarities = l2_normalize(features)?.broadcast_mul(&audio.unsqueeze(0)?)?.sum(D::Minus1)?;
+        // Unlike in the loss, each sound is compared with the features under its own mask.
+        let similarities = losses::negative_similarities(&terms.audio, features)?;
         metrics.push(("retrieval_f".to_string(), top_1(&similarities.t()?)?));
     }
     Ok(metrics)

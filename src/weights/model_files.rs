@@ -35,7 +35,7 @@ pub struct ModelFiles {
     pub audio: Checkpoint,
     /// The weights of the grounder.
     pub clipseg: Checkpoint,
-    /// The weights trained by ACL: `audio_proj.*`, `masker_i.*`.
+    /// The weights trained by ACL: `audio_proj.*`, `masker_i.*`, and `prompt_net.*` where the prompt is learned.
     pub acl: Checkpoint,
     /// The configuration of the audio encoder, a JSON object: from `config.json` or, if absent there, from the BEATs
     /// checkpoint. For AST it is what the `config.json` of its checkpoint contains.

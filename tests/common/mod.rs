@@ -4,7 +4,7 @@
 pub mod program;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
@@ -46,6 +46,33 @@ pub fn tensors(name: &str) -> HashMap<String, Tensor> {
 /// A builder over a safetensors fixture.
 pub fn builder(name: &str) -> VarBuilder<'static> {
     VarBuilder::from_tensors(tensors(name), DType::F32, device())
+}
+
+/// The trained tensors of the mini model with the learned prompt of `train/prompt.safetensors`.
+pub fn head_with_learned_prompt() -> HashMap<String, Tensor> {
+    let net = tensors("train/prompt.safetensors").into_iter().filter(|(name, _)| name.starts_with("prompt_net."));
+    tensors("mini/acl.safetensors").into_iter().chain(net).collect()
+}
+
+/// Makes `folder` a model directory: the mini model with a learned prompt, with these trained tensors and `settings` in the part
+/// `acl` of its configuration.
+pub fn write_model_with_learned_prompt(
+    folder: &Path,
+    head: &HashMap<String, Tensor>,
+    settings: &[(&str, serde_json::Value)],
+) {
+    std::fs::create_dir_all(folder).unwrap();
+    for name in ["beats.safetensors", "clipseg.safetensors"] {
+        std::fs::copy(fixture("mini").join(name), folder.join(name)).unwrap();
+    }
+    candle_core::safetensors::save(head, folder.join("acl.safetensors")).unwrap();
+    let config = std::fs::read_to_string(fixture("mini/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["acl"]["prompt_vectors"] = 4.into();
+    for (name, value) in settings {
+        config["acl"][*name] = value.clone();
+    }
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
 
 /// The largest absolute difference.

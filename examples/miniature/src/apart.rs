@@ -5,15 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde_json::{Map, json};
 use soundsight::localizer::Separation;
-use soundsight::{Embedding, Localizer, Waveform};
+use soundsight::{Embedding, EncodedImage, Localizer, Picture, Waveform};
 
 use crate::disturb::mixed;
 use crate::docs::{Docs, percent, table};
-use crate::measure::{Question, Scoreboard, mean_inside, peak};
+use crate::measure::{Scoreboard, mean_inside, peak};
 use crate::model::{own_or_embedded, write_json};
 use crate::sounds::Ear;
 use crate::world::{SAMPLE_RATE, Split, World};
@@ -36,10 +35,11 @@ pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Doc
     let second = ear.sounds(&classes[1], Split::HeldOut, seed ^ 1);
     let both: Vec<Vec<f32>> = first.iter().zip(&second).map(|(own, other)| mixed(own, other)).collect();
 
-    let offset = acl.masker.offset()?;
+    let pictures: Vec<Picture> = board.questions.iter().map(|question| question.picture.clone()).collect();
+    let images = localizer.encode_image_batch(&pictures)?;
     let draw = |embeddings: Vec<Embedding>| -> Result<Vec<Vec<f32>>> {
-        let tensors: Vec<&Tensor> = embeddings.iter().map(Embedding::tensor).collect();
-        Ok(board.draw(&acl.clipseg, &Tensor::cat(&tensors, 0)?, offset)?)
+        let found = localizer.localize_batch(&embeddings.iter().zip(&images).collect::<Vec<_>>())?;
+        Ok(found.into_iter().map(|heatmap| heatmap.scores).collect())
     };
     let waveform = |samples: &Vec<f32>| Waveform::from_samples(samples.clone(), SAMPLE_RATE);
     let whole = |sounds: &[Vec<f32>]| -> Result<Vec<Vec<f32>>> {
@@ -62,13 +62,12 @@ pub fn apart(world: &Arc<World>, out: &Path, count: usize, seed: u64, docs: &Doc
         Ok([draw(a)?, draw(b)?])
     };
     let in_its_picture = || -> Result<Pair> {
-        let scores = |(sound, question): (&Vec<f32>, &Question)| -> Result<[Vec<f32>; 2]> {
-            let image = localizer.encode_image(&question.picture)?;
-            let found = localizer.localize_sources(&waveform(sound)?, &image, 2)?;
+        let scores = |(sound, image): (&Vec<f32>, &EncodedImage)| -> Result<[Vec<f32>; 2]> {
+            let found = localizer.localize_sources(&waveform(sound)?, image, 2)?;
             let scores = |index: usize| found[index.min(found.len() - 1)].1.scores.clone();
             Ok([scores(0), scores(1)])
         };
-        let pairs = both.par_iter().zip(&board.questions).map(scores).collect::<Result<Vec<_>>>()?;
+        let pairs = both.par_iter().zip(&images).map(scores).collect::<Result<Vec<_>>>()?;
         let (a, b): (Vec<_>, Vec<_>) = pairs.into_iter().map(|[a, b]| (a, b)).unzip();
         Ok([a, b])
     };

@@ -59,16 +59,20 @@ impl Crosses {
 impl Scoreboard {
     /// Localizes every sound of each complete group in every picture of the group.
     pub fn crosses(&self, acl: &Acl) -> Result<Crosses> {
-        let (embeddings, offset) = (self.embed_sounds(acl)?, acl.masker.offset()?);
+        let offset = acl.masker.offset()?;
         let (mut crosses, mut tally, mut total) = (Crosses::default(), MaskTally::default(), 0);
         for (first, count) in self.chunks(RETRIEVAL).filter(|(_, count)| *count == RETRIEVAL) {
             let image = acl.image_features(&self.pixels(first, count)?)?;
-            let own = embeddings.narrow(0, first, count)?; // [n, P]
-            let logits = (0..count)
-                .map(|n| acl.logits(&image, &own.narrow(0, n, 1)?.broadcast_as((count, own.dim(1)?))?.contiguous()?));
+            let tokens = self.audio_tokens(acl, first, count)?;
+            let embeddings = match acl.prompt_vectors(&image)? {
+                Some(vectors) => acl.audio_embedding_of_pairs(&tokens, &vectors)?,
+                None => acl.audio_embedding(&tokens)?.unsqueeze(0)?,
+            };
+            let embeddings = embeddings.broadcast_as((count, count, embeddings.dim(2)?))?; // [pictures, sounds, P]
+            let logits = (0..count).map(|n| acl.logits(&image, &embeddings.narrow(1, n, 1)?.squeeze(1)?.contiguous()?));
             let logits = Tensor::stack(&logits.collect::<Result<Vec<_>>>()?, 1)?; // [pictures, sounds, S, S]
             let seen = unit(&masked_features(&acl.dense_features(&image)?, &logits)?)?;
-            let fit = seen.broadcast_mul(&unit(&own)?.unsqueeze(0)?)?.sum(D::Minus1)?; // [pictures, sounds]
+            let fit = seen.broadcast_mul(&unit(&embeddings)?)?.sum(D::Minus1)?; // [pictures, sounds]
             let (fit, sideways) = (fit.to_vec2::<f32>()?, fit.t()?.contiguous()?.to_vec2::<f32>()?);
             let logits = logits.flatten_from(2)?.to_vec3::<f32>()?;
             for (i, question) in self.questions[first..first + count].iter().enumerate() {

@@ -152,6 +152,9 @@ struct RunOptions {
     /// Number of noises among these sounds.
     #[arg(long, value_name = "N", default_value_t = 0)]
     noise_negatives: usize,
+    /// Number of learned vectors in place of the prompt's words in stage ACL, made from the picture; 0 for the words.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    prompt_vectors: usize,
     /// Learning rate of ACL.
     #[arg(long, value_name = "RATE")]
     acl_lr: Option<f64>,
@@ -209,7 +212,8 @@ fn miniature(options: RunOptions) -> Result<()> {
     let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0));
     let frontend: AudioFrontendConfig = plain.acl.frontend();
     let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
-    let config = model::config(&vocabulary, world.classes.len(), statistics);
+    let mut config = model::config(&vocabulary, world.classes.len(), statistics);
+    config.acl.prompt_vectors = options.prompt_vectors;
     config.validate()?;
 
     let settings = json!({

@@ -44,7 +44,7 @@ pub fn measure(world: &Arc<World>, pool: &Pool, acl: &Acl, seed: u64) -> Result<
     let mut logits = Vec::new();
     for (scenes, features) in scenes.chunks(CHUNK).zip(features.chunks(CHUNK)) {
         let image = acl.image_features(&Tensor::stack(scenes, 0)?)?;
-        let audio = acl.audio_embedding(&acl.audio_token(&Tensor::stack(features, 0)?)?)?;
+        let audio = acl.audio_embedding_in(&acl.audio_token(&Tensor::stack(features, 0)?)?, &image)?;
         logits.extend(acl.logits(&image, &audio)?.flatten_all()?.to_vec1::<f32>()?);
     }
     logits.sort_unstable_by(f32::total_cmp);

@@ -174,15 +174,13 @@ impl Scoreboard {
     }
 
     /// The decoder's heatmaps for embeddings `[Q, P]`, one for each scene; `offset` is the masker's b/w.
-    pub fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
+    fn draw(&self, clipseg: &ClipSeg, embeddings: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
         let mut heatmaps = Vec::new();
         for (first, count) in self.chunks(CHUNK) {
             let blocks = clipseg.config().num_mask_blocks();
             let scenes = clipseg.clip.vision_model.forward_blocks(&self.pixels(first, count)?, blocks)?;
             let condition = embeddings.narrow(0, first, count)?.contiguous()?;
-            let logits = clipseg.decoder.forward(&clipseg.reduce(&scenes)?, &condition)?;
-            heatmaps
-                .extend(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?);
+            heatmaps.extend(scores(&clipseg.decoder.forward(&clipseg.reduce(&scenes)?, &condition)?, offset)?);
         }
         Ok(heatmaps)
     }
@@ -195,18 +193,20 @@ impl Scoreboard {
         Ok(self.score(&self.draw(clipseg, &embeddings, offset)?))
     }
 
-    /// Audio-driven embeddings `[Q, P]` of the scenes' sounds.
-    pub fn embed_sounds(&self, acl: &Acl) -> Result<Tensor> {
-        let embeddings = self.features.chunks(CHUNK).map(|chunk| {
-            let features = Tensor::stack(chunk, 0)?.to_dtype(candle_core::DType::F32)?;
-            acl.audio_embedding(&acl.audio_token(&features)?)
-        });
-        Ok(Tensor::cat(&embeddings.collect::<Result<Vec<_>>>()?, 0)?)
+    /// The audio tokens `[n, H]` of the sounds of `count` scenes.
+    pub fn audio_tokens(&self, acl: &Acl, first: usize, count: usize) -> Result<Tensor> {
+        acl.audio_token(&Tensor::stack(&self.features[first..first + count], 0)?.to_dtype(candle_core::DType::F32)?)
     }
 
     /// The heatmaps of the scenes' sounds, `[S·S]` each.
     pub fn heatmaps(&self, acl: &Acl) -> Result<Vec<Vec<f32>>> {
-        self.draw(&acl.clipseg, &self.embed_sounds(acl)?, acl.masker.offset()?)
+        let (mut heatmaps, offset) = (Vec::new(), acl.masker.offset()?);
+        for (first, count) in self.chunks(CHUNK) {
+            let image = acl.image_features(&self.pixels(first, count)?)?;
+            let embeddings = acl.audio_embedding_in(&self.audio_tokens(acl, first, count)?, &image)?;
+            heatmaps.extend(scores(&acl.logits(&image, &embeddings)?, offset)?);
+        }
+        Ok(heatmaps)
     }
 
     /// Scores the heatmaps of the sounds.
@@ -263,6 +263,11 @@ impl Scoreboard {
         }
         Ok(metrics)
     }
+}
+
+/// Heatmaps `[S·S]` from logits `[n, S, S]`; `offset` is the masker's b/w.
+fn scores(logits: &Tensor, offset: f32) -> Result<Vec<Vec<f32>>> {
+    Ok(candle_nn::ops::sigmoid(&(logits + f64::from(offset))?)?.flatten_from(1)?.to_vec2::<f32>()?)
 }
 
 /// The mean of a heatmap's values where `mask` is.

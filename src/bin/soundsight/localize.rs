@@ -21,7 +21,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use soundsight::data::Shard;
 use soundsight::weights::save_safetensors;
-use soundsight::{Embedding, Picture, Waveform};
+use soundsight::{Picture, Waveform};
 
 use crate::model::{ModelOptions, device_name};
 use crate::parallel::{Job, UNHURRIED};
@@ -131,8 +131,8 @@ pub fn localize(mut options: Options) -> Result<()> {
             let fbank = stages.time("fbank", || localizer.fbank(&[waveform]))?;
             let features = stages.time(acl.audio_encoder.kind().name(), || acl.audio_features(&fbank))?;
             let token = stages.time("tokenizer", || acl.audio_token(&features))?;
-            let embedding = stages.time("text", || acl.audio_embedding(&token))?;
-            Embedding::from_tensor(embedding)?
+            let embeddings = stages.time("text", || localizer.embed_tokens(&token))?;
+            embeddings.into_iter().next().context("the sound was not embedded")?
         }
         (None, None) => anyhow::bail!("no sound given: soundsight localize AUDIO IMAGE (see --help)"),
     };

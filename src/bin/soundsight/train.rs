@@ -63,6 +63,10 @@ pub struct Options {
     /// Train a model without CLIP's text tower: the AudioTokenizer maps sounds straight into the common space.
     #[arg(long, requires = "from_scratch")]
     no_text_tower: bool,
+    /// Train a model with M learned vectors, which depend on the picture, in place of the prompt's words (SouPLe has 4);
+    /// 0 for the words.
+    #[arg(long, value_name = "M", requires = "from_scratch")]
+    prompt_vectors: Option<usize>,
     /// Under mpirun: how the processes share the batches of a step.
     #[arg(long, value_enum, default_value_t = NegativesChoice::Local)]
     negatives: NegativesChoice,
@@ -120,8 +124,8 @@ fn prepare(job: &Job, options: &Options) -> Result<Prepared> {
         .with_context(|| format!("{}, --batch", data.list().display()))?;
 
     let (mut files, device) = (options.model.find()?, options.model.device_of(job.local_rank())?);
-    if options.no_text_tower {
-        files = without_text_tower(files, recipe.seed)?;
+    if options.no_text_tower || options.prompt_vectors.is_some() {
+        files = with_choices(files, options)?;
     }
     let localizer = options.model.load_files(&files, device.clone())?;
     let model = localizer.acl().config();
@@ -139,11 +143,13 @@ fn prepare(job: &Job, options: &Options) -> Result<Prepared> {
     Ok(Prepared { config, files, localizer, device, training, validation, sampler, cache, losses, trainable })
 }
 
-/// The same model without a text tower, with fresh trainable parts, whose sizes differ.
-fn without_text_tower(files: ModelFiles, seed: u64) -> Result<ModelFiles> {
+/// The same model with what was chosen between sounds and pictures, and with fresh trainable parts, whose sizes differ.
+fn with_choices(files: ModelFiles, options: &Options) -> Result<ModelFiles> {
     let mut config = ModelConfig::from_files(&files)?;
-    config.acl.text_tower = false;
-    let acl = Trainable::from_scratch(&config, seed, &Device::Cpu)?.to_checkpoint(files.acl.path())?;
+    config.acl.text_tower &= !options.no_text_tower;
+    config.acl.prompt_vectors = options.prompt_vectors.unwrap_or(config.acl.prompt_vectors);
+    config.validate()?;
+    let acl = Trainable::from_scratch(&config, options.recipe.seed, &Device::Cpu)?.to_checkpoint(files.acl.path())?;
     Ok(ModelFiles { acl, acl_config: Some(serde_json::to_value(&config.acl)?), ..files })
 }
 
