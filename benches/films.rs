@@ -32,7 +32,8 @@ fn frame(time: f64) -> Picture {
         let phase = (x as f64 / 40.0 + time + channel as f64).sin() * (y as f64 / 30.0 - 0.5 * time).cos();
         (127.0 + 127.0 * phase) as u8
     };
-    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |channel| value(x, y, channel))));
+    let pixels =
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |channel| value(x, y, channel))));
     Picture::from_rgb8(width, height, pixels.collect()).unwrap()
 }
 
@@ -46,7 +47,8 @@ fn moments(c: &mut Criterion) {
     let whole = Waveform::from_samples(sound.clone(), SAMPLE_RATE).unwrap();
     let seconds = localizer.audio_seconds();
     // As long as what the model reads: this is what it costs to hear a window, however short it was before.
-    let windows: Vec<Waveform> = times.iter().map(|time| whole.window(time.min(SECONDS as f64 - seconds), seconds).unwrap()).collect();
+    let windows: Vec<Waveform> =
+        times.iter().map(|time| whole.window(time.min(SECONDS as f64 - seconds), seconds).unwrap()).collect();
 
     let mut group = c.benchmark_group("films");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);

@@ -13,6 +13,7 @@ mod crosses;
 mod curves;
 mod disturb;
 mod docs;
+mod encoders;
 mod films;
 mod follow;
 mod fresh;
@@ -98,6 +99,10 @@ struct RunOptions {
     /// Train stage b of a finished run with each loss alone, each pair and all three, and with other batch sizes.
     #[arg(long, group = "instead")]
     ablate: bool,
+    /// Train stage b of a finished run with other prompts, without the text tower and with untrained ears, with three seeds
+    /// each.
+    #[arg(long, group = "instead")]
+    encoders: bool,
     /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned.
     #[arg(long, group = "instead")]
     tune: bool,
@@ -119,7 +124,7 @@ struct RunOptions {
     /// Draw the learning curves and the table of results of a run, finished or not.
     #[arg(long, group = "instead")]
     plot: bool,
-    /// Folder of miniature.md, to which --ablate, --probe and --plot write their parts.
+    /// Folder of miniature.md, to which --ablate, --encoders, --probe and --plot write their parts.
     #[arg(long, value_name = "DIR", default_value = "docs")]
     docs: PathBuf,
     /// Number of held-out scenes to measure on [default: 512, quick: 256].
@@ -128,7 +133,7 @@ struct RunOptions {
     /// Number of steps between checkpoints.
     #[arg(long, value_name = "N", default_value_t = 125)]
     save_every: usize,
-    /// Number of steps of each run of --ablate, in batches of 16.
+    /// Number of steps of each run of --ablate and --encoders, in batches of 16.
     #[arg(long, value_name = "N", default_value_t = 1200)]
     ablate_steps: usize,
     /// Number of classes that never sound in stage b.
@@ -242,6 +247,9 @@ fn miniature(options: RunOptions) -> Result<()> {
     let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
     if options.ablate {
         return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
+    }
+    if options.encoders {
+        return encoders::compare(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
     }
     if options.probe {
         return probe::probe(&run, &Docs::open(&options.docs)?);

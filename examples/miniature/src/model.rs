@@ -50,6 +50,7 @@ const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
 
 /// The id of every word. A name is one token even if it has several words, because the audio token replaces one token.
+#[derive(Clone)]
 pub struct Vocabulary {
     entries: Vec<String>,
     names: Vec<u32>,

@@ -26,7 +26,7 @@ use crate::{masker_start, report};
 
 /// The starting point of stage b: the frozen parts and their audio features.
 pub struct Foundation {
-    pub files: ModelFiles,
+    pub files: Arc<ModelFiles>,
     /// With an untrained AudioTokenizer.
     pub acl: Acl,
     pub pool: Arc<Pool>,
@@ -60,7 +60,7 @@ impl Run {
             start
         };
         let (acl, files) = self.freeze(&frozen, start)?;
-        Ok(Foundation { files, acl, pool, start })
+        Ok(Foundation { files: Arc::new(files), acl, pool, start })
     }
 
     /// Trains a fresh AudioTokenizer and masker in `folder`. The target area in `weights` is set here.
@@ -91,7 +91,7 @@ impl Run {
             let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
             let learned = (acl.with_trained_head(head), vars);
             let title = format!("ACL: from the model {}", files.name);
-            let foundation = Foundation { files, acl, pool, start };
+            let foundation = Foundation { files: Arc::new(files), acl, pool, start };
             self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
             let model = folder.join("model");
             std::fs::create_dir_all(&model)?;
@@ -166,7 +166,7 @@ impl Run {
     }
 
     /// Encodes several variations of every sound of stage b with the frozen encoder.
-    fn pool(&self, acl: &Acl) -> Result<Pool> {
+    pub fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
         let heard: Vec<usize> =
             (0..self.world.classes.len()).filter(|class| !self.world.classes[*class].unheard).collect();

@@ -45,6 +45,7 @@ pub struct Recipe {
 }
 
 /// The data shared by all stages.
+#[derive(Clone)]
 pub struct Run {
     pub out: PathBuf,
     pub seed: u64,

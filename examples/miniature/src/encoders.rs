@@ -1,0 +1,136 @@
+//! How much depends on the encoders and the prompt: stage b from the same eyes and ears, once for each variant and seed.
+#![allow(clippy::print_stdout)] // command-line output
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use serde_json::{Value, json};
+use soundsight::acl::{Acl, AclConfig, AudioEncoder};
+use soundsight::beats::Beats;
+use soundsight::train::Trainable;
+use soundsight::train::losses::LossWeights;
+
+use crate::curves::figure;
+use crate::docs::{Docs, table};
+use crate::fresh::fresh;
+use crate::measure::Scoreboard;
+use crate::model::write_json;
+use crate::stage_b::Foundation;
+use crate::stages::{Recipe, Run, is_finished, read_minutes};
+
+/// The seeds of each variant, counted from that of the run.
+const SEEDS: u64 = 3;
+/// Pairs in a batch.
+const BATCH: usize = 16;
+
+/// One row of the table.
+struct Variant {
+    name: &'static str,
+    /// Its folder.
+    folder: &'static str,
+    /// What differs from the published model.
+    change: fn(&mut AclConfig),
+    /// Whether BEATs keeps the random weights that its training begins with.
+    untrained_ears: bool,
+}
+
+const VARIANTS: [Variant; 4] = [
+    Variant { name: "as published", folder: "published", change: |_| {}, untrained_ears: false },
+    Variant {
+        name: "four learned vectors as the prompt",
+        folder: "learned-prompt",
+        change: |acl| acl.prompt_vectors = 4,
+        untrained_ears: false,
+    },
+    Variant {
+        name: "no text tower",
+        folder: "no-text-tower",
+        change: |acl| acl.text_tower = false,
+        untrained_ears: false,
+    },
+    Variant { name: "BEATs with random weights", folder: "random-beats", change: |_| {}, untrained_ears: true },
+];
+
+/// Trains and measures the runs that are missing in `RUN/encoders/`, then writes their part of the document.
+pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
+    let base = run.foundation()?;
+    let heard: Vec<usize> = base.pool.sounding.iter().map(|(class, _)| *class).collect();
+    let recipe = Recipe { steps, batch: BATCH, learning_rate, epoch: steps.div_ceil(4) };
+    let mut results: Vec<Vec<Value>> = VARIANTS.iter().map(|_| Vec::new()).collect();
+    // All variants with one seed before the next seed, so that an interrupted comparison is fair.
+    for seed in run.seed..run.seed + SEEDS {
+        for (variant, results) in VARIANTS.iter().zip(&mut results) {
+            let mut run = Run { seed, ..run.clone() };
+            (variant.change)(&mut run.config.acl);
+            let foundation = run.varied(&base, variant)?;
+            let folder = run.out.join("encoders").join(format!("{}-{seed}", variant.folder));
+            if !is_finished(&folder, recipe)? {
+                let title = format!("{}, seed {seed}", variant.name);
+                run.ground(&foundation, &title, &folder, recipe, LossWeights::default())?;
+            }
+            let acl = run.learned(&foundation.acl, &folder)?;
+            // The same scenes and sounds for all.
+            let mut board = Scoreboard::new(&run.world, &heard, run.scenes, 0)?;
+            board.hear(&acl, &run.ear()?, 0)?;
+            let mut result = board.score_sounds(&acl)?.json();
+            let figures = result.as_object_mut().context("figures: expected an object")?;
+            figures.insert("minutes".to_string(), json!(read_minutes(&folder)));
+            write_json(&folder.join("result.json"), &result)?;
+            println!("{}, seed {seed}: {result}", variant.name);
+            results.push(result);
+        }
+        write(run, docs, &results, steps)?;
+    }
+    Ok(())
+}
+
+impl Run {
+    /// The foundation with the changes of a variant.
+    fn varied(&self, base: &Foundation, variant: &Variant) -> Result<Foundation> {
+        let config = &self.config;
+        config.validate()?;
+        let ears: AudioEncoder = match variant.untrained_ears {
+            true => fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?.0.into(),
+            false => base.acl.audio_encoder.clone(),
+        };
+        let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();
+        let prompt = config.acl.known_prompt_ids().context("the prompt has no ids")?;
+        let acl = Acl::from_parts(config, &prompt, ears, base.acl.clipseg.clone(), head)?;
+        let pool = if variant.untrained_ears { self.pool(&acl)?.into() } else { base.pool.clone() };
+        Ok(Foundation { files: base.files.clone(), acl, pool, start: base.start })
+    }
+}
+
+fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result<()> {
+    let rows: Vec<Vec<String>> = VARIANTS
+        .iter()
+        .zip(results)
+        .map(|(variant, results)| {
+            let cells = ["which", "peak", "ciou"].map(|key| spread(results, key, 100.0));
+            let minutes = results.iter().map(|result| figure(result, "minutes")).sum::<f64>() / results.len() as f64;
+            let mut row = vec![variant.name.to_string()];
+            row.extend(cells);
+            row.push(format!("{minutes:.1}"));
+            row
+        })
+        .collect();
+    let seeds = results.first().map_or(0, Vec::len);
+    let text = format!(
+        "## Encoders and prompts\n\nStage b from the same eyes and ears, {steps} steps of {BATCH} pairs; {seeds} seeds for \
+         the weights, the noise and the order of the pairs. Measured on {} held-out scenes of two objects over {}: the mean, and the lowest and the \
+         highest of the seeds. The last column is the time of a training.\n\n{}",
+        run.scenes,
+        run.world.describe_backgrounds(),
+        table(&["", "which", "peak", "cIoU@0.5", "minutes"], &rows)
+    );
+    docs.write("encoders", &text)
+}
+
+/// "mean (lowest to highest)".
+fn spread(results: &[Value], key: &str, scale: f64) -> String {
+    let values: Vec<f64> = results.iter().map(|result| scale * figure(result, key)).collect();
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let (low, high) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
+    format!("{mean:.1} ({low:.1} to {high:.1})")
+}
