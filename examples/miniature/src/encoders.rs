@@ -15,7 +15,7 @@ use crate::fresh::fresh;
 use crate::measure::Scoreboard;
 use crate::model::write_json;
 use crate::stage_b::Foundation;
-use crate::stages::{Recipe, Run, is_finished, read_minutes};
+use crate::stages::{Recipe, Run, is_finished};
 
 /// The seeds of each variant, counted from that of the run.
 const SEEDS: u64 = 3;
@@ -73,7 +73,7 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
             board.hear(&acl, &run.ear()?, 0)?;
             let mut result = board.score_sounds(&acl)?.json();
             let figures = result.as_object_mut().context("figures: expected an object")?;
-            figures.insert("minutes".to_string(), json!(read_minutes(&folder)));
+            figures.insert("weights".to_string(), json!(num_trained(&acl)?));
             write_json(&folder.join("result.json"), &result)?;
             println!("{}, seed {seed}: {result}", variant.name);
             results.push(result);
@@ -100,16 +100,21 @@ impl Run {
     }
 }
 
+/// The number of weights that stage b trains.
+fn num_trained(acl: &Acl) -> Result<usize> {
+    let (_, vars) = Trainable::from_scratch(acl.config(), 0, &Device::Cpu)?.into_parts();
+    Ok(vars.iter().map(|(_, var)| var.elem_count()).sum())
+}
+
 fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result<()> {
     let rows: Vec<Vec<String>> = VARIANTS
         .iter()
         .zip(results)
         .map(|(variant, results)| {
             let cells = ["which", "peak", "ciou"].map(|key| spread(results, key, 100.0));
-            let minutes = results.iter().map(|result| figure(result, "minutes")).sum::<f64>() / results.len() as f64;
             let mut row = vec![variant.name.to_string()];
             row.extend(cells);
-            row.push(format!("{minutes:.1}"));
+            row.push(results.first().map_or(String::new(), |result| format!("{:.0}", figure(result, "weights"))));
             row
         })
         .collect();
@@ -117,10 +122,10 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result
     let text = format!(
         "## Encoders and prompts\n\nStage b from the same eyes and ears, {steps} steps of {BATCH} pairs; {seeds} seeds for \
          the weights, the noise and the order of the pairs. Measured on {} held-out scenes of two objects over {}: the mean, and the lowest and the \
-         highest of the seeds. The last column is the time of a training.\n\n{}",
+         highest of the seeds. The last column is the number of trained weights.\n\n{}",
         run.scenes,
         run.world.describe_backgrounds(),
-        table(&["", "which", "peak", "cIoU@0.5", "minutes"], &rows)
+        table(&["", "which", "peak", "cIoU@0.5", "weights"], &rows)
     );
     docs.write("encoders", &text)
 }
