@@ -16,37 +16,21 @@ build="${CARGO_TARGET_DIR:-$PWD/target}/web-build"
 source=examples/web
 export CARGO_INCREMENTAL=0
 
-# compile NAME TARGET_FEATURES CARGO_OPTION… compiles one of the builds of the library into the folder NAME of the page.
-compile() {
-  local name="$1" flags="-C target-feature=$2"
-  shift 2
-  # Debian's toolchain has no linker of its own.
-  rustup_has "$target" || flags+=" -C linker=/usr/bin/wasm-ld -C linker-flavor=wasm-ld"
-  CARGO_TARGET_DIR="$build/$name" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
-    cross_cargo "$target" build --release --locked --manifest-path "$source/Cargo.toml" --package soundsight-web "$@"
-  "$build/tools/debug/bundle" "$build/$name/$target/release/soundsight_web.wasm" soundsight "$staged/$name"
-}
-
 staged="$build/page"
 rm -rf "$staged"
 mkdir -p "$staged/model" "$staged/media"
 CARGO_TARGET_DIR="$build/tools" cargo build --locked --manifest-path "$source/Cargo.toml" --package bundle
 cross_install "$target"
-# Both at once, because the optimisation of the whole program, most of the work, uses one processor core. The first is a
-# process group of its own, so that it ends with this script whatever ends that.
-set -m
-compile plain +simd128 &
-plain=$!
-set +m
-trap 'kill -- -"$plain" 2> /dev/null || true' EXIT
-# Browsers with relaxed SIMD load this one, which is faster; see docs/web.md.
-compile relaxed +simd128,+relaxed-simd --features relaxed-simd
-wait "$plain"
-trap - EXIT
+flags="-C target-feature=+simd128"
+# Debian's toolchain has no linker of its own.
+rustup_has "$target" || flags+=" -C linker=/usr/bin/wasm-ld -C linker-flavor=wasm-ld"
+CARGO_TARGET_DIR="$build/library" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" \
+  cross_cargo "$target" build --release --locked --manifest-path "$source/Cargo.toml" --package soundsight-web
+"$build/tools/debug/bundle" "$build/library/$target/release/soundsight_web.wasm" soundsight "$staged/library"
 # The types are for checking the page's own code (scripts/web-tests.sh).
 mkdir -p "$build/types"
-mv "$staged/plain/soundsight.d.ts" "$build/types/index.d.ts"
-rm -f "$staged"/*/*.d.ts
+mv "$staged/library/soundsight.d.ts" "$build/types/index.d.ts"
+rm -f "$staged"/library/*.d.ts
 
 cp "$source"/page/* LICENSE LICENSE-MIT LICENSE-APACHE "$staged/"
 cp models/embedded/{{config,tokenizer,presence}.json,{beats,clipseg,acl}.safetensors} "$staged/model/"
@@ -69,7 +53,7 @@ mkdir -p "$(dirname "$page")"
 mv "$staged" "$page"
 size() { tar -cf - -C "$page" "$@" | if [ "${compress:-}" ]; then gzip -9; else cat; fi | wc -c; }
 printf '%s: %d files, %d kB; a visitor loads %d kB compressed with gzip\n' "$page" "$(find "$page" -type f | wc -l)" \
-  "$(($(size .) / 1000))" "$(($(compress=1 size --exclude=./plain .) / 1000))"
+  "$(($(size .) / 1000))" "$(($(compress=1 size .) / 1000))"
 
 if [ "${1:-}" = serve ]; then
   port="${2:-8000}"

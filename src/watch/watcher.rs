@@ -21,6 +21,8 @@ pub struct Watcher<'a> {
     sound: SoundTrack,
     /// What was heard, by the index of the window; window k is centred on k · hop.
     heard: BTreeMap<u64, Heard>,
+    /// Frames that have not been looked at yet.
+    arrived: Vec<(f64, Picture)>,
     /// Moments in the order of time: settled ones that later moments still need, then the others.
     seen: VecDeque<Seen>,
     /// How many of `seen` are settled.
@@ -70,6 +72,7 @@ impl<'a> Watcher<'a> {
             options,
             sound: SoundTrack::new(sample_rate),
             heard: BTreeMap::new(),
+            arrived: Vec::new(),
             seen: VecDeque::new(),
             settled: 0,
             last_time: None,
@@ -137,6 +140,7 @@ impl<'a> Watcher<'a> {
     /// Drops the frames that are not before the end of the sound so far, and returns its time.
     pub(super) fn drop_unheard(&mut self) -> f64 {
         let end = self.sound.seconds();
+        self.arrived.retain(|(time, _)| *time < end);
         while self.seen.back().is_some_and(|seen| seen.heatmap.is_none() && seen.time >= end) {
             self.seen.pop_back();
         }
@@ -155,36 +159,13 @@ impl<'a> Watcher<'a> {
             return Err(Error::argument("time", expected, time));
         }
         self.last_time = Some(time);
-        let size = picture.size();
-        // Resized once for the network and for the thumbnail.
-        let side = self.localizer.acl().config().acl.image_size;
-        let picture = picture.resize(side, side)?;
-        let thumbnail = Thumbnail::new(&picture)?;
-        let mut motion = None;
-        let mut cut = false;
-        if let Some(before) = self.seen.back() {
-            // The way back is needed only to combine moments.
-            let back = || self.options.smoothing.as_ref().map(|_| Flow::between(&before.thumbnail, &thumbnail));
-            let (to, from) = rayon::join(|| Flow::between(&thumbnail, &before.thumbnail), back);
-            cut = is_cut(to.residual, thumbnail.color_distance(&before.thumbnail));
-            motion = from.filter(|_| !cut).map(|from| (to, from));
-        }
-        self.seen.push_back(Seen {
-            time,
-            size,
-            picture: Some(picture),
-            image: None,
-            heatmap: None,
-            thumbnail,
-            cut,
-            motion,
-            window: (time / self.options.hop()).round() as u64,
-        });
+        self.arrived.push((time, picture));
         Ok(())
     }
 
     /// Computes everything that can be computed.
     pub(super) fn advance(&mut self) -> Result<Vec<Moment>> {
+        self.look()?;
         self.hear_and_see()?;
         self.locate()?;
         let moments = self.settle()?;
@@ -206,6 +187,40 @@ impl<'a> Watcher<'a> {
     /// The radius of the smoothing, in seconds.
     fn radius(&self) -> f64 {
         self.options.smoothing.as_ref().map_or(0.0, |smoothing| smoothing.radius)
+    }
+
+    /// Compares the frames that have arrived with those before them.
+    fn look(&mut self) -> Result<()> {
+        // Resized once for the network and for the thumbnail.
+        let side = self.localizer.acl().config().acl.image_size;
+        let small = |(time, picture): (f64, Picture)| {
+            let size = picture.size();
+            let picture = picture.resize(side, side)?;
+            let thumbnail = Thumbnail::new(&picture)?;
+            Ok((time, size, picture, thumbnail))
+        };
+        let arrived = std::mem::take(&mut self.arrived).into_par_iter().map(small).collect::<Result<Vec<_>>>()?;
+        let before = |i: usize| match i {
+            0 => self.seen.back().map(|seen| &seen.thumbnail),
+            _ => Some(&arrived[i - 1].3),
+        };
+        let combines = self.options.smoothing.is_some();
+        let compare = |i: usize| before(i).map_or((false, None), |before| changes(before, &arrived[i].3, combines));
+        let changes: Vec<_> = (0..arrived.len()).into_par_iter().map(compare).collect();
+        let hop = self.options.hop();
+        let seen = arrived.into_iter().zip(changes).map(|((time, size, picture, thumbnail), (cut, motion))| Seen {
+            time,
+            size,
+            picture: Some(picture),
+            image: None,
+            heatmap: None,
+            thumbnail,
+            cut,
+            motion,
+            window: (time / hop).round() as u64,
+        });
+        self.seen.extend(seen);
+        Ok(())
     }
 
     /// Embeds the windows and encodes the frames that are complete.
@@ -339,6 +354,15 @@ impl<'a> Watcher<'a> {
         let earliest = first as f64 * self.options.hop() - self.options.reach();
         self.sound.forget_before(earliest);
     }
+}
+
+/// Whether there is a cut between two frames, and the flows to the frame before and back: only if moments are combined, and
+/// not across a cut.
+fn changes(before: &Thumbnail, frame: &Thumbnail, combines: bool) -> (bool, Option<(Flow, Flow)>) {
+    let back = || combines.then(|| Flow::between(before, frame));
+    let (to, from) = rayon::join(|| Flow::between(frame, before), back);
+    let cut = is_cut(to.residual, frame.color_distance(before));
+    (cut, from.filter(|_| !cut).map(|from| (to, from)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
  *   area: number, boxes: Box[] }} Findings
  * @typedef {Findings & { time: number, level: number, sounding: boolean, cut: boolean, logits: Float32Array }} Moment
  * @typedef {{ name: string, seconds: number, side: number, prompt: string, offset: number, colors: Uint8Array<ArrayBuffer>,
- *   build: string, megabytes: number, classes: string[] | null }} Card
+ *   megabytes: number, classes: string[] | null }} Card
  */
 
 /**

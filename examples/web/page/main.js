@@ -398,5 +398,5 @@ if (engine) {
 }
 if (card && "serviceWorker" in navigator) {
   // After the first heatmap, which needs the network more.
-  navigator.serviceWorker.register(`service-worker.js?build=${/** @type {Card} */ (card).build}`).catch(() => {});
+  navigator.serviceWorker.register("service-worker.js").catch(() => {});
 }

@@ -1,13 +1,10 @@
 // Keeps the page for visits without a network. The build writes VERSION and the list FILES in front of this.
 
 const CACHE = `soundsight-${VERSION}`;
-/** The build of the library that this browser does not use. */
-const UNUSED = new URLSearchParams(self.location.search).get("build") === "plain" ? "./relaxed/" : "./plain/";
 
 self.addEventListener("install", (event) => {
   // Past the browser's own cache, which may hold files of an older version.
-  const used = FILES.filter((file) => !file.startsWith(UNUSED));
-  const requests = used.map((file) => new Request(file, { cache: "no-cache" }));
+  const requests = FILES.map((file) => new Request(file, { cache: "no-cache" }));
   event.waitUntil(
     caches
       .open(CACHE)

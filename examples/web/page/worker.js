@@ -8,16 +8,12 @@
 const MODEL_FILES = [
   "config.json", "tokenizer.json", "presence.json", "beats.safetensors", "clipseg.safetensors", "acl.safetensors",
 ];
+/** The library, without the ends of its two files' names; the build writes it. */
+const LIBRARY = "./library/soundsight";
 /** More of a sound is not decoded: the models hear 4 and 10 seconds. */
 const SOUND_SECONDS = 60;
 /** The longest side of the picture that is drawn on the screen. */
 const SHOWN_SIDE = 1600;
-
-/** A module with one instruction of relaxed SIMD: does this browser know it? */
-const RELAXED = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15,
-  253, 128, 2, 11,
-]);
 
 /** @type {Library} */
 let library;
@@ -48,10 +44,9 @@ function timed(work) {
   return [result, performance.now() - start];
 }
 
-/** @param {string} folder the build of the library */
-async function start(folder) {
-  const module = fetch(`./${folder}/soundsight_bg.wasm`);
-  library = await import(`./${folder}/soundsight.js`);
+async function start() {
+  const module = fetch(`${LIBRARY}_bg.wasm`);
+  library = await import(`${LIBRARY}.js`);
   ({ memory } = await library.default({ module_or_path: module }));
 }
 
@@ -166,15 +161,14 @@ const methods = {
         return { name, bytes: new Uint8Array(await response.arrayBuffer()) };
       }),
     );
-    const folder = WebAssembly.validate(RELAXED) ? "relaxed" : "plain";
-    const [contents] = await Promise.all([files, start(folder)]);
+    const [contents] = await Promise.all([files, start()]);
     const collected = new library.Files();
     for (const { name, bytes } of contents) {
       collected.announce(name, bytes.length);
       collected.append(name, bytes);
     }
     model = collected.load("embedded");
-    return card(folder);
+    return card();
   },
 
   /**
@@ -183,8 +177,7 @@ const methods = {
    * @param {(done: number) => void} progress
    */
   async loadFiles({ name, files }, progress) {
-    const folder = WebAssembly.validate(RELAXED) ? "relaxed" : "plain";
-    await start(folder);
+    await start();
     const collected = new library.Files();
     let done = 0;
     for (const file of files) {
@@ -199,7 +192,7 @@ const methods = {
       }
     }
     model = collected.load(name);
-    return card(folder);
+    return card();
   },
 
   /** @param {{ name: string, blob: Blob }} params */
@@ -321,9 +314,8 @@ const methods = {
   },
 };
 
-/** @param {string} build */
-function card(build) {
-  return { ...JSON.parse(model.card()), offset: model.offset(), colors: library.colors(), build, ...used() };
+function card() {
+  return { ...JSON.parse(model.card()), offset: model.offset(), colors: library.colors(), ...used() };
 }
 
 function used() {

@@ -50,27 +50,18 @@ async function localizations(page, files, rounds, warmUp) {
       times.heatmap.push(findMs);
     }
     engine.stop();
-    return { times, loading, megabytes: card.megabytes, build: card.build };
+    return { times, loading, megabytes: card.megabytes };
   }, [rounds, warmUp]);
 }
 
-/** Measures the builds of the library with one model. */
+/** Measures the page with one model. */
 async function browser(place, files, rounds, warmUp) {
-  for (const plain of [false, true]) {
-    // Without the service worker, so that the worker's code can be replaced.
-    const { context, page } = await open(place.browser, place.url, { serviceWorkers: "block" }, async (page) => {
-      if (!plain) return;
-      await page.route("**/worker.js", async (route) => {
-        const response = await route.fetch();
-        await route.fulfill({ response, body: (await response.text()).replaceAll("WebAssembly.validate(RELAXED)", "false") });
-      });
-    });
-    await settle(page);
-    const { times, loading, megabytes, build } = await localizations(page, files, rounds, warmUp);
-    print(`browser, ${build}`, Object.fromEntries(STAGES.map((stage) => [stage, median(times[stage])])));
-    console.log(`  loaded in ${(loading / 1000).toFixed(2)} s, ${megabytes} MB of memory`);
-    await context.close();
-  }
+  const { context, page } = await open(place.browser, place.url);
+  await settle(page);
+  const { times, loading, megabytes } = await localizations(page, files, rounds, warmUp);
+  print("browser", Object.fromEntries(STAGES.map((stage) => [stage, median(times[stage])])));
+  console.log(`  loaded in ${(loading / 1000).toFixed(2)} s, ${megabytes} MB of memory`);
+  await context.close();
 }
 
 /** The command on one thread, with and without wide instructions. */
