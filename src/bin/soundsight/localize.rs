@@ -171,7 +171,8 @@ pub fn localize(mut options: Options) -> Result<()> {
 fn localize_share(job: &Job, list: &Path, options: &Options) -> Result<()> {
     let shard = job.share_of(options.shard)?;
     let localizer = options.model.load_files(&options.model.find()?, options.model.device_of(job.local_rank())?)?;
-    pairs::localize_pairs(&localizer, list, shard, options.start, options.tiles, &options.output)
+    let group = &**job.group();
+    pairs::localize_pairs(&localizer, list, shard, group, options.start, options.tiles, &options.output)
 }
 
 /// The description of a sound in the JSON answer.

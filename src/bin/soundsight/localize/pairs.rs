@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use soundsight::data::{Pair, PairList, Shard};
 use soundsight::error::chain;
+use soundsight::train::Collective;
 use soundsight::{Embedding, Error, Heatmap, Localizer, Picture};
 
 use super::decode::{Decoded, Group, Job, batches, decode};
@@ -24,18 +25,24 @@ type Known<T> = HashMap<PathBuf, Result<T, String>>;
 
 /// Localizes every pair of a list or folder, or those of a shard of it. Pairs that cannot be read are skipped and listed at
 /// the end.
+///
+/// The first process of `group` prints the answers of all, in the order of the list: what several processes print at once may
+/// be torn in the middle of a line.
 pub fn localize_pairs(
     localizer: &Localizer,
     list: &Path,
     shard: Shard,
+    group: &dyn Collective,
     start: f64,
     tiles: Option<usize>,
     options: &OutputOptions,
 ) -> Result<()> {
     let list = if list.is_dir() { PairList::folder(list)? } else { PairList::csv(list)? };
     let batches = batches(&list);
-    let mine = || batches.iter().enumerate().filter(|(place, _)| shard.contains(*place)).map(|(_, batch)| batch);
-    let num_pairs: usize = mine().map(Vec::len).sum();
+    let own: Vec<_> = batches.iter().enumerate().filter(|(place, _)| shard.contains(*place)).map(|(_, b)| b).collect();
+    let num_pairs: usize = own.iter().map(|batch| batch.len()).sum();
+    // As many for every process, though some may have one batch less.
+    let num_rounds = batches.len().div_ceil(shard.world);
     let bar = progress_bar(num_pairs, "{wide_bar} {pos}/{len} pairs, {eta} left");
     let mut state = State {
         localizer,
@@ -50,12 +57,17 @@ pub fn localize_pairs(
         let (sender, receiver) = sync_channel(1);
         let (batches, seconds) = (&batches, localizer.audio_seconds());
         scope.spawn(move || decode(batches, shard, start, seconds, &sender));
-        for (batch, decoded) in mine().zip(receiver) {
-            state.encode(batch, decoded)?;
-            for line in state.answer(batch)? {
-                bar.suspend(|| writeln!(std::io::stdout(), "{line}")).context("standard output: cannot write")?;
+        for round in 0..num_rounds {
+            let mut lines = String::new();
+            if let Some(batch) = own.get(round) {
+                state.encode(batch, receiver.recv().context("the pairs are no longer decoded")?)?;
+                state.answer(batch)?.iter().for_each(|line| lines.extend([line, "\n"]));
+                bar.inc(batch.len() as u64);
             }
-            bar.inc(batch.len() as u64);
+            let lines = group.all_gather(lines.as_bytes())?.concat();
+            if group.rank() == 0 {
+                bar.suspend(|| std::io::stdout().write_all(&lines)).context("standard output: cannot write")?;
+            }
         }
         Ok(())
     })?;
