@@ -46,6 +46,7 @@ mod run_log;
 mod schedule;
 mod sound_embedder;
 pub mod step;
+mod step_input;
 mod tensorboard;
 mod trainable;
 mod trainer;

@@ -16,7 +16,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::losses::LossWeights;
-use super::step::{NOISE_MARGIN, StepNegatives};
+use super::step_input::{NOISE_MARGIN, StepNegatives};
 use crate::acl::Acl;
 use crate::audio::{AudioFrontend, Waveform};
 use crate::data::random::uniform;

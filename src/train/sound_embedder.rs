@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::part::Part;
-use super::step::{Activations, StepNegatives};
+use super::step_input::{Activations, StepNegatives};
 use crate::acl::{Acl, AudioTokenizer};
 use crate::error::Result;
 use crate::nn::recompute;
