@@ -191,35 +191,28 @@ impl<'a> Watcher<'a> {
 
     /// Compares the frames that have arrived with those before them.
     fn look(&mut self) -> Result<()> {
-        // Resized once for the network and for the thumbnail.
-        let side = self.localizer.acl().config().acl.image_size;
-        let small = |(time, picture): (f64, Picture)| {
+        let (side, hop) = (self.localizer.acl().config().acl.image_size, self.options.hop());
+        let small = |(time, picture): (f64, Picture)| -> Result<Seen> {
             let size = picture.size();
+            // Resized once for the network and for the thumbnail.
             let picture = picture.resize(side, side)?;
             let thumbnail = Thumbnail::new(&picture)?;
-            Ok((time, size, picture, thumbnail))
+            let window = (time / hop).round() as u64;
+            let (picture, image, heatmap) = (Some(picture), None, None);
+            Ok(Seen { time, picture, image, heatmap, size, thumbnail, cut: false, motion: None, window })
         };
-        let arrived = std::mem::take(&mut self.arrived).into_par_iter().map(small).collect::<Result<Vec<_>>>()?;
-        let before = |i: usize| match i {
-            0 => self.seen.back().map(|seen| &seen.thumbnail),
-            _ => Some(&arrived[i - 1].3),
-        };
+        let mut arrived =
+            std::mem::take(&mut self.arrived).into_par_iter().map(small).collect::<Result<Vec<Seen>>>()?;
         let combines = self.options.smoothing.is_some();
-        let compare = |i: usize| before(i).map_or((false, None), |before| changes(before, &arrived[i].3, combines));
-        let changes: Vec<_> = (0..arrived.len()).into_par_iter().map(compare).collect();
-        let hop = self.options.hop();
-        let seen = arrived.into_iter().zip(changes).map(|((time, size, picture, thumbnail), (cut, motion))| Seen {
-            time,
-            size,
-            picture: Some(picture),
-            image: None,
-            heatmap: None,
-            thumbnail,
-            cut,
-            motion,
-            window: (time / hop).round() as u64,
-        });
-        self.seen.extend(seen);
+        let change = |i: usize| {
+            let before = if i == 0 { self.seen.back() } else { arrived.get(i - 1) }?;
+            Some(changes(&before.thumbnail, &arrived[i].thumbnail, combines))
+        };
+        let changes: Vec<_> = (0..arrived.len()).into_par_iter().map(change).collect();
+        for (seen, change) in arrived.iter_mut().zip(changes) {
+            (seen.cut, seen.motion) = change.unwrap_or_default();
+        }
+        self.seen.extend(arrived);
         Ok(())
     }
 
