@@ -16,8 +16,8 @@ use crate::model::write_json;
 use crate::plots::{self, Axes, Curve, Series};
 use crate::stages::{Recipe, Run, is_finished};
 
-/// The batch size of the comparison of losses.
-const BATCH: usize = 16;
+/// The batch size of comparisons.
+pub const BATCH: usize = 16;
 /// The batch sizes to compare with it.
 const OTHER_BATCHES: [usize; 2] = [8, 32];
 /// The number of validations of a run; during the first quarter, scenes contain a single object.

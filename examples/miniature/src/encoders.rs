@@ -9,6 +9,7 @@ use soundsight::beats::Beats;
 use soundsight::train::Trainable;
 use soundsight::train::losses::LossWeights;
 
+use crate::ablate::BATCH;
 use crate::curves::figure;
 use crate::docs::{Docs, table};
 use crate::fresh::fresh;
@@ -19,8 +20,6 @@ use crate::stages::{Recipe, Run, is_finished};
 
 /// The seeds of each variant, counted from that of the run.
 const SEEDS: u64 = 3;
-/// Pairs in a batch.
-const BATCH: usize = 16;
 
 /// One row of the table.
 struct Variant {
@@ -55,22 +54,24 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
     let base = run.foundation()?;
     let heard: Vec<usize> = base.pool.sounding.iter().map(|(class, _)| *class).collect();
     let recipe = Recipe { steps, batch: BATCH, learning_rate, epoch: steps.div_ceil(4) };
+    let mut board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     let mut results: Vec<Vec<Value>> = VARIANTS.iter().map(|_| Vec::new()).collect();
     // All variants with one seed before the next seed, so that an interrupted comparison is fair.
     for seed in run.seed..run.seed + SEEDS {
         for (variant, results) in VARIANTS.iter().zip(&mut results) {
-            let mut run = Run { seed, ..run.clone() };
-            (variant.change)(&mut run.config.acl);
-            let foundation = run.varied(&base, variant)?;
+            let mut own = Run { seed, ..run.clone() };
+            (variant.change)(&mut own.config.acl);
+            let acl = own.varied(&base, variant)?;
             let folder = run.out.join("encoders").join(format!("{}-{seed}", variant.folder));
             if !is_finished(&folder, recipe)? {
+                let pool = if variant.untrained_ears { own.pool(&acl)?.into() } else { base.pool.clone() };
+                let foundation = Foundation { files: base.files.clone(), acl: acl.clone(), pool, start: base.start };
                 let title = format!("{}, seed {seed}", variant.name);
-                run.ground(&foundation, &title, &folder, recipe, LossWeights::default())?;
+                own.ground(&foundation, &title, &folder, recipe, LossWeights::default())?;
             }
-            let acl = run.learned(&foundation.acl, &folder)?;
+            let acl = own.learned(&acl, &folder)?;
             // The same scenes and sounds for all.
-            let mut board = Scoreboard::new(&run.world, &heard, run.scenes, 0)?;
-            board.hear(&acl, &run.ear()?, 0)?;
+            board.hear(&acl, &run.ear()?, run.seed)?;
             let mut result = board.score_sounds(&acl)?.json();
             let figures = result.as_object_mut().context("figures: expected an object")?;
             figures.insert("weights".to_string(), json!(num_trained(&acl)?));
@@ -84,8 +85,8 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
 }
 
 impl Run {
-    /// The foundation with the changes of a variant.
-    fn varied(&self, base: &Foundation, variant: &Variant) -> Result<Foundation> {
+    /// The frozen parts with the changes of a variant, and an untrained head.
+    fn varied(&self, base: &Foundation, variant: &Variant) -> Result<Acl> {
         let config = &self.config;
         config.validate()?;
         let ears: AudioEncoder = match variant.untrained_ears {
@@ -94,9 +95,7 @@ impl Run {
         };
         let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();
         let prompt = config.acl.known_prompt_ids().context("the prompt has no ids")?;
-        let acl = Acl::from_parts(config, &prompt, ears, base.acl.clipseg.clone(), head)?;
-        let pool = if variant.untrained_ears { self.pool(&acl)?.into() } else { base.pool.clone() };
-        Ok(Foundation { files: base.files.clone(), acl, pool, start: base.start })
+        Ok(Acl::from_parts(config, &prompt, ears, base.acl.clipseg.clone(), head)?)
     }
 }
 
@@ -111,7 +110,7 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result
         .iter()
         .zip(results)
         .map(|(variant, results)| {
-            let cells = ["which", "peak", "ciou"].map(|key| spread(results, key, 100.0));
+            let cells = ["which", "peak", "ciou"].map(|key| spread(results, key));
             let mut row = vec![variant.name.to_string()];
             row.extend(cells);
             row.push(results.first().map_or(String::new(), |result| format!("{:.0}", figure(result, "weights"))));
@@ -130,9 +129,9 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result
     docs.write("encoders", &text)
 }
 
-/// "mean (lowest to highest)".
-fn spread(results: &[Value], key: &str, scale: f64) -> String {
-    let values: Vec<f64> = results.iter().map(|result| scale * figure(result, key)).collect();
+/// "mean (lowest to highest)", in percent.
+fn spread(results: &[Value], key: &str) -> String {
+    let values: Vec<f64> = results.iter().map(|result| 100.0 * figure(result, key)).collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let (low, high) = values
         .iter()
