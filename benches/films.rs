@@ -68,7 +68,7 @@ fn moments(c: &mut Criterion) {
             b.iter(|| {
                 let mut watcher = Watcher::new(&localizer, SAMPLE_RATE, options.clone()).unwrap();
                 let mut known = 0;
-                // A second at a time, as the film form does it.
+                // A second at a time: the frames, then their sound.
                 for (second, samples) in sound.chunks(SAMPLE_RATE as usize).enumerate() {
                     for (time, frame) in times.iter().zip(&frames).skip(5 * second).take(5) {
                         known += watcher.push_frame(*time, frame.clone()).unwrap().len();

@@ -315,11 +315,8 @@ const methods = {
 };
 
 function card() {
-  return { ...JSON.parse(model.card()), offset: model.offset(), colors: library.colors(), ...used() };
-}
-
-function used() {
-  return { megabytes: Math.round(memory.buffer.byteLength / 1e6) };
+  const megabytes = Math.round(memory.buffer.byteLength / 1e6);
+  return { ...JSON.parse(model.card()), offset: model.offset(), colors: library.colors(), megabytes };
 }
 
 /** @param {number} id @param {import("soundsight").Sound} sound */
