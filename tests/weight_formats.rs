@@ -8,6 +8,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use common::fixture;
 use soundsight::acl::{Acl, ModelConfig};
+use soundsight::nn::instruction_set;
 use soundsight::weights::{Checkpoint, ModelFiles, WeightFormat, save_as};
 use soundsight::{Error, Heatmap, Localizer, Picture, Waveform};
 
@@ -65,7 +66,12 @@ fn files_in_fewer_bits_say_the_same_as_memory_in_fewer_bits() {
                 let (off, _) = differences(&memory, &heatmap(folder.path(), kept, name));
                 // In memory, 8-bit weights are multiplied in integers. What this rounds is small beside the 8 bits.
                 let in_floats = (format, kept) == (WeightFormat::Q8_0, WeightFormat::F32);
-                let allowed = if in_floats { differences(&full, &memory).0 / 10.0 } else { 0.0 };
+                let allowed = match instruction_set() {
+                    _ if in_floats => differences(&full, &memory).0 / 10.0,
+                    // All weights but those in f16 are multiplied in tiles, which rounds differently.
+                    "AMX" | "portable tiles" => 1e-5,
+                    _ => 0.0,
+                };
                 assert!(off <= allowed, "{name} {format:?} kept as {kept:?}: off by {off}");
             }
             // Converting back to 32 bits loses nothing more.

@@ -12,14 +12,23 @@ def prepare(a, soundsight):
         for name in ("clip.wav", "frame.png"): shutil.copy(a.model / name, folder / name)
 
 
+NEEDS = {"ours-high": ("amx_bf16",), "ours-medium": ("amx_bf16", "avx512_bf16")}  # one of these instructions
+
+
+def options(a, name):
+    """The arguments of our program for a form: its folder, and what differs from the default."""
+    form = name.partition("-")[2]
+    return [str(a.model / form)] if form == "q8" else [str(a.model), *(["--precision", form] if form else [])]
+
+
 def differences(one, other):
     one, other = (load_file(file)["heatmap"].flatten() for file in (one, other))
     return dict(difference=float(abs(one - other).max()), mean=float(abs(one - other).mean()))
 
 
-def measure(a, sitting, out, side, budget_ms, limits):
+def measure(a, sitting, out, side, budget_ms, limits, simd):
     """The time of each stage in every form, how far each heatmap is from ours in f32, and what the machine can do."""
-    workers = sitting.start("ours", *(form for form in tables.FORMS if form in a.forms and form != "ours"))
+    workers = sitting.start("ours", *(form for form in tables.FORMS if form in a.forms and form != "ours" and (form not in NEEDS or set(NEEDS[form]) & set(simd))))
     file = out / "formats.safetensors"
     errors = {}
     workers[0].ask(op="heatmap", file=str(file))

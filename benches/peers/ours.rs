@@ -19,16 +19,36 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use benches::{Inputs, Stage, flop, localize, stage_job};
 use candle_core::Tensor;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use soundsight::weights::{ModelFiles, save_safetensors};
+use soundsight::weights::{ModelFiles, Precision, save_safetensors};
 use soundsight::{Localizer, Picture, Waveform};
 
 #[derive(Parser)]
 struct Options {
     /// A model directory with clip.wav and frame.png, as `peers.py export` writes it.
     model: PathBuf,
+    /// The precision of products.
+    #[arg(long, value_enum, default_value = "highest")]
+    precision: Level,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Level {
+    Highest,
+    High,
+    Medium,
+}
+
+impl Level {
+    fn precision(self) -> Precision {
+        match self {
+            Self::Highest => Precision::Highest,
+            Self::High => Precision::High,
+            Self::Medium => Precision::Medium,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,10 +88,10 @@ struct Ours {
 }
 
 impl Ours {
-    fn load(model: &Path) -> Result<Self> {
+    fn load(model: &Path, precision: Precision) -> Result<Self> {
         let files = ModelFiles::from_directory(model)?;
         Ok(Self {
-            localizer: Localizer::load(model)?,
+            localizer: Localizer::builder(model).precision(precision).load()?,
             files,
             sound: Waveform::open(model.join("clip.wav"))?,
             picture: Picture::open(model.join("frame.png"))?,
@@ -171,7 +191,8 @@ fn peak_mib() -> Result<f64> {
 }
 
 fn main() -> Result<()> {
-    let ours = Ours::load(&Options::parse().model)?;
+    let Options { model, precision } = Options::parse();
+    let ours = Ours::load(&model, precision.precision())?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", json!({"version": env!("CARGO_PKG_VERSION"), "threads": rayon::current_num_threads()}))?;
     for line in std::io::stdin().lock().lines() {

@@ -8,7 +8,8 @@ NAMES = {
 }
 
 FORMS = {
-    "ours": "soundsight, f32", "ours-q8": "soundsight, q8: 8-bit weights, products in integers where the processor gains by it",
+    "ours": "soundsight, f32", "ours-high": "soundsight, precision high: 16 bits, by AMX", "ours-medium": "soundsight, precision medium: bf16, by AMX or AVX-512 BF16",
+    "ours-q8": "soundsight, q8: 8-bit weights, products in integers where the processor gains by it",
     "pytorch": "PyTorch, f32", "pytorch-bf16": "PyTorch, bf16 autocast",
     "onnxruntime": "ONNX Runtime, f32", "onnxruntime-int8": "ONNX Runtime, towers dynamically quantized to 8 bits",
 }

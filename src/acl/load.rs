@@ -9,7 +9,7 @@ use super::config::{AclConfig, ModelConfig, PromptIds, acl_config};
 use super::model::{Acl, TrainedHead};
 use crate::clipseg::ClipSeg;
 use crate::error::{Error, Result};
-use crate::weights::{AudioEncoderKind, ModelFiles, WeightFormat};
+use crate::weights::{AudioEncoderKind, Matrices, ModelFiles};
 
 /// BEATs stores the shared relative position bias once per block; only block 0's is read.
 const SHARED_BIAS: &str = "encoder.layers.*.self_attn.relative_attention_bias.weight";
@@ -29,9 +29,10 @@ impl Acl {
         files: &ModelFiles,
         device: &Device,
         dtype: DType,
-        weights: WeightFormat,
+        matrices: impl Into<Matrices>,
     ) -> Result<Self> {
         config.validate()?;
+        let matrices = matrices.into();
         let ignored = match config.acl.audio_encoder {
             AudioEncoderKind::Beats => &[SHARED_BIAS],
             AudioEncoderKind::Ast => &[CLASSIFIER],
@@ -41,11 +42,11 @@ impl Acl {
         let ((audio, clipseg), head) = rayon::join(
             || {
                 rayon::join(
-                    || audio.load_with_format(device, dtype, weights, ignored, |vb| AudioEncoder::new(config, vb)),
-                    || files.clipseg.load_with_format(device, dtype, weights, &[], |vb| ClipSeg::new(clipseg, vb)),
+                    || audio.load_with_format(device, dtype, matrices, ignored, |vb| AudioEncoder::new(config, vb)),
+                    || files.clipseg.load_with_format(device, dtype, matrices, &[], |vb| ClipSeg::new(clipseg, vb)),
                 )
             },
-            || files.acl.load_with_format(device, dtype, weights, &[], |vb| TrainedHead::new(config, vb)),
+            || files.acl.load_with_format(device, dtype, matrices, &[], |vb| TrainedHead::new(config, vb)),
         );
         let (audio, clipseg, head) = (audio?, clipseg?, head?);
         head.masker.offset().map_err(|error| match error {

@@ -27,6 +27,40 @@ pub enum WeightFormat {
     Q8_0,
 }
 
+/// The precision of products with a model's matrices, where the processor multiplies tiles of bf16 (AMX). On others, and on
+/// other devices than the CPU, products are computed in the precision of `f32`, or of the weights.
+///
+/// An `f32` is split into bf16 that add up to it, and products of sums are sums of products of bf16, which are summed in
+/// `f32`. The levels are those of PyTorch's `set_float32_matmul_precision`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// All 24 bits of `f32`: each number is three bf16, and six products are summed. Weights take 6 bytes in memory.
+    #[default]
+    Highest,
+    /// 16 bits: each number is two bf16, and three products are summed. Heatmaps move by less than 1e-4, intermediate
+    /// values and gradients by more.
+    High,
+    /// The 8 bits of bf16, for weights and for what they are multiplied with: one product. Processors without AMX, but with
+    /// AVX-512 BF16, compute it too.
+    Medium,
+}
+
+/// How the matrices of a model are stored, and how precise products with them are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matrices {
+    /// The storage format.
+    pub format: WeightFormat,
+    /// The precision of products.
+    pub precision: Precision,
+}
+
+impl From<WeightFormat> for Matrices {
+    fn from(format: WeightFormat) -> Self {
+        Self { format, precision: Precision::default() }
+    }
+}
+
 /// Values per `Q8_0` block.
 pub(crate) const BLOCK: usize = 32;
 /// Bytes per `Q8_0` block: the scale as an `f16`, then the values divided by it.

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::activation::Activation;
 use super::compressed::CompressedMatrix;
+use super::format::Precision;
 use super::frozen::FrozenLinear;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use super::trainable::TrainableLinear;
@@ -82,6 +83,14 @@ impl Linear {
     pub(crate) fn derived(
         recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::derived_with(Precision::Highest, recipe)
+    }
+
+    /// The same, with products of this precision.
+    fn derived_with(
+        precision: Precision,
+        recipe: impl Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let (weight, bias) = recipe()?;
         let (out_dim, in_dim) = weight.dims2()?;
         let trainable = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
@@ -94,7 +103,7 @@ impl Linear {
                 return Err(candle_core::Error::Msg("a CPU tensor without CPU storage".into()).into());
             };
             let rows = MatrixRef::new(super::storage::slice(storage, layout)?, out_dim, in_dim);
-            let matrix = PackedMatrix::new(rows.transposed());
+            let matrix = PackedMatrix::for_matmul(rows.transposed(), precision);
             let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
             Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }))
         } else {
@@ -115,8 +124,9 @@ impl Linear {
                 biases.push(part.get(*out_dim, "bias")?);
             }
         }
+        let precision = parts.first().map_or_else(Precision::default, Weights::precision);
         let put_together = |biases: &[Tensor]| (!biases.is_empty()).then(|| Tensor::cat(biases, 0)).transpose();
-        if let Some(matrix) = Self::compressed(in_dim, out_dims, parts)? {
+        if let Some(matrix) = Self::compressed(in_dim, out_dims, parts, precision)? {
             let out_dim = matrix.columns();
             let bias = put_together(&biases)?.map(|b| b.to_vec1::<f32>()).transpose()?;
             let weight = Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }));
@@ -126,11 +136,16 @@ impl Linear {
         for (out_dim, part) in out_dims.iter().zip(parts) {
             weights.push(part.get((*out_dim, in_dim), "weight")?);
         }
-        Self::derived(move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
+        Self::derived_with(precision, move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
     }
 
     /// The packed weight, if all parts are compressed in the same format.
-    fn compressed(in_dim: usize, out_dims: &[usize], parts: &[Weights<'_>]) -> Result<Option<PackedMatrix>> {
+    fn compressed(
+        in_dim: usize,
+        out_dims: &[usize],
+        parts: &[Weights<'_>],
+        precision: Precision,
+    ) -> Result<Option<PackedMatrix>> {
         let mut matrices = Vec::new();
         for (out_dim, part) in out_dims.iter().zip(parts) {
             match part.compressed(*out_dim, in_dim, "weight")? {
@@ -138,7 +153,9 @@ impl Linear {
                 None => return Ok(None),
             }
         }
-        Ok(CompressedMatrix::stack(&matrices)?.map(|matrix| PackedMatrix::compressed(&matrix)).transpose()?)
+        Ok(CompressedMatrix::stack(&matrices)?
+            .map(|matrix| PackedMatrix::compressed(&matrix, precision))
+            .transpose()?)
     }
 
     /// The input width.
@@ -257,7 +274,7 @@ impl CustomOp1 for PackedLinearBackward {
         let forward = &self.0.matrix;
         let transposed = self.0.transposed.get_or_init(|| {
             let weight = forward.unpack_transposed();
-            PackedMatrix::new(MatrixRef::new(&weight, forward.columns(), forward.rows()))
+            PackedMatrix::for_matmul(MatrixRef::new(&weight, forward.columns(), forward.rows()), forward.precision())
         });
         product(super::storage::slice(g, layout)?, layout.dims(), transposed, Epilogue::default())
     }
@@ -362,7 +379,7 @@ mod tests {
         let exact = half.to_dtype(DType::F32).unwrap();
         let tensors = builder(&[("p.weight", &exact), ("q.weight", &w), ("p.bias", &b), ("q.bias", &b)]);
         let kept = Kept(HashMap::from([("p.weight".to_string(), CompressedMatrix::half(half).unwrap())]));
-        let weights = Weights::with_compressed(tensors, &kept);
+        let weights = Weights::with_compressed(tensors, &kept, Precision::Highest);
         let (p, q) = (weights.pp("p"), weights.pp("q"));
         let x = Var::from_tensor(&random(&[3, 32])).unwrap();
         // In the last case, one part is compressed and the other is not.

@@ -49,10 +49,10 @@ pub use activation::Activation;
 pub(crate) use attention::{Attention, GatedBias};
 pub(crate) use conv::{PatchEmbedding, TransposedConv, conv3x3, conv3x3_weight};
 pub(crate) use embedding::Embedding;
-pub use format::WeightFormat;
-pub use instructions::instruction_set;
+pub use format::{Matrices, Precision, WeightFormat};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use matrix::{instruction_set, multiplies_bf16};
 pub(crate) use position_conv::PositionConv;
 #[cfg(feature = "train")]
 pub(crate) use recompute::recompute;

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::activation::Activation;
+use super::format::Precision;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 use crate::error::{Error, Result};
 
@@ -113,7 +114,9 @@ fn pack(weight: &Tensor) -> candle_core::Result<Vec<PackedMatrix>> {
     let rows = weight.permute((0, 2, 1))?.flatten_all()?.to_vec1::<f32>()?;
     let depth = width * per_group;
     let groups = rows.chunks_exact(depth * per_group);
-    Ok(groups.map(|g| PackedMatrix::new(MatrixRef::new(g, per_group, depth).transposed())).collect())
+    Ok(groups
+        .map(|g| PackedMatrix::for_matmul(MatrixRef::new(g, per_group, depth).transposed(), Precision::Highest))
+        .collect())
 }
 
 /// `[B, N, D]`, split into groups of channels.

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::format::Precision;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
 
 /// `x·Wᵀ + b` for `x` `[…, K]`, `W` [N, K] and `b` [N]. Of the gradients `dx = g·W`, `dW = gᵀ·x` and `db = Σ g`, only
@@ -87,7 +88,7 @@ impl CustomOp2 for Outer {
             (rows(super::storage::slice(g, g_layout)?, g_layout), rows(super::storage::slice(x, x_layout)?, x_layout));
         let mut out = super::storage::zeros(g.columns * x.columns);
         if g.rows > 0 {
-            matmul(g.transposed(), &PackedMatrix::new(x), Epilogue::default(), &mut out);
+            matmul(g.transposed(), &PackedMatrix::for_matmul(x, Precision::Highest), Epilogue::default(), &mut out);
         }
         Ok((CpuStorage::F32(out), (g.columns, x.columns).into()))
     }
@@ -103,7 +104,7 @@ fn rows<'a>(data: &'a [f32], layout: &Layout) -> MatrixRef<'a> {
 fn rows_times(x: &[f32], layout: &Layout, b: MatrixRef<'_>, epilogue: Epilogue<'_>) -> (CpuStorage, Shape) {
     let x = rows(x, layout);
     let mut out = super::storage::zeros(x.rows * b.columns);
-    matmul(x, &PackedMatrix::new(b), epilogue, &mut out);
+    matmul(x, &PackedMatrix::for_matmul(b, Precision::Highest), epilogue, &mut out);
     let mut dims = layout.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = b.columns;

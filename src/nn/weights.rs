@@ -4,6 +4,7 @@ use candle_core::{DType, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use super::compressed::CompressedMatrix;
+use super::format::Precision;
 use crate::error::Result;
 
 /// The weights of a model, by name: a [`VarBuilder`] and, if a file is loaded in a
@@ -14,6 +15,7 @@ use crate::error::Result;
 pub struct Weights<'a> {
     tensors: VarBuilder<'a>,
     matrices: Option<&'a dyn CompressedMatrices>,
+    precision: Precision,
 }
 
 /// The matrices of a file that stay compressed.
@@ -24,20 +26,25 @@ pub(crate) trait CompressedMatrices: Send + Sync {
 
 impl<'a> From<VarBuilder<'a>> for Weights<'a> {
     fn from(tensors: VarBuilder<'a>) -> Self {
-        Self { tensors, matrices: None }
+        Self { tensors, matrices: None, precision: Precision::default() }
     }
 }
 
 impl<'a> Weights<'a> {
-    /// Combines `tensors` with the matrices that `matrices` provides in compressed form.
-    pub(crate) fn with_compressed(tensors: VarBuilder<'a>, matrices: &'a dyn CompressedMatrices) -> Self {
-        Self { tensors, matrices: Some(matrices) }
+    /// Combines `tensors` with the matrices that `matrices` provides in compressed form. Products with all matrices have
+    /// this precision.
+    pub(crate) fn with_compressed(
+        tensors: VarBuilder<'a>,
+        matrices: &'a dyn CompressedMatrices,
+        precision: Precision,
+    ) -> Self {
+        Self { tensors, matrices: Some(matrices), precision }
     }
 
     /// The weights below `name`: appends `name` and a dot to the current prefix.
     #[must_use]
     pub fn pp(&self, name: impl ToString) -> Self {
-        Self { tensors: self.tensors.pp(name), matrices: self.matrices }
+        Self { tensors: self.tensors.pp(name), matrices: self.matrices, precision: self.precision }
     }
 
     /// Whether there is a tensor `name` below the current prefix.
@@ -63,6 +70,11 @@ impl<'a> Weights<'a> {
     /// The builder of all tensors in the compute precision, for layers without support for compressed matrices.
     pub fn var_builder(&self) -> &VarBuilder<'a> {
         &self.tensors
+    }
+
+    /// The precision of products with the matrices.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The compute precision.

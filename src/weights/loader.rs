@@ -13,7 +13,7 @@ use super::keys;
 use crate::error::{Error, Result};
 use crate::nn::compressed::CompressedMatrix;
 use crate::nn::weights::CompressedMatrices;
-use crate::nn::{WeightFormat, Weights};
+use crate::nn::{Matrices, WeightFormat, Weights};
 
 /// Limit on the number of reported problems: with more, it is simply the wrong file.
 const MAX_PROBLEMS: usize = 50;
@@ -47,8 +47,9 @@ impl Checkpoint {
     }
 
     /// Like [`Checkpoint::load`], but `build` receives [`Weights`]. Layers that support it
-    /// ([`Linear`](crate::nn::Linear), tables of token embeddings) store their matrices in `format`. Compressed formats
-    /// require `f32` on the CPU; on other devices and with other types, weights are stored in the compute precision.
+    /// ([`Linear`](crate::nn::Linear), tables of token embeddings) store their matrices in a format of `matrices` and
+    /// multiply with its precision. Compressed formats require `f32` on the CPU; on other devices and with other types,
+    /// weights are stored in the compute precision.
     ///
     /// # Errors
     /// Those of [`Checkpoint::load`]; [`Error::Argument`] for a format that `device` and `dtype` do not support.
@@ -56,10 +57,11 @@ impl Checkpoint {
         &self,
         device: &Device,
         dtype: DType,
-        format: WeightFormat,
+        matrices: impl Into<Matrices>,
         ignored: &[&str],
         build: impl FnOnce(Weights<'_>) -> Result<M>,
     ) -> Result<M> {
+        let Matrices { format, precision } = matrices.into();
         let packs = device.is_cpu() && dtype == DType::F32;
         if !packs && matches!(format, WeightFormat::F16 | WeightFormat::Bf16 | WeightFormat::Q8_0) {
             let found = format!("{format:?} for computing in {} on {:?}", dtype.as_str(), device.location());
@@ -73,7 +75,7 @@ impl Checkpoint {
         let format = if packs { format } else { WeightFormat::F32 };
         let reader = Reader { checkpoint: self, format, audit: &audit };
         let tensors = VarBuilder::from_backend(Box::new(reader), dtype, device.clone());
-        let built = build(Weights::with_compressed(tensors, &reader));
+        let built = build(Weights::with_compressed(tensors, &reader, precision));
         let mut audit: Audit = audit.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = audit.failure {
             return Err(failure);

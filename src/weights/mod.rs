@@ -48,7 +48,7 @@ mod store;
 mod torch;
 mod unpickle;
 
-pub use crate::nn::WeightFormat;
+pub use crate::nn::{Matrices, Precision, WeightFormat};
 pub use checkpoint::Checkpoint;
 pub use compress::save_as;
 pub use encoder_kind::AudioEncoderKind;

@@ -9,10 +9,10 @@ use soundsight::beats::Beats;
 use soundsight::train::Trainable;
 use soundsight::train::losses::LossWeights;
 
-use crate::ablate::BATCH;
 use crate::curves::figure;
 use crate::docs::{Docs, table};
 use crate::fresh::fresh;
+use crate::masker_start;
 use crate::measure::Scoreboard;
 use crate::model::write_json;
 use crate::stage_b::Foundation;
@@ -20,6 +20,9 @@ use crate::stages::{Recipe, Run, is_finished};
 
 /// The seeds of each variant, counted from that of the run.
 const SEEDS: u64 = 3;
+
+/// Smaller than that of the other comparisons: for as many pairs, it learns more and costs half.
+const BATCH: usize = 8;
 
 /// One row of the table.
 struct Variant {
@@ -49,10 +52,11 @@ const VARIANTS: [Variant; 4] = [
     Variant { name: "BEATs with random weights", folder: "random-beats", change: |_| {}, untrained_ears: true },
 ];
 
-/// Trains and measures the runs that are missing in `RUN/encoders/`, then writes their part of the document.
+/// Trains and measures the runs that are missing in `RUN/encoders/`, with the eyes and ears of the run's model or else of
+/// the embedded one, then writes their part of the document.
 pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
-    let base = run.foundation()?;
-    let heard: Vec<usize> = base.pool.sounding.iter().map(|(class, _)| *class).collect();
+    let (files, trained, pool) = run.trained_model()?;
+    let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
     let recipe = Recipe { steps, batch: BATCH, learning_rate, epoch: steps.div_ceil(4) };
     let mut board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     let mut results: Vec<Vec<Value>> = VARIANTS.iter().map(|_| Vec::new()).collect();
@@ -61,11 +65,12 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
         for (variant, results) in VARIANTS.iter().zip(&mut results) {
             let mut own = Run { seed, ..run.clone() };
             (variant.change)(&mut own.config.acl);
-            let acl = own.varied(&base, variant)?;
+            let acl = own.varied(&trained, variant)?;
             let folder = run.out.join("encoders").join(format!("{}-{seed}", variant.folder));
             if !is_finished(&folder, recipe)? {
-                let pool = if variant.untrained_ears { own.pool(&acl)?.into() } else { base.pool.clone() };
-                let foundation = Foundation { files: base.files.clone(), acl: acl.clone(), pool, start: base.start };
+                let pool = if variant.untrained_ears { own.pool(&acl)?.into() } else { pool.clone() };
+                let start = masker_start::measure(&run.world, &pool, &acl, run.seed)?;
+                let foundation = Foundation { files: files.clone(), acl: acl.clone(), pool, start };
                 let title = format!("{}, seed {seed}", variant.name);
                 own.ground(&foundation, &title, &folder, recipe, LossWeights::default())?;
             }
@@ -85,17 +90,17 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
 }
 
 impl Run {
-    /// The frozen parts with the changes of a variant, and an untrained head.
-    fn varied(&self, base: &Foundation, variant: &Variant) -> Result<Acl> {
+    /// The frozen parts of `trained` with the changes of a variant, and an untrained head.
+    fn varied(&self, trained: &Acl, variant: &Variant) -> Result<Acl> {
         let config = &self.config;
         config.validate()?;
         let ears: AudioEncoder = match variant.untrained_ears {
             true => fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?.0.into(),
-            false => base.acl.audio_encoder.clone(),
+            false => trained.audio_encoder.clone(),
         };
         let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();
         let prompt = config.acl.known_prompt_ids().context("the prompt has no ids")?;
-        Ok(Acl::from_parts(config, &prompt, ears, base.acl.clipseg.clone(), head)?)
+        Ok(Acl::from_parts(config, &prompt, ears, trained.clipseg.clone(), head)?)
     }
 }
 

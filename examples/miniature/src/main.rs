@@ -99,8 +99,8 @@ struct RunOptions {
     /// Train stage b of a finished run with each loss alone, each pair and all three, and with other batch sizes.
     #[arg(long, group = "instead")]
     ablate: bool,
-    /// Train stage b of a finished run with other prompts, without the text tower and with untrained ears, with three seeds
-    /// each.
+    /// Train stage b with the eyes and ears of a finished run's model, or else of the embedded one: with other prompts,
+    /// without the text tower and with untrained ears, with three seeds each.
     #[arg(long, group = "instead")]
     encoders: bool,
     /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned.
@@ -133,7 +133,7 @@ struct RunOptions {
     /// Number of steps between checkpoints.
     #[arg(long, value_name = "N", default_value_t = 125)]
     save_every: usize,
-    /// Number of steps of each run of --ablate and --encoders, in batches of 16.
+    /// Number of steps of each run of --ablate, in batches of 16, and of --encoders, in batches of 8.
     #[arg(long, value_name = "N", default_value_t = 1200)]
     ablate_steps: usize,
     /// Number of classes that never sound in stage b.

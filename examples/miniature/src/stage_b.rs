@@ -78,29 +78,34 @@ impl Run {
         self.ground_from(foundation, learned, (title, folder), recipe, weights, recipe.steps / recipe.epoch / 4)
     }
 
+    /// The finished model of this run, or else the embedded one, and its features of the sounds.
+    pub fn trained_model(&self) -> Result<(Arc<ModelFiles>, Acl, Arc<Pool>)> {
+        let files = ModelFiles::resolve(own_or_embedded(&self.out), &Hub::from_env(), Download::Never)?;
+        let acl = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?.acl().clone();
+        let pool = Arc::new(self.pool(&acl)?);
+        Ok((Arc::new(files), acl, pool))
+    }
+
     /// Continues the training of a finished run's model, or else of the embedded one, in `RUN/tuned`, and writes the result
     /// to `RUN/tuned/model`.
     pub fn tune(&self, recipe: Recipe, weights: LossWeights) -> Result<()> {
         let folder = self.out.join("tuned");
-        let files = ModelFiles::resolve(own_or_embedded(&self.out), &Hub::from_env(), Download::Never)?;
-        if !is_finished(&folder, recipe)? {
-            let localizer = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?;
-            let acl = localizer.acl().clone();
-            let pool = Arc::new(self.pool(&acl)?);
-            let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
-            let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
-            let learned = (acl.with_trained_head(head), vars);
-            let title = format!("ACL: from the model {}", files.name);
-            let foundation = Foundation { files: Arc::new(files), acl, pool, start };
-            self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
-            let model = folder.join("model");
-            std::fs::create_dir_all(&model)?;
-            foundation.files.link_frozen(&model)?;
-            let half = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter();
-            let half = half.map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?))).collect::<Result<_>>()?;
-            save_safetensors(model.join("acl.safetensors"), &half, &BTreeMap::new())?;
+        if is_finished(&folder, recipe)? {
+            return Ok(());
         }
-        Ok(())
+        let (files, acl, pool) = self.trained_model()?;
+        let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
+        let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
+        let learned = (acl.with_trained_head(head), vars);
+        let title = format!("ACL: from the model {}", files.name);
+        let foundation = Foundation { files: files.clone(), acl, pool, start };
+        self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
+        let model = folder.join("model");
+        std::fs::create_dir_all(&model)?;
+        files.link_frozen(&model)?;
+        let half = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter();
+        let half = half.map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?))).collect::<Result<_>>()?;
+        Ok(save_safetensors(model.join("acl.safetensors"), &half, &BTreeMap::new())?)
     }
 
     /// Trains `learned`, an AudioTokenizer and a masker over variables, in `folder`: with scenes of one object for

@@ -16,7 +16,7 @@ use soundsight::eval::{
     write_csv, write_page,
 };
 
-use crate::model::{DTypeChoice, DeviceChoice, ModelOptions, WeightsChoice};
+use crate::model::{DTypeChoice, DeviceChoice, ModelOptions, PrecisionChoice, WeightsChoice};
 use crate::parallel::{Job, UNHURRIED};
 use crate::program::progress::progress_bar;
 
@@ -49,6 +49,9 @@ pub struct Options {
     /// Format of the model's weight matrices in memory [default: as-stored].
     #[arg(long, value_enum, requires = "model")]
     weights: Option<WeightsChoice>,
+    /// Precision of products on CPUs with instructions for bf16 (AMX, AVX-512 BF16) [default: highest].
+    #[arg(long, value_enum, requires = "model")]
+    precision: Option<PrecisionChoice>,
     /// Take each sound apart into at most K sources and score everything that they find together: each pixel's highest score.
     #[arg(long, value_name = "K", requires = "model")]
     sources: Option<usize>,
@@ -118,6 +121,7 @@ fn evaluate_in(job: &Job, args: &Options) -> Result<()> {
             model,
             device: args.device.unwrap_or(DeviceChoice::Auto),
             dtype: DTypeChoice::F32,
+            precision: args.precision.unwrap_or(PrecisionChoice::Highest),
             weights: args.weights.unwrap_or(WeightsChoice::AsStored),
         };
         let files = model.find()?;
@@ -133,7 +137,7 @@ fn evaluate_in(job: &Job, args: &Options) -> Result<()> {
         };
         // What is trained tells models apart.
         let sources = args.sources.map_or(String::new(), |count| format!(" {count} sources"));
-        let identity = format!("{} {:?}{sources}", files.acl.sha256()?, model.weights.format());
+        let identity = format!("{} {:?}{sources}", files.acl.sha256()?, model.matrices());
         let shard = job.share_of(args.shard.unwrap_or(Shard::WHOLE))?;
         let path = file_of(shard.rank, path);
         let bar = if job.is_first() { samples_bar(samples.len().div_ceil(shard.world)) } else { ProgressBar::hidden() };

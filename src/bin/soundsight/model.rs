@@ -6,7 +6,8 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use soundsight::localizer::select_device;
-use soundsight::weights::{Download, Hub, ModelFiles, WeightFormat};
+use soundsight::nn::multiplies_bf16;
+use soundsight::weights::{Download, Hub, Matrices, ModelFiles, Precision, WeightFormat};
 use soundsight::{Localizer, ModelSource};
 
 use crate::program::progress::progress_bar;
@@ -24,12 +25,36 @@ pub struct ModelOptions {
     /// Device to compute on.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Number type to compute in; on the CPU, f16 and bf16 only save memory.
+    /// Number type to compute in; on the CPU, f16 and bf16 save memory, and bf16 stands for --precision medium.
     #[arg(long, value_enum, default_value_t = DTypeChoice::F32)]
     pub dtype: DTypeChoice,
+    /// Precision of products on CPUs with instructions for bf16 (AMX, AVX-512 BF16); without effect on others.
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::Highest)]
+    pub precision: PrecisionChoice,
     /// Format of the weight matrices in memory, for computing in f32 on the CPU.
     #[arg(long, value_enum, default_value_t = WeightsChoice::AsStored)]
     pub weights: WeightsChoice,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PrecisionChoice {
+    /// 24 bits, as f32: six products of bf16 for each.
+    Highest,
+    /// 16 bits: three products of bf16; needs AMX.
+    High,
+    /// 8 bits: a product of bf16.
+    Medium,
+}
+
+impl PrecisionChoice {
+    /// The library's name for it.
+    fn level(self) -> Precision {
+        match self {
+            Self::Highest => Precision::Highest,
+            Self::High => Precision::High,
+            Self::Medium => Precision::Medium,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +127,11 @@ impl ModelOptions {
         }
     }
 
+    /// The storage format of the matrices, and the precision of products.
+    pub fn matrices(&self) -> Matrices {
+        Matrices { format: self.weights.format(), precision: self.precision.level() }
+    }
+
     /// Finds and loads the chosen model.
     pub fn load(&self) -> Result<Localizer> {
         self.load_files(&self.find()?, self.device()?)
@@ -110,11 +140,13 @@ impl ModelOptions {
     /// Loads the chosen model from its files onto `device`.
     pub fn load_files(&self, files: &ModelFiles, device: Device) -> Result<Localizer> {
         let builder = Localizer::builder(&files.source).device(device).dtype(self.dtype());
-        let localizer = builder.weights(self.weights.format()).load_files(files)?;
-        if localizer.dtype() != self.dtype() {
+        let Matrices { format, precision } = self.matrices();
+        let localizer = builder.weights(format).precision(precision).load_files(files)?;
+        let is_faster = self.dtype() == DType::BF16 && multiplies_bf16();
+        if localizer.dtype() != self.dtype() && !is_faster {
             let (asked, computed) = (self.dtype().as_str(), localizer.dtype().as_str());
             eprintln!(
-                "--dtype {asked}: the CPU computes in {computed}; fewer bits for the weights save memory, but no time"
+                "--dtype {asked}: this CPU computes in {computed}; fewer bits for the weights save memory, but no time"
             );
         }
         Ok(localizer)

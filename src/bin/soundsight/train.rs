@@ -21,7 +21,7 @@ use soundsight::train::step::Activations;
 use soundsight::train::{
     AclObjective, Checkpoints, Outcome, TrainConfig, Trainable, Trainer, agree, audio_features_identity,
 };
-use soundsight::weights::{ModelFiles, WeightFormat};
+use soundsight::weights::{Matrices, ModelFiles, Precision, WeightFormat};
 
 use crate::model::ModelOptions;
 use crate::parallel::{Job, ParallelOptions};
@@ -132,7 +132,7 @@ fn prepare(job: &Job, options: &Options) -> Result<Prepared> {
     let cache = match &options.cache {
         Some(folder) => {
             let identity = audio_features_identity(&files, model, options.model.dtype())?;
-            Some(FeatureCache::open(folder, &format!("{identity}{}", in_format(options.model.weights.format())))?)
+            Some(FeatureCache::open(folder, &format!("{identity}{}", in_form(options.model.matrices())))?)
         }
         None => None,
     };
@@ -250,10 +250,15 @@ fn train_in(job: &Job, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What --weights adds to the identity of the features that are computed with those weights.
-fn in_format(weights: WeightFormat) -> String {
-    match weights {
+/// What --weights and --precision add to the identity of the features that are computed with them.
+fn in_form(Matrices { format, precision }: Matrices) -> String {
+    let format = match format {
         WeightFormat::AsStored => String::new(),
         other => format!(" with weights kept as {other:?}"),
-    }
+    };
+    let precision = match precision {
+        Precision::Highest => String::new(),
+        other => format!(" in {other:?} precision"),
+    };
+    format + &precision
 }

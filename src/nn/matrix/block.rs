@@ -5,8 +5,8 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::operands::{Epilogue, MatrixRef, PackedMatrix};
-use super::panels::NR;
+use super::layout::{MatrixRef, NR};
+use super::operands::{Epilogue, PackedMatrix};
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;

@@ -17,8 +17,9 @@ use super::super::format::BLOCK;
 use super::super::instructions::arch;
 use super::super::simd::ROUND;
 use super::block::{KC, MR, Tile, TileRows};
-use super::operands::{Epilogue, MatrixRef};
-use super::panels::{BYTES, Lanes, NR, Quants};
+use super::layout::{MatrixRef, NR};
+use super::operands::Epilogue;
+use super::panels::{BYTES, Lanes, Quants};
 
 /// The maximum number of rows of a block. The weights are widened to 16 bits again for every block.
 pub(super) const MC: usize = 192;

@@ -7,58 +7,144 @@
 //! that of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008). This module distributes
 //! the work over threads; the loops are in [`block`](mod@block). Products with enough rows use [`strassen`].
 //!
+//! Processors that multiply tiles of bf16 do so with each `f32` as a sum of bf16 ([`parts`], [`tiles`]).
+//!
 //! The rounding errors of a row depend on how the rows are split into blocks, and therefore on the number of rows and
 //! threads. For a given number of rows and threads, results are identical bit for bit.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod block;
 mod integer;
+mod layout;
 mod operands;
 mod panels;
+mod parts;
 mod strassen;
+mod tiles;
+mod units;
 
 use std::ops::Range;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
+use super::format::Precision;
 use super::instructions::arch;
 pub(crate) use block::Block;
 use block::MR;
 use integer::{IntegerBlock, Integers};
-pub(crate) use operands::{Epilogue, MatrixRef, PackedMatrix};
-pub(crate) use panels::NR;
+pub(crate) use layout::{MatrixRef, NR};
+pub(crate) use operands::{Epilogue, PackedMatrix};
 use panels::Quants;
+use parts::{Products, SIDE};
 use strassen::StrassenBlock;
+use tiles::{Right, TileBlock};
+use units::TileUnit;
+
+/// The name of the instruction set that the kernels for `f32` on CPUs use: `AMX`, `AVX-512`, `AVX2`, `scalar`, or `native`
+/// on processors other than x86-64. With `AMX`, products with weights are computed in tiles of bf16, each number as the sum
+/// of three, and everything else with AVX-512.
+///
+/// The environment variable `SOUNDSIGHT_SIMD` forbids wider ones than it names: `avx512`, `avx2` or `scalar`. With
+/// `portable-tiles`, products are computed as with AMX, but without its instructions, which is slow and serves for tests.
+/// Other values have no effect. Results differ by rounding from one instruction set to the next.
+///
+/// ```
+/// println!("computing with {}", soundsight::nn::instruction_set());
+/// ```
+pub fn instruction_set() -> &'static str {
+    match (TileUnit::available(), arch()) {
+        (Some(unit), _) => unit.name(),
+        (None, Arch::Scalar) => "scalar",
+        #[cfg(target_arch = "x86_64")]
+        (None, Arch::V3(_)) => "AVX2",
+        #[cfg(target_arch = "x86_64")]
+        (None, Arch::V4(_)) => "AVX-512",
+        _ => "native",
+    }
+}
 
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
 pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
-    matmul_in(in_integers(b), a, b, epilogue, out);
+    matmul_by(Method::fastest(b, a.rows), a, b, epilogue, out);
 }
 
-/// The same in integers, or in floats.
-fn matmul_in(
-    integers: Option<(Integers, Quants<'_>)>,
-    a: MatrixRef<'_>,
-    b: &PackedMatrix,
-    epilogue: Epilogue<'_>,
-    out: &mut [f32],
-) {
+/// The fewest rows for which weights of 8 bits are expanded to bf16.
+const MIN_EXPANDED: usize = 2 * SIDE;
+
+/// Whether this processor multiplies bf16 faster than `f32`, with AMX or AVX-512 BF16. If so,
+/// [`Precision::Medium`] makes a model faster.
+pub fn multiplies_bf16() -> bool {
+    TileUnit::multiplies_bf16()
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy)]
+enum Method<'a> {
+    Floats,
+    /// With weights of 8 bits, in integers.
+    Integers(Integers, Quants<'a>),
+    /// In tiles of bf16.
+    Tiles(TileUnit, Right<'a>),
+}
+
+impl<'a> Method<'a> {
+    /// The fastest one on this processor for `rows` rows.
+    fn fastest(b: &'a PackedMatrix, rows: usize) -> Self {
+        if let Some((unit, tiles)) = b.panels.tiles() {
+            return Self::Tiles(unit, Right::Tiles(tiles));
+        }
+        let Some(quants) = b.panels.quants() else { return Self::Floats };
+        let products = match b.precision {
+            Precision::Medium => Products::OneByOne,
+            Precision::High | Precision::Highest => Products::TwoByOne,
+        };
+        // To expand them for a few rows would take longer than the product.
+        match TileUnit::available().filter(|_| rows >= MIN_EXPANDED) {
+            Some(unit) => Self::Tiles(unit, Right::Quants(quants, products)),
+            None => Integers::available().map_or(Self::Floats, |integers| Self::Integers(integers, quants)),
+        }
+    }
+
+    /// The height and the number of panels of what is computed in one go.
+    fn granularity(self) -> (usize, usize) {
+        match self {
+            Self::Floats | Self::Integers(..) => (MR, 1),
+            Self::Tiles(..) => (SIDE, SIDE / NR),
+        }
+    }
+
+    /// The fewest rows for which a thread gets rows of its own, and reads all panels.
+    fn min_rows(self) -> usize {
+        match self {
+            Self::Floats | Self::Integers(..) => 2 * MR,
+            Self::Tiles(..) => SIDE,
+        }
+    }
+}
+
+/// The same by `method`.
+fn matmul_by(method: Method<'_>, a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
     let (m, n) = (a.rows, b.columns);
     if m == 0 || n == 0 {
         return;
     }
     let threads = rayon::current_num_threads();
     let panels = n.div_ceil(NR);
-    if m >= 2 * MR * threads || threads == 1 {
+    let (height, width) = method.granularity();
+    if m >= method.min_rows() * threads || threads == 1 {
         // Equal blocks of whole tiles; their number is a multiple of the threads. Each block packs its own rows and
         // reads all panels.
-        let fast = integers.is_none() && strassen::pays(m.div_ceil(threads), b);
-        let block_rows = match integers {
-            Some(_) => integer::MC,
-            None if fast => strassen::MC,
-            None => b.block_rows(),
+        let fast = matches!(method, Method::Floats) && strassen::pays(m.div_ceil(threads), b);
+        let block_rows = match method {
+            Method::Integers(..) => integer::MC,
+            Method::Tiles(..) => tiles::MC,
+            Method::Floats if fast => strassen::MC,
+            Method::Floats => b.block_rows(),
         };
         let blocks = threads * m.div_ceil(block_rows * threads);
-        let block = m.div_ceil(blocks).next_multiple_of(MR);
+        let block = m.div_ceil(blocks).next_multiple_of(height);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
             let a = a.slice_rows(i * block..(i * block + block).min(m));
             // The last block may have any number of rows.
@@ -66,12 +152,12 @@ fn matmul_in(
                 arch().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
                 return;
             }
-            multiply_block(integers, a, b, 0..panels, epilogue, out, n);
+            multiply_block(method, a, b, 0..panels, epilogue, out, n);
         });
     } else {
         // Few rows (the text tower has six): the panels are distributed over the threads, and the results are joined
         // side by side.
-        let share = panels.div_ceil(threads * 2).max(1);
+        let share = panels.div_ceil(threads * 2).next_multiple_of(width);
         let parts: Vec<(usize, usize, Vec<f32>)> = (0..panels.div_ceil(share))
             .into_par_iter()
             .map(|i| {
@@ -79,7 +165,7 @@ fn matmul_in(
                 let width = (range.end * NR).min(n) - range.start * NR;
                 let first = range.start * NR;
                 let mut out = vec![0.0; m * width];
-                multiply_block(integers, a, b, range, epilogue, &mut out, width);
+                multiply_block(method, a, b, range, epilogue, &mut out, width);
                 (first, width, out)
             })
             .collect();
@@ -91,14 +177,9 @@ fn matmul_in(
     }
 }
 
-/// The instruction set and the weights of a product that is computed in integers.
-fn in_integers(b: &PackedMatrix) -> Option<(Integers, Quants<'_>)> {
-    Integers::available().zip(b.panels.quants())
-}
-
 /// `out = activation(a · b[panels] + bias)` on this thread.
 fn multiply_block(
-    integers: Option<(Integers, Quants<'_>)>,
+    method: Method<'_>,
     a: MatrixRef<'_>,
     b: &PackedMatrix,
     panels: Range<usize>,
@@ -106,13 +187,17 @@ fn multiply_block(
     out: &mut [f32],
     out_stride: usize,
 ) {
-    match integers {
-        Some((integers, quants)) => {
-            integers.run(IntegerBlock { a, b: quants, columns: b.columns, panels, epilogue, out, out_stride });
-        }
-        None => {
+    let columns = b.columns;
+    match method {
+        Method::Floats => {
             let scratch = &mut Vec::new();
             arch().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
+        }
+        Method::Integers(integers, b) => {
+            integers.run(IntegerBlock { a, b, columns, panels, epilogue, out, out_stride });
+        }
+        Method::Tiles(unit, b) => {
+            arch().dispatch(TileBlock { unit, a, b, columns, panels, epilogue, out, out_stride });
         }
     }
 }
@@ -197,14 +282,14 @@ mod tests {
                 formats.push((quantized(&rows), expanded));
             }
             for (compressed, expanded) in formats {
-                let packed = PackedMatrix::compressed(&compressed).unwrap();
+                let packed = PackedMatrix::compressed(&compressed, Precision::Highest).unwrap();
                 assert!(packed.panels.is_compressed());
                 let expanded = expanded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(packed.unpack_transposed(), expanded);
                 let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
                 let product = |b: &PackedMatrix| {
                     let mut out = vec![f32::NAN; m * n];
-                    matmul_in(None, MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
+                    matmul_by(Method::Floats, MatrixRef::new(&a, m, k), b, Epilogue::default(), &mut out);
                     out
                 };
                 assert_eq!(product(&packed), product(&full), "{m} {k} {n} {compressed:?}");
@@ -214,9 +299,10 @@ mod tests {
 
     #[test]
     fn products_in_integers_agree_with_floats() {
+        let Some(integers) = Integers::available() else { return };
         for (m, k, n) in [(1, 32, 1), (6, 64, 16), (7, 800, 33), (200, 416, 19), (390, 384, 80)] {
             let weights = Tensor::from_vec(numbers(n * k, 8), (n, k), &Device::Cpu).unwrap();
-            let packed = PackedMatrix::compressed(&quantized(&weights)).unwrap();
+            let packed = PackedMatrix::compressed(&quantized(&weights), Precision::Highest).unwrap();
             let weights = packed.unpack_transposed();
             let bias = numbers(n, 3);
             let mut a = numbers(m * k, 7);
@@ -226,7 +312,8 @@ mod tests {
             let left = MatrixRef::new(&a, m, k);
             let mut found = vec![f32::NAN; m * n];
             let epilogue = Epilogue { bias: Some(&bias), activation: Some(Activation::Relu) };
-            matmul(left, &packed, epilogue, &mut found);
+            let method = Method::Integers(integers, packed.panels.quants().unwrap());
+            matmul_by(method, left, &packed, epilogue, &mut found);
             for i in 0..m {
                 let row = &a[i * k..][..k];
                 // Half a step of the 16 bits, as often as chance adds it up.
@@ -242,7 +329,7 @@ mod tests {
             // By columns, as in a backward pass.
             let transposed: Vec<f32> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
             let mut again = vec![f32::NAN; m * n];
-            matmul(MatrixRef::new(&transposed, k, m).transposed(), &packed, epilogue, &mut again);
+            matmul_by(method, MatrixRef::new(&transposed, k, m).transposed(), &packed, epilogue, &mut again);
             assert_eq!(again, found);
         }
     }
@@ -250,7 +337,7 @@ mod tests {
     #[test]
     fn integers_keep_what_is_not_finite() {
         let weights = Tensor::from_vec(numbers(20 * 64, 1), (20, 64), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&quantized(&weights)).unwrap();
+        let packed = PackedMatrix::compressed(&quantized(&weights), Precision::Highest).unwrap();
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut a = numbers(3 * 64, 2);
             a[64 + 7] = broken;
@@ -272,13 +359,13 @@ mod tests {
     #[test]
     fn infinite_weights_stay_infinite() {
         let half = Tensor::from_vec(vec![f16::INFINITY, f16::NAN, f16::ONE, f16::ZERO], (2, 2), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap()).unwrap();
+        let packed = PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap(), Precision::Highest).unwrap();
         let unpacked = packed.unpack_transposed();
         assert!(unpacked[0] == f32::INFINITY && unpacked[1].is_nan() && unpacked[2..] == [1.0, 0.0]);
         let mut block = vec![1u8; 34];
         block[..2].copy_from_slice(&f16::INFINITY.to_le_bytes());
         let block = Tensor::from_vec(block, (1, 34), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&CompressedMatrix::blocks(block).unwrap()).unwrap();
+        let packed = PackedMatrix::compressed(&CompressedMatrix::blocks(block).unwrap(), Precision::Highest).unwrap();
         assert_eq!(packed.unpack_transposed(), [f32::INFINITY; 32]);
         // A storage type that no constructor produces.
         let odd = Tensor::zeros((1, 32), DType::U8, &Device::Cpu).unwrap();

@@ -1,53 +1,18 @@
-//! The operands of a product: a matrix on the left, a packed matrix on the right, and the epilogue applied to the
-//! result.
-
-use std::ops::Range;
+//! The operands of a product: a packed matrix on the right, and the epilogue applied to the result.
 
 use pulp::Scalar;
 use rayon::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::compressed::CompressedMatrix;
-use super::panels::{NR, Panels};
+use super::super::format::Precision;
+use super::layout::{MatrixRef, NR};
+use super::panels::Panels;
+use super::parts::{Products, TilePanels};
+use super::units::TileUnit;
 
 /// From this number of elements on, a matrix is packed by all threads.
 const MANY: usize = 1 << 18;
-
-/// A read-only view of a slice as a matrix: element (i, j) is `data[i·row_stride + j·column_stride]`.
-///
-/// Rows may overlap (a sliding window is a matrix whose row stride is smaller than its width).
-#[derive(Clone, Copy)]
-pub(crate) struct MatrixRef<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) row_stride: usize,
-    pub(crate) column_stride: usize,
-}
-
-impl<'a> MatrixRef<'a> {
-    /// A contiguous row-major matrix.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
-    }
-
-    /// The rows in `range`.
-    pub(super) fn slice_rows(self, range: Range<usize>) -> Self {
-        let start = (range.start * self.row_stride).min(self.data.len());
-        Self { data: &self.data[start..], rows: range.len(), ..self }
-    }
-
-    /// The transposed matrix, over the same elements.
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
 
 /// The right-hand side `[K, N]` of a product, in panels of [`NR`] columns: `panel[p][k][j] = B[k, p·NR + j]`, the last
 /// panel padded with zeros.
@@ -56,6 +21,7 @@ pub(crate) struct PackedMatrix {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) panels: Panels,
+    pub(super) precision: Precision,
 }
 
 impl PackedMatrix {
@@ -64,6 +30,21 @@ impl PackedMatrix {
         let mut packed = Self::default();
         packed.pack(b);
         packed
+    }
+
+    /// Packs `b` [K, N] in the form that [`matmul`](super::matmul) multiplies fastest. (What uses the loops of a
+    /// [`Block`](super::Block) needs [`PackedMatrix::new`].)
+    pub(crate) fn for_matmul(b: MatrixRef<'_>, precision: Precision) -> Self {
+        let products = match precision {
+            Precision::Highest => Products::ThreeByThree,
+            Precision::High => Products::TwoByTwo,
+            Precision::Medium => Products::OneByOne,
+        };
+        let panels = match TileUnit::of(products, b.rows, b.columns) {
+            Some(unit) => Panels::Tiles(unit, TilePanels::new(b, products)),
+            None => return Self { precision, ..Self::new(b) },
+        };
+        Self { rows: b.rows, columns: b.columns, panels, precision }
     }
 
     /// Packs `b` [K, N], reusing the memory of `self`.
@@ -91,9 +72,9 @@ impl PackedMatrix {
     }
 
     /// Packs the transpose of a compressed matrix `[N, K]`.
-    pub(crate) fn compressed(matrix: &CompressedMatrix) -> candle_core::Result<Self> {
+    pub(crate) fn compressed(matrix: &CompressedMatrix, precision: Precision) -> candle_core::Result<Self> {
         let (columns, rows) = matrix.dims();
-        Ok(Self { rows, columns, panels: Panels::compressed(matrix)? })
+        Ok(Self { rows, columns, panels: Panels::compressed(matrix, precision)?, precision })
     }
 
     /// K, the number of rows.
@@ -104,6 +85,11 @@ impl PackedMatrix {
     /// N, the number of columns.
     pub(crate) fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// The precision of products.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Unpacks the matrix as row-major `[N, K]`: each column of B is a row.

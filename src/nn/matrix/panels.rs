@@ -4,10 +4,10 @@ use candle_core::CpuStorage;
 use pulp::Simd;
 
 use super::super::compressed::CompressedMatrix;
-use super::super::format::{BLOCK, BLOCK_BYTES, split_block};
-
-/// The number of columns in a packed panel.
-pub(crate) const NR: usize = 16;
+use super::super::format::{BLOCK, BLOCK_BYTES, Precision, split_block};
+use super::layout::NR;
+use super::parts::{Products, TilePanels};
+use super::units::TileUnit;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
 ///
@@ -25,6 +25,8 @@ pub(super) enum Panels {
         quants: Vec<Lanes>,
         scales: Vec<[f32; NR]>,
     },
+    /// For what multiplies them: sums of bf16, in tiles.
+    Tiles(TileUnit, TilePanels),
 }
 
 /// A row of packed elements.
@@ -65,7 +67,7 @@ impl Default for Panels {
 
 impl Panels {
     /// The panels of `matrix` `[N, K]`, for products `x·matrixᵀ`.
-    pub(super) fn compressed(matrix: &CompressedMatrix) -> candle_core::Result<Self> {
+    pub(super) fn compressed(matrix: &CompressedMatrix, precision: Precision) -> candle_core::Result<Self> {
         let unusable = || candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt();
         let (n, k) = matrix.dims();
         let (storage, layout) = matrix.rows().storage_and_layout();
@@ -86,7 +88,16 @@ impl Panels {
                 }
                 Ok(Self::F32(panels))
             }
-            CpuStorage::BF16(all) => Ok(Self::Bf16(pack_halves(&all[start..end], k, |x| x.to_bits()))),
+            CpuStorage::BF16(all) => {
+                let products = match precision {
+                    Precision::Highest | Precision::High => Products::ThreeByOne,
+                    Precision::Medium => Products::OneByOne,
+                };
+                Ok(match TileUnit::of(products, k, n) {
+                    Some(unit) => Self::Tiles(unit, TilePanels::from_bf16(&all[start..end], k, products)),
+                    None => Self::Bf16(pack_halves(&all[start..end], k, |x| x.to_bits())),
+                })
+            }
             CpuStorage::U8(all) => Ok(Self::pack_blocks(all[start..end].as_chunks().0, k / BLOCK)),
             _ => Err(unusable()),
         }
@@ -110,6 +121,14 @@ impl Panels {
             }
         }
         Self::Q8 { quants, scales }
+    }
+
+    /// The panels as tiles, and what multiplies them.
+    pub(super) fn tiles(&self) -> Option<(TileUnit, &TilePanels)> {
+        match self {
+            Self::Tiles(unit, tiles) => Some((*unit, tiles)),
+            _ => None,
+        }
     }
 
     /// Whether reading the panels needs memory to expand them into.
@@ -164,6 +183,7 @@ impl Panels {
                     }
                 }
             }
+            Self::Tiles(_, tiles) => tiles.expand(panel, first, &mut rows[..count]),
         }
         &scratch[..count * NR]
     }

@@ -22,8 +22,8 @@ use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
 use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, store};
-use super::operands::{Epilogue, MatrixRef, PackedMatrix};
-use super::panels::NR;
+use super::layout::{MatrixRef, NR};
+use super::operands::{Epilogue, PackedMatrix};
 
 /// The maximum number of rows of a block. The sums of the right-hand side are computed once per block.
 pub(super) const MC: usize = 252;
@@ -338,6 +338,7 @@ mod tests {
     use pulp::{Arch, Scalar};
 
     use super::super::super::compressed::CompressedMatrix;
+    use super::super::super::format::Precision;
     use super::super::tests::numbers;
     use super::*;
 
@@ -408,6 +409,9 @@ mod tests {
             out
         };
         let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
-        assert_eq!(product(&PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap()).unwrap()), product(&full));
+        assert_eq!(
+            product(&PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap(), Precision::Highest).unwrap()),
+            product(&full)
+        );
     }
 }
