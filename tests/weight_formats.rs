@@ -8,16 +8,17 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use common::fixture;
 use soundsight::acl::{Acl, ModelConfig};
-use soundsight::nn::instruction_set;
-use soundsight::weights::{Checkpoint, ModelFiles, WeightFormat, save_as};
+use soundsight::nn::{instruction_set, multiplies_bf16};
+use soundsight::weights::{Checkpoint, Matrices, ModelFiles, Precision, WeightFormat, save_as};
 use soundsight::{Error, Heatmap, Localizer, Picture, Waveform};
 
 const MODELS: [&str; 2] = ["mini", "alt"];
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q8_0];
 
-/// The heatmap of the fixture `name` by the model in `folder`, with its weights in `format`.
-fn heatmap(folder: &Path, format: WeightFormat, name: &str) -> Heatmap {
-    let localizer = Localizer::builder(folder.to_str().unwrap()).weights(format).load().unwrap();
+/// The heatmap of the fixture `name` by the model in `folder`, with its matrices in this form.
+fn heatmap(folder: &Path, matrices: impl Into<Matrices>, name: &str) -> Heatmap {
+    let Matrices { format, precision } = matrices.into();
+    let localizer = Localizer::builder(folder.to_str().unwrap()).weights(format).precision(precision).load().unwrap();
     let sound = Waveform::open(fixture(name).join("clip.wav")).unwrap();
     let picture = Picture::open(fixture(name).join("frame.png")).unwrap();
     localizer.localize_pair(&sound, &picture).unwrap()
@@ -51,6 +52,27 @@ fn heatmaps_change_little() {
         for (format, tolerance) in FORMATS.into_iter().zip([5e-4, 4e-3, 8e-3]) {
             let (largest, mean) = differences(&full, &heatmap(&fixture(name), format, name));
             assert!(mean > 0.0 && mean < tolerance, "{name} {format:?}: {mean} on average, {largest} at most");
+        }
+    }
+}
+
+#[test]
+fn less_precision_changes_little_and_only_where_bf16_is_multiplied() {
+    let tiles = matches!(instruction_set(), "AMX" | "portable tiles");
+    for name in MODELS {
+        for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q8_0] {
+            let highest = heatmap(&fixture(name), format, name);
+            for (precision, tolerance) in [(Precision::High, 1e-4), (Precision::Medium, 8e-3)] {
+                let (largest, mean) =
+                    differences(&highest, &heatmap(&fixture(name), Matrices { format, precision }, name));
+                // Products with f32 alone differ from the highest precision by being `High`.
+                let has_effect = match precision {
+                    Precision::Medium => tiles || multiplies_bf16() && format != WeightFormat::Q8_0,
+                    _ => tiles && format == WeightFormat::F32,
+                };
+                let as_expected = if has_effect { mean > 0.0 && mean < tolerance } else { largest == 0.0 };
+                assert!(as_expected, "{name} {format:?} {precision:?}: {mean} on average, {largest} at most");
+            }
         }
     }
 }

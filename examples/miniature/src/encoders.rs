@@ -2,7 +2,8 @@
 #![allow(clippy::print_stdout)] // command-line output
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
 use serde_json::{Value, json};
 use soundsight::acl::{Acl, AclConfig, AudioEncoder};
 use soundsight::beats::Beats;
@@ -90,12 +91,16 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
 }
 
 impl Run {
-    /// The frozen parts of `trained` with the changes of a variant, and an untrained head.
+    /// The parts of `trained` with the changes of a variant, all frozen, and an untrained head.
     fn varied(&self, trained: &Acl, variant: &Variant) -> Result<Acl> {
         let config = &self.config;
         config.validate()?;
         let ears: AudioEncoder = match variant.untrained_ears {
-            true => fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?.0.into(),
+            true => {
+                let (_, vars) = fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?;
+                let values = vars.into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
+                Beats::new(&config.beats, VarBuilder::from_tensors(values, DType::F32, &Device::Cpu))?.into()
+            }
             false => trained.audio_encoder.clone(),
         };
         let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();

@@ -170,10 +170,6 @@ impl Configured {
                     left, right, sums, chunks, parts: 3, 1,
                     concat!(right!(0), left!(2), multiply!(), left!(1), multiply!(), left!(0), multiply!())
                 ),
-                Products::TwoByOne => multiply_tiles!(
-                    left, right, sums, chunks, parts: 2, 1,
-                    concat!(right!(0), left!(1), multiply!(), left!(0), multiply!())
-                ),
                 Products::OneByOne => multiply_tiles!(
                     left, right, sums, chunks, parts: 1, 1,
                     concat!(left!(0), right!(0), multiply!())

@@ -98,7 +98,8 @@ impl<'a> Method<'a> {
         let Some(quants) = b.panels.quants() else { return Self::Floats };
         let products = match b.precision {
             Precision::Medium => Products::OneByOne,
-            Precision::High | Precision::Highest => Products::TwoByOne,
+            // More than 16 bits are nothing beside the 8 bits of the weights.
+            Precision::High | Precision::Highest => Products::TwoByTwo,
         };
         // To expand them for a few rows would take longer than the product.
         match TileUnit::available().filter(|_| rows >= MIN_EXPANDED) {

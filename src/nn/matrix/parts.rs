@@ -47,8 +47,6 @@ pub(super) enum Products {
     TwoByTwo,
     /// Three parts of the left-hand side: three products, for right-hand sides in bf16.
     ThreeByOne,
-    /// Two parts of the left-hand side: two products, for right-hand sides of 8 bits, which are rounded to bf16.
-    TwoByOne,
     /// Both sides rounded to bf16.
     OneByOne,
 }
@@ -60,7 +58,6 @@ impl Products {
             Self::ThreeByThree => (3, 3),
             Self::TwoByTwo => (2, 2),
             Self::ThreeByOne => (3, 1),
-            Self::TwoByOne => (2, 1),
             Self::OneByOne => (1, 1),
         }
     }
@@ -71,7 +68,6 @@ impl Products {
             Self::ThreeByThree => &[(1, 1), (0, 1), (0, 2), (0, 0), (1, 0), (2, 0)],
             Self::TwoByTwo => &[(0, 1), (0, 0), (1, 0)],
             Self::ThreeByOne => &[(2, 0), (1, 0), (0, 0)],
-            Self::TwoByOne => &[(1, 0), (0, 0)],
             Self::OneByOne => &[(0, 0)],
         }
     }

@@ -17,11 +17,14 @@ const CHUNKS: usize = 8;
 /// The maximum number of rows of a block. All their parts take 384 KiB and stay in the second-level cache.
 pub(super) const MC: usize = 256;
 
+/// The most parts into which weights of 8 bits are split.
+const MAX_EXPANDED: usize = 2;
+
 /// The right-hand side.
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
     Tiles(&'a TilePanels),
-    /// Weights of 8 bits, which are expanded to bf16 for each block of rows.
+    /// Weights of 8 bits, which are expanded for each block of rows.
     Quants(Quants<'a>, Products),
 }
 
@@ -60,7 +63,7 @@ impl InTiles for TileBlock<'_> {
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
         match self.b.products() {
             Products::ThreeByThree | Products::ThreeByOne => self.run_in_parts::<S, V, 3>(simd),
-            Products::TwoByTwo | Products::TwoByOne => self.run_in_parts::<S, V, 2>(simd),
+            Products::TwoByTwo => self.run_in_parts::<S, V, 2>(simd),
             Products::OneByOne => self.run_in_parts::<S, V, 1>(simd),
         }
     }
@@ -74,7 +77,7 @@ impl TileBlock<'_> {
         let num_chunks = a.columns.div_ceil(DEPTH);
         let products = b.products();
         let mut strips = Vec::new();
-        let mut expanded = [[ZEROS; CHUNKS]; 2];
+        let mut expanded = [[ZEROS; MAX_EXPANDED * CHUNKS]; 2];
         let mut sums = Sums([[0.0; SIDE]; SIDE]);
         let started = unit.start();
         for rows in (0..a.rows).step_by(MC) {
@@ -94,9 +97,9 @@ impl TileBlock<'_> {
                             for (tiles, panel) in expanded.iter_mut().zip([p, next]) {
                                 let (rows, count) = (first * DEPTH, chunks.len() * DEPTH);
                                 let (quants, scales) = quants.rows(panel, a.columns, rows, count);
-                                expand(quants, scales, tiles);
+                                expand::<P>(quants, scales, tiles);
                             }
-                            [&expanded[0][..chunks.len()], &expanded[1][..chunks.len()]]
+                            expanded.each_ref().map(|tiles| &tiles[..per_strip])
                         }
                     };
                     let width = ((panels.end - p) * NR).min(columns - p * NR).min(SIDE);
@@ -117,19 +120,24 @@ impl TileBlock<'_> {
     }
 }
 
-/// Expands 8-bit weights to bf16.
+/// Expands 8-bit weights to tiles in `P` parts.
 #[inline(always)]
-fn expand(quants: &[Lanes], scales: &[[f32; NR]], tiles: &mut [PairTile]) {
-    for ((tile, quants), scales) in tiles.iter_mut().zip(quants.chunks_exact(DEPTH / BYTES)).zip(scales) {
-        for (rows, lanes) in tile.0.as_chunks_mut::<2>().0.iter_mut().zip(quants) {
+fn expand<const P: usize>(quants: &[Lanes], scales: &[[f32; NR]], tiles: &mut [PairTile]) {
+    for ((tiles, quants), scales) in
+        tiles.as_chunks_mut::<P>().0.iter_mut().zip(quants.chunks_exact(DEPTH / BYTES)).zip(scales)
+    {
+        for (i, lanes) in quants.iter().enumerate() {
             for j in 0..NR {
                 let bytes = lanes[j].to_le_bytes();
                 let mut x = [0.0; BYTES];
-                for i in 0..BYTES {
-                    x[i] = f32::from(bytes[i].cast_signed()) * scales[j];
+                for (x, byte) in x.iter_mut().zip(bytes) {
+                    *x = f32::from(byte.cast_signed()) * scales[j];
                 }
-                [rows[0][j]] = split_pair(x[0], x[1]);
-                [rows[1][j]] = split_pair(x[2], x[3]);
+                let (first, second) = (split_pair::<P>(x[0], x[1]), split_pair::<P>(x[2], x[3]));
+                for part in 0..P {
+                    tiles[part].0[2 * i][j] = first[part];
+                    tiles[part].0[2 * i + 1][j] = second[part];
+                }
             }
         }
     }
@@ -176,8 +184,7 @@ mod tests {
         out
     }
 
-    const ALL: [Products; 5] =
-        [Products::ThreeByThree, Products::TwoByTwo, Products::ThreeByOne, Products::TwoByOne, Products::OneByOne];
+    const ALL: [Products; 4] = [Products::ThreeByThree, Products::TwoByTwo, Products::ThreeByOne, Products::OneByOne];
     const SIZES: [(usize, usize, usize); 6] =
         [(1, 1, 1), (16, 32, 16), (33, 300, 47), (7, 65, 32), (290, 520, 33), (40, 256, 64)];
 
@@ -192,7 +199,6 @@ mod tests {
             for (products, precision) in [
                 (Products::ThreeByThree, 2f64.powi(-23)),
                 (Products::ThreeByOne, 2f64.powi(-9)),
-                (Products::TwoByOne, 2f64.powi(-9)),
                 (Products::OneByOne, 2f64.powi(-8)),
             ] {
                 let panels = TilePanels::new(right, products);
@@ -248,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_8_bits_are_rounded_to_bf16() {
+    fn weights_of_8_bits_are_multiplied_like_others() {
         let (m, k, n): (usize, usize, usize) = (70, 416, 37);
         let a = numbers(m * k, 6);
         let quants: Vec<Lanes> = (0..n.div_ceil(NR) * k / BYTES)
@@ -262,16 +268,15 @@ mod tests {
             let byte = quants[(panel * k + at) / BYTES][lane].to_le_bytes()[at % BYTES];
             f32::from(byte.cast_signed()) * scales[panel * (k / DEPTH) + at / DEPTH][lane]
         };
-        for products in [Products::TwoByOne, Products::OneByOne] {
+        for products in [Products::TwoByTwo, Products::OneByOne] {
             for unit in units() {
                 let mut out = vec![f32::NAN; m * n];
                 let (panels, b) = (0..n.div_ceil(NR), Right::Quants(Quants::new(&quants, &scales), products));
                 let (a, epilogue) = (MatrixRef::new(&a, m, k), Epilogue::default());
                 let block = TileBlock { unit, a, b, columns: n, panels, epilogue, out: &mut out, out_stride: n };
                 Arch::new().dispatch(block);
-                let rounded: Vec<f32> =
-                    (0..k * n).map(|i| half::bf16::from_f32(weight(i / n, i % n)).to_f32()).collect();
-                let panels = TilePanels::new(MatrixRef::new(&rounded, k, n), products);
+                let weights: Vec<f32> = (0..k * n).map(|i| weight(i / n, i % n)).collect();
+                let panels = TilePanels::new(MatrixRef::new(&weights, k, n), products);
                 assert_eq!(out, product(unit, a, &panels, n, epilogue), "{}", unit.name());
             }
         }
