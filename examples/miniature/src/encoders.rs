@@ -85,7 +85,7 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
             println!("{}, seed {seed}: {result}", variant.name);
             results.push(result);
         }
-        write(run, docs, &results, steps)?;
+        write(run, docs, &results, recipe)?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn num_trained(acl: &Acl) -> Result<usize> {
     Ok(vars.iter().map(|(_, var)| var.elem_count()).sum())
 }
 
-fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result<()> {
+fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], recipe: Recipe) -> Result<()> {
     let rows: Vec<Vec<String>> = VARIANTS
         .iter()
         .zip(results)
@@ -129,9 +129,11 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], steps: usize) -> Result
         .collect();
     let seeds = results.first().map_or(0, Vec::len);
     let text = format!(
-        "## Encoders and prompts\n\nStage b from the same eyes and ears, {steps} steps of {BATCH} pairs; {seeds} seeds for \
-         the weights, the noise and the order of the pairs. Measured on {} held-out scenes of two objects over {}: the mean, and the lowest and the \
-         highest of the seeds. The last column is the number of trained weights.\n\n{}",
+        "## Encoders and prompts\n\nStage b from the same eyes and ears, {} steps of {BATCH} pairs with a learning rate of {}; \
+         {seeds} seeds for the weights, the noise and the order of the pairs. Measured on {} held-out scenes of two objects over {}: \
+         the mean, and the lowest and the highest of the seeds. The last column is the number of trained weights.\n\n{}",
+        recipe.steps,
+        recipe.learning_rate,
         run.scenes,
         run.world.describe_backgrounds(),
         table(&["", "which", "peak", "cIoU@0.5", "weights"], &rows)

@@ -262,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn tiles_are_distributed_by_rows_or_by_panels() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for (m, k, n) in [(7, 70, 300), (300, 70, 33)] {
+            let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+            let (a, b) = (MatrixRef::new(&a, m, k), MatrixRef::new(&b, k, n));
+            let panels = parts::TilePanels::new(b, Products::ThreeByThree);
+            let packed = PackedMatrix::new(b);
+            let product = |method| {
+                let mut out = vec![f32::NAN; m * n];
+                let epilogue = Epilogue { bias: Some(&bias), activation: Some(Activation::Relu) };
+                pool.install(|| matmul_by(method, a, &packed, epilogue, &mut out));
+                out
+            };
+            let found = product(Method::Tiles(TileUnit::Portable, Right::Tiles(&panels)));
+            for (x, y) in found.iter().zip(product(Method::Floats)) {
+                assert!((x - y).abs() < 1e-5 * (1.0 + y.abs()), "{x}, not {y}, of {m} × {k} × {n}");
+            }
+        }
+    }
+
+    #[test]
     fn overlapping_rows_are_a_sliding_window() {
         let (a, b) = (numbers(40 + 12, 4), numbers(12 * 5, 5));
         let window = MatrixRef { data: &a, rows: 21, columns: 12, row_stride: 2, column_stride: 1 };
