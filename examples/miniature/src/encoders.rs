@@ -12,7 +12,7 @@ use soundsight::train::losses::LossWeights;
 
 use crate::curves::figure;
 use crate::docs::{Docs, table};
-use crate::fresh::fresh;
+use crate::fresh::{fresh, values};
 use crate::masker_start;
 use crate::measure::Scoreboard;
 use crate::model::write_json;
@@ -98,8 +98,8 @@ impl Run {
         let ears: AudioEncoder = match variant.untrained_ears {
             true => {
                 let (_, vars) = fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?;
-                let values = vars.into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
-                Beats::new(&config.beats, VarBuilder::from_tensors(values, DType::F32, &Device::Cpu))?.into()
+                let frozen = VarBuilder::from_tensors(values(&vars), DType::F32, &Device::Cpu);
+                Beats::new(&config.beats, frozen)?.into()
             }
             false => trained.audio_encoder.clone(),
         };

@@ -9,6 +9,11 @@ use soundsight::data::random::{Purpose, stream, uniform};
 /// The variables of a module by name, sorted.
 pub type Vars = Vec<(String, Var)>;
 
+/// The present values of variables, which no gradient reaches.
+pub fn values<C: FromIterator<(String, Tensor)>>(vars: &[(String, Var)]) -> C {
+    vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
+}
+
 /// Builds a module over variables and initializes them. `seed` and `number` (of the module) identify the stream of
 /// random numbers; `residual` is the factor on the weights whose outputs are added to a residual stream, so that depth
 /// does not blow it up.

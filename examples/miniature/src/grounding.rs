@@ -18,7 +18,7 @@ use soundsight::train::{Metrics, NegativeSounds, Objective, StepOutput, Validati
 use soundsight::weights::{ModelFiles, save_safetensors};
 use soundsight::{Result, train};
 
-use crate::fresh::Vars;
+use crate::fresh::{Vars, values};
 use crate::measure::Scoreboard;
 use crate::scenes::pixels;
 use crate::world::{Split, World};
@@ -129,10 +129,6 @@ impl GroundingObjective<'_> {
         let negatives = self.negatives.as_ref().map(draw).transpose()?;
         Ok(StepNoise { all_pairs, positive, dropout, negatives })
     }
-
-    fn values(&self) -> Vec<(String, Tensor)> {
-        self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
-    }
 }
 
 impl Objective for GroundingObjective<'_> {
@@ -154,14 +150,14 @@ impl Objective for GroundingObjective<'_> {
     }
 
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
-        let values = VarBuilder::from_tensors(self.values().into_iter().collect(), DType::F32, &Device::Cpu);
+        let values = VarBuilder::from_tensors(values(&self.vars), DType::F32, &Device::Cpu);
         let acl = self.acl.with_trained_head(TrainedHead::new(self.acl.config(), values)?);
         Ok(Validation { metrics: self.scoreboard.grounding(&acl)?, pictures: Vec::new() })
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
         self.files.link_frozen(folder)?;
-        save_safetensors(folder.join("acl.safetensors"), &self.values().into_iter().collect(), &BTreeMap::new())
+        save_safetensors(folder.join("acl.safetensors"), &values(&self.vars), &BTreeMap::new())
     }
 }
 

@@ -11,7 +11,7 @@ use soundsight::beats::Beats;
 use soundsight::train::{Objective, StepOutput, Validation};
 use soundsight::weights::save_safetensors;
 
-use crate::fresh::Vars;
+use crate::fresh::{Vars, values};
 use crate::sounds::SoundBatch;
 
 pub struct HearingObjective {
@@ -54,7 +54,7 @@ impl Objective for HearingObjective {
     }
 
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
-        let values = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let values = values(&self.vars);
         let values = VarBuilder::from_tensors(values, DType::F32, &Device::Cpu);
         let beats = Beats::new(self.beats.config(), values)?;
         let metrics = vec![("named".to_string(), naming_accuracy(&beats, &self.held_out)?)];
@@ -62,7 +62,7 @@ impl Objective for HearingObjective {
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
-        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let tensors = values(&self.vars);
         save_safetensors(folder.join("beats.safetensors"), &tensors, &BTreeMap::new())
     }
 }

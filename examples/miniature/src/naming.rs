@@ -12,7 +12,7 @@ use soundsight::train::losses::INVERSE_TEMPERATURE;
 use soundsight::train::{Metrics, Objective, StepOutput, Validation};
 use soundsight::weights::save_safetensors;
 
-use crate::fresh::Vars;
+use crate::fresh::{Vars, values};
 use crate::measure::Scoreboard;
 use crate::model::Vocabulary;
 use crate::scenes::{NAMES_PER_SCENE, SceneBatch};
@@ -196,7 +196,7 @@ impl Objective for NamingObjective<'_> {
     }
 
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
-        let values = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let values = values(&self.vars);
         let values = candle_nn::VarBuilder::from_tensors(values, DType::F32, &Device::Cpu);
         let clipseg = ClipSeg::new(self.clipseg.config(), values)?;
         let metrics = self.scoreboard.naming(&clipseg, self.vocabulary)?;
@@ -204,7 +204,7 @@ impl Objective for NamingObjective<'_> {
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
-        let tensors = self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        let tensors = values(&self.vars);
         save_safetensors(folder.join("clipseg.safetensors"), &tensors, &BTreeMap::new())
     }
 }

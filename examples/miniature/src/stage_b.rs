@@ -15,7 +15,7 @@ use soundsight::train::losses::LossWeights;
 use soundsight::train::{NegativeSounds, Trainable};
 use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
 
-use crate::fresh::Vars;
+use crate::fresh::{Vars, values};
 use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
 use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_model};
 use crate::program::progress::progress_bar;
@@ -157,7 +157,7 @@ impl Run {
         let weights = Weights {
             beats: read_tensors(&self.out.join("beats/last/beats.safetensors"))?,
             clipseg: read_tensors(&self.out.join("clip/last/clipseg.safetensors"))?,
-            acl: vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect(),
+            acl: values(&vars),
         };
         write_model(folder, &self.config, &self.vocabulary, &weights)?;
         self.load(folder)

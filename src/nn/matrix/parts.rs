@@ -152,9 +152,20 @@ impl WithSimd for PackPanel<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { columns, range, parts, tiles } = self;
+        match self.parts {
+            1 => self.run::<1>(),
+            2 => self.run::<2>(),
+            _ => self.run::<3>(),
+        }
+    }
+}
+
+impl PackPanel<'_> {
+    #[inline(always)]
+    fn run<const P: usize>(self) {
+        let Self { columns, range, tiles, .. } = self;
         let mut numbers = [0.0; DEPTH];
-        for (chunk, tiles) in tiles.chunks_exact_mut(parts).enumerate() {
+        for (chunk, tiles) in tiles.chunks_exact_mut(P).enumerate() {
             for (j, column) in range.clone().enumerate() {
                 match columns {
                     Columns::Floats(rows) => copy(rows, column, chunk * DEPTH, &mut numbers),
@@ -165,7 +176,7 @@ impl WithSimd for PackPanel<'_> {
                         }
                     }
                 }
-                let lanes = split_row::<3>(&numbers);
+                let lanes = split_row::<P>(&numbers);
                 for (tile, lanes) in tiles.iter_mut().zip(lanes) {
                     for (row, lane) in tile.0.iter_mut().zip(lanes) {
                         row[j] = lane;

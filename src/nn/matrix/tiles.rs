@@ -17,9 +17,6 @@ const CHUNKS: usize = 8;
 /// The maximum number of rows of a block. All their parts take 384 KiB and stay in the second-level cache.
 pub(super) const MC: usize = 256;
 
-/// The most parts into which weights of 8 bits are split.
-const MAX_EXPANDED: usize = 2;
-
 /// The right-hand side.
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
@@ -77,7 +74,7 @@ impl TileBlock<'_> {
         let num_chunks = a.columns.div_ceil(DEPTH);
         let products = b.products();
         let mut strips = Vec::new();
-        let mut expanded = [[ZEROS; MAX_EXPANDED * CHUNKS]; 2];
+        let mut expanded = [Vec::new(), Vec::new()];
         let mut sums = Sums([[0.0; SIDE]; SIDE]);
         let started = unit.start();
         for rows in (0..a.rows).step_by(MC) {
@@ -97,9 +94,11 @@ impl TileBlock<'_> {
                             for (tiles, panel) in expanded.iter_mut().zip([p, next]) {
                                 let (rows, count) = (first * DEPTH, chunks.len() * DEPTH);
                                 let (quants, scales) = quants.rows(panel, a.columns, rows, count);
+                                // Every element is overwritten.
+                                tiles.resize(per_strip, ZEROS);
                                 expand::<P>(quants, scales, tiles);
                             }
-                            expanded.each_ref().map(|tiles| &tiles[..per_strip])
+                            [&expanded[0][..], &expanded[1][..]]
                         }
                     };
                     let width = ((panels.end - p) * NR).min(columns - p * NR).min(SIDE);

@@ -31,7 +31,10 @@ impl TileUnit {
         if k < MIN_DEPTH || n < MIN_COLUMNS {
             return None;
         }
-        Self::available().or_else(|| Self::for_rounded().filter(|_| products == Products::OneByOne))
+        match products {
+            Products::OneByOne => Self::available().or_else(Self::for_rounded),
+            _ => Self::available(),
+        }
     }
 
     /// The one for all products. It is determined once, at the first use.
