@@ -1,6 +1,8 @@
 //! How much depends on the encoders and the prompt: stage b from the same eyes and ears, once for each variant and seed.
 #![allow(clippy::print_stdout)] // command-line output
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
@@ -57,6 +59,7 @@ const VARIANTS: [Variant; 4] = [
 /// the embedded one, then writes their part of the document.
 pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
     let (files, trained, pool) = run.trained_model()?;
+    let files = Arc::new(files);
     let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
     let recipe = Recipe { steps, batch: BATCH, learning_rate, epoch: steps.div_ceil(4) };
     let mut board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
@@ -94,7 +97,6 @@ impl Run {
     /// The parts of `trained` with the changes of a variant, all frozen, and an untrained head.
     fn varied(&self, trained: &Acl, variant: &Variant) -> Result<Acl> {
         let config = &self.config;
-        config.validate()?;
         let ears: AudioEncoder = match variant.untrained_ears {
             true => {
                 let (_, vars) = fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?;
@@ -103,9 +105,7 @@ impl Run {
             }
             false => trained.audio_encoder.clone(),
         };
-        let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();
-        let prompt = config.acl.known_prompt_ids().context("the prompt has no ids")?;
-        Ok(Acl::from_parts(config, &prompt, ears, trained.clipseg.clone(), head)?)
+        self.with_untrained_head(config, ears, trained)
     }
 }
 

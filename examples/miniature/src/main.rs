@@ -103,7 +103,8 @@ struct RunOptions {
     /// without the text tower and with untrained ears, with three seeds each.
     #[arg(long, group = "instead")]
     encoders: bool,
-    /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned.
+    /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned; from an untrained
+    /// AudioTokenizer if --no-text-tower or --prompt-vectors differ from the model's.
     #[arg(long, group = "instead")]
     tune: bool,
     /// Test the model of a finished run on disturbed sounds, two sounds at once, and sounds of absent objects.
@@ -160,6 +161,9 @@ struct RunOptions {
     /// Number of learned vectors in place of the prompt's words in stage ACL, made from the picture; 0 for the words.
     #[arg(long, value_name = "M", default_value_t = 0)]
     prompt_vectors: usize,
+    /// The audio tokens are the embeddings, in stage ACL: no text tower reads them.
+    #[arg(long, conflicts_with = "prompt_vectors")]
+    no_text_tower: bool,
     /// Learning rate of ACL.
     #[arg(long, value_name = "RATE")]
     acl_lr: Option<f64>,
@@ -219,6 +223,7 @@ fn miniature(options: RunOptions) -> Result<()> {
     let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
     let mut config = model::config(&vocabulary, world.classes.len(), statistics);
     config.acl.prompt_vectors = options.prompt_vectors;
+    config.acl.text_tower = !options.no_text_tower;
     config.validate()?;
 
     let settings = json!({

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use serde_json::json;
-use soundsight::acl::{Acl, TrainedHead};
+use soundsight::acl::{Acl, AclConfig, AudioEncoder, ModelConfig, TrainedHead};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{NegativeSounds, Trainable};
@@ -21,7 +21,7 @@ use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_mod
 use crate::program::progress::progress_bar;
 use crate::sounds::features;
 use crate::stages::{Recipe, Run, is_finished, read_minutes};
-use crate::world::Split;
+use crate::world::{Split, repeated_piece};
 use crate::{masker_start, report};
 
 /// The starting point of stage b: the frozen parts and their audio features.
@@ -49,18 +49,23 @@ impl Run {
         let frozen = self.out.join("frozen");
         let (acl, _) = self.freeze(&frozen, MaskerStart { w: 1.0, b: 0.0, area: 0.0 })?;
         let pool = Arc::new(self.pool(&acl)?);
-        let start_file = self.out.join("masker.json");
         let begun = ["acl/checkpoints/latest", "ablate"].iter().any(|path| self.out.join(path).exists());
-        let start: MaskerStart = if begun && start_file.exists() {
-            serde_json::from_str(&std::fs::read_to_string(&start_file)?)
-                .with_context(|| format!("{}: not what this program wrote", start_file.display()))?
-        } else {
-            let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
-            write_json(&start_file, &serde_json::to_value(start)?)?;
-            start
-        };
+        let start = self.masker_start(&self.out, begun, &acl, &pool)?;
         let (acl, files) = self.freeze(&frozen, start)?;
         Ok(Foundation { files: Arc::new(files), acl, pool, start })
+    }
+
+    /// The initial values of the masker for `acl`, from `folder/masker.json`, or measured and written there for a training that
+    /// has not begun. Measured with another number of threads, they would differ in the last digits and could not be resumed.
+    fn masker_start(&self, folder: &Path, begun: bool, acl: &Acl, pool: &Pool) -> Result<MaskerStart> {
+        let file = folder.join("masker.json");
+        if begun && file.exists() {
+            return serde_json::from_str(&std::fs::read_to_string(&file)?)
+                .with_context(|| format!("{}: not what this program wrote", file.display()));
+        }
+        let start = masker_start::measure(&self.world, pool, acl, self.seed)?;
+        write_json(&file, &serde_json::to_value(start)?)?;
+        Ok(start)
     }
 
     /// Trains a fresh AudioTokenizer and masker in `folder`. The target area in `weights` is set here.
@@ -79,27 +84,50 @@ impl Run {
     }
 
     /// The finished model of this run, or else the embedded one, and its features of the sounds.
-    pub fn trained_model(&self) -> Result<(Arc<ModelFiles>, Acl, Arc<Pool>)> {
+    pub fn trained_model(&self) -> Result<(ModelFiles, Acl, Arc<Pool>)> {
         let files = ModelFiles::resolve(own_or_embedded(&self.out), &Hub::from_env(), Download::Never)?;
         let acl = soundsight::Localizer::from_files(&files, Device::Cpu, DType::F32)?.acl().clone();
         let pool = Arc::new(self.pool(&acl)?);
-        Ok((Arc::new(files), acl, pool))
+        Ok((files, acl, pool))
     }
 
-    /// Continues the training of a finished run's model, or else of the embedded one, in `RUN/tuned`, and writes the result
-    /// to `RUN/tuned/model`.
+    /// A model of `config` with these ears, the eyes of `trained`, both frozen, and an untrained AudioTokenizer and masker.
+    pub fn with_untrained_head(&self, config: &ModelConfig, ears: AudioEncoder, trained: &Acl) -> Result<Acl> {
+        config.validate()?;
+        let (head, _) = Trainable::from_scratch(config, self.seed, &Device::Cpu)?.into_parts();
+        let prompt = config.acl.known_prompt_ids().context("the prompt has no ids")?;
+        Ok(Acl::from_parts(config, &prompt, ears, trained.clipseg.clone(), head)?)
+    }
+
+    /// Trains stage b again in `RUN/tuned`, with the eyes and ears of a finished run's model, or else of the embedded one, and
+    /// writes the result to `RUN/tuned/model`. It continues with the model's AudioTokenizer, or begins with an untrained one
+    /// where this run wants another link between sounds and pictures than the model has.
     pub fn tune(&self, recipe: Recipe, weights: LossWeights) -> Result<()> {
         let folder = self.out.join("tuned");
         if is_finished(&folder, recipe)? {
             return Ok(());
         }
-        let (files, acl, pool) = self.trained_model()?;
-        let start = masker_start::measure(&self.world, &pool, &acl, self.seed)?;
-        let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
-        let learned = (acl.with_trained_head(head), vars);
+        let (mut files, mut acl, pool) = self.trained_model()?;
+        let link = |acl: &AclConfig| (acl.text_tower, acl.prompt_vectors);
+        let continued = link(&acl.config().acl) == link(&self.config.acl);
+        if !continued {
+            let mut config = acl.config().clone();
+            (config.acl.text_tower, config.acl.prompt_vectors) = link(&self.config.acl);
+            acl = self.with_untrained_head(&config, acl.audio_encoder.clone(), &acl)?;
+            files.acl_config = Some(serde_json::to_value(&config.acl)?);
+        }
+        std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+        let start = self.masker_start(&folder, folder.join("checkpoints/latest").exists(), &acl, &pool)?;
         let title = format!("ACL: from the model {}", files.name);
-        let foundation = Foundation { files: files.clone(), acl, pool, start };
-        self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
+        let foundation = Foundation { files: Arc::new(files), acl, pool, start };
+        let Foundation { files, acl, .. } = &foundation;
+        if continued {
+            let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
+            let learned = (acl.with_trained_head(head), vars);
+            self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
+        } else {
+            self.ground(&foundation, &title, &folder, recipe, weights)?;
+        }
         let model = folder.join("model");
         std::fs::create_dir_all(&model)?;
         files.link_frozen(&model)?;
@@ -170,7 +198,8 @@ impl Run {
         Ok((localizer.acl().clone(), files))
     }
 
-    /// Encodes several variations of every sound of stage b with the frozen encoder.
+    /// Encodes several variations of every sound of stage b with the frozen encoder. Half of them are short pieces, repeated:
+    /// in films, that is all that is heard of a sound that has just begun.
     pub fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
         let heard: Vec<usize> =
@@ -178,8 +207,11 @@ impl Run {
         let bar = progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
         let sounding = heard.into_iter().map(|class| {
             let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, class as u64);
-            let fbanks = (0..self.variations).map(|_| ear.fbank(class, Split::Train, &mut rng));
-            let fbanks = fbanks.collect::<soundsight::Result<Vec<_>>>()?;
+            let sound = |number: usize| {
+                let whole = self.world.sound(class, Split::Train, &mut rng);
+                if number.is_multiple_of(2) { whole } else { repeated_piece(&whole, &mut rng) }
+            };
+            let fbanks = ear.listen(&(0..self.variations).map(sound).collect::<Vec<_>>())?;
             Ok((class, features(acl, &fbanks, |count| bar.inc(count as u64))?))
         });
         let sounding = sounding.collect::<Result<Vec<_>>>()?;

@@ -47,7 +47,7 @@ pub use export::Question;
 pub use photograph::Photographs;
 pub use scene::{MIN_VISIBLE, Placed, Scene, masks, pose, tint};
 pub use small::SmallScene;
-pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, wav};
+pub use sound::{Recording, SAMPLE_RATE, Variation, effective, fade, noise, repeated_piece, wav};
 pub use split::{Combinations, Split};
 
 /// The smallest number of classes in a world: with fewer, one split would have no combinations.

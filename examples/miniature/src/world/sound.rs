@@ -46,6 +46,10 @@ const TILT: Range<f32> = 0.0..0.7;
 const DELAY: Range<f32> = 0.015..0.22;
 const ECHO: Range<f32> = 0.08..0.5;
 
+/// The length of a piece that is repeated, in seconds, and how often an audible one is looked for.
+const PIECE: Range<f32> = 0.75..2.5;
+const PIECE_TRIES: usize = 8;
+
 /// A recording: mono, 16 kHz, without silence at its ends, of even loudness.
 pub struct Recording {
     samples: Vec<f32>,
@@ -224,6 +228,21 @@ impl World {
         let recording = &recordings[rng.random_range(0..recordings.len())];
         recording.varied(&Variation::draw(split, rng), self.num_samples(), rng)
     }
+}
+
+/// A piece of `sound` of [`PIECE`] seconds, repeated until it is as long as the sound: what a short window of a film sounds
+/// like. The piece is not much quieter than the whole.
+pub fn repeated_piece(sound: &[f32], rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let length = ((rng.random_range(PIECE) * SAMPLE_RATE as f32) as usize).clamp(1, sound.len().max(1));
+    let mut piece = &sound[..length.min(sound.len())];
+    for _ in 0..PIECE_TRIES {
+        let first = rng.random_range(0..=sound.len().saturating_sub(length));
+        piece = &sound[first..(first + length).min(sound.len())];
+        if effective(piece) >= 0.5 * effective(sound) {
+            break;
+        }
+    }
+    piece.iter().copied().cycle().take(sound.len()).collect()
 }
 
 /// √(mean of the squares).
