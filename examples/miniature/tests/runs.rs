@@ -183,6 +183,30 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
 
     names_and_nothing_else(&set);
     documents(&set);
+    tuned(&set);
+}
+
+/// A finished model is trained further, or its sounds and pictures are linked in another way.
+fn tuned(set: &Set) {
+    let tune = |steps: &str, more: &[&str]| {
+        let options = ["--scenes", "32", "--save-every", "2", "--tune", "--acl-steps", steps];
+        set.miniature("whole", &[&options, more].concat())
+    };
+    let read = || std::fs::read(set.path("whole/tuned/model/acl.safetensors")).unwrap();
+    let link = || set.json("whole/tuned/model/config.json")["acl"]["text_tower"].clone();
+    stdout(&mut tune("2", &[]));
+    assert_ne!(link(), false);
+    Localizer::load(set.path("whole/tuned/model")).unwrap();
+    // What has begun is not continued as something else.
+    failed(&mut tune("4", &["--no-text-tower"]), &["text_tower"]);
+    std::fs::remove_dir_all(set.path("whole/tuned")).unwrap();
+    stdout(&mut tune("2", &["--no-text-tower"]));
+    assert_eq!(link(), false);
+    Localizer::load(set.path("whole/tuned/model")).unwrap();
+    // Once finished, nothing is repeated.
+    let weights = read();
+    stdout(&mut tune("2", &["--no-text-tower"]));
+    assert_eq!(read(), weights);
 }
 
 /// The model supports its classes as text prompts, and lists them for any other.

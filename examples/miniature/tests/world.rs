@@ -18,7 +18,7 @@ use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{Benchmark, GroundTruth, locate_media, read_samples};
 use soundsight::{Picture, Waveform};
 use stamps::{colour, ellipse, stamps, tone, wav};
-use world::{BackgroundPlan, Backgrounds, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig};
+use world::{BackgroundPlan, Backgrounds, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig, repeated_piece};
 
 const SPLITS: [Split; 2] = [Split::Train, Split::HeldOut];
 const SIDE: usize = 64;
@@ -242,6 +242,21 @@ fn sounds_are_audible_finite_and_of_exact_length() {
             assert!(effective > 0.01, "{effective}");
         }
     }
+}
+
+#[test]
+fn a_piece_is_audible_and_repeated() {
+    let sound: Vec<f32> = (0..64_000).map(|at| if at < 32_000 { 0.0 } else { (at as f32 * 0.37).sin() }).collect();
+    let mut rng = rng(10);
+    for _ in 0..20 {
+        let piece = repeated_piece(&sound, &mut rng);
+        assert_eq!(piece.len(), sound.len());
+        assert!(piece.iter().map(|sample| sample * sample).sum::<f32>() > 0.2 * 16_000.0);
+        let period = (12_000..40_000).find(|&period| piece[period..].iter().zip(&piece).all(|(a, b)| a == b));
+        assert!(period.is_some());
+        assert!(sound.windows(1_000).any(|window| window == &piece[..1_000]));
+    }
+    assert_eq!(repeated_piece(&[0.5], &mut rng), [0.5]);
 }
 
 #[test]
