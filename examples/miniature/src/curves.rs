@@ -144,6 +144,7 @@ fn figures(report: &Value) -> Result<String> {
     let figures = &report["measured"]["figures"];
     let rows: Vec<_> = [
         ("sounds named", "sounds_named", "naming_chance"),
+        ("pieces of 0.75 to 2.5 s named", "pieces_named", "naming_chance"),
         ("cut-outs named, heard classes", "cut_outs_named_heard", "naming_chance"),
         ("cut-outs named, unheard classes", "cut_outs_named_unheard", "naming_chance"),
         ("a sound finds its picture among 16", "retrieval", "retrieval_chance"),

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use soundsight::acl::Acl;
+use soundsight::data::random::{Purpose, stream};
 
 use crate::crosses::RETRIEVAL;
 use crate::hearing::naming_accuracy;
@@ -12,17 +13,27 @@ use crate::measure::{Answer, Scoreboard, Scores};
 use crate::sounds::{Ear, SoundBatch};
 use crate::stages::Run;
 use crate::statistics::{discordant, sign_test};
-use crate::world::{Backgrounds, Split};
+use crate::world::{Backgrounds, Split, repeated_piece};
 
 /// Held-out variations of each sound.
 const VARIATIONS: usize = 6;
 
-/// Held-out variations of all sounds.
-pub fn held_out_sounds(ear: &Ear, num_classes: usize, variations: usize, seed: u64) -> soundsight::Result<SoundBatch> {
+/// Held-out variations of all sounds; with `pieces`, only a short piece of each, repeated.
+pub fn held_out_sounds(
+    ear: &Ear,
+    num_classes: usize,
+    variations: usize,
+    seed: u64,
+    pieces: bool,
+) -> soundsight::Result<SoundBatch> {
     let classes: Vec<usize> = (0..variations).flat_map(|_| 0..num_classes).collect();
-    let fbanks = Tensor::stack(&ear.fbanks(&classes, Split::HeldOut, seed)?, 0)?;
+    let mut sounds = ear.sounds(&classes, Split::HeldOut, seed);
+    if pieces {
+        let mut rng = stream(seed, Purpose::Validation, 8, 0);
+        sounds = sounds.iter().map(|sound| repeated_piece(sound, &mut rng)).collect();
+    }
     let classes: Vec<u32> = classes.into_iter().map(|class| class as u32).collect();
-    Ok(SoundBatch { fbanks, classes: Tensor::new(classes, &Device::Cpu)? })
+    Ok(SoundBatch { fbanks: Tensor::stack(&ear.listen(&sounds)?, 0)?, classes: Tensor::new(classes, &Device::Cpu)? })
 }
 
 /// Measures `trained` and, for comparison, the same model with a fresh AudioTokenizer.
@@ -74,9 +85,11 @@ pub fn measure(run: &Run, trained: &Acl, untrained: &Acl) -> Result<Value> {
         let named = board.name_cut_outs(clipseg, vocabulary)?;
         figures.insert(format!("cut_outs_named_{name}"), json!(named));
     }
-    let sounds = held_out_sounds(&ear, num_classes, VARIATIONS, seed)?;
     let beats = trained.audio_encoder.beats().context("the audio encoder: expected BEATs, found another")?;
-    figures.insert("sounds_named".to_string(), json!(naming_accuracy(beats, &sounds)?));
+    for (name, pieces) in [("sounds_named", false), ("pieces_named", true)] {
+        let sounds = held_out_sounds(&ear, num_classes, VARIATIONS, seed, pieces)?;
+        figures.insert(name.to_string(), json!(naming_accuracy(beats, &sounds)?));
+    }
     figures.insert("naming_chance".to_string(), json!(1.0 / num_classes as f64));
     for (name, value) in &figures {
         println!("{name:28} {:6.1} %", 100.0 * value.as_f64().unwrap_or(f64::NAN));

@@ -28,11 +28,7 @@ impl Ear {
         Ok(Self { world, frontend: AudioFrontend::new(frontend)? })
     }
 
-    /// The normalised fbank `[T, M]` of a variation of class `class`'s sound.
-    pub fn fbank(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        self.listen_to(&self.world.sound(class, split, rng))
-    }
-
+    /// The normalised fbank `[T, M]` of a sound at [`SAMPLE_RATE`].
     fn listen_to(&self, sound: &[f32]) -> Result<Tensor> {
         let sound = Waveform::from_samples(sound.to_vec(), SAMPLE_RATE)?;
         Ok(self.frontend.forward(&sound, &Device::Cpu)?.squeeze(0)?)
@@ -114,7 +110,7 @@ impl Dataset for NamedSounds {
 
     fn load(&self, _: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
         let class = rng.random_range(0..self.ear.world.classes.len());
-        Ok((self.ear.fbank(class, Split::Train, rng)?, class as u32))
+        Ok((self.ear.listen_to(&self.ear.world.training_sound(class, rng))?, class as u32))
     }
 
     fn collate(&self, samples: Vec<Self::Sample>) -> Result<SoundBatch> {

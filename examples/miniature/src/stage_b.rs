@@ -21,7 +21,6 @@ use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_mod
 use crate::program::progress::progress_bar;
 use crate::sounds::features;
 use crate::stages::{Recipe, Run, is_finished, read_minutes};
-use crate::world::{Split, repeated_piece};
 use crate::{masker_start, report};
 
 /// The starting point of stage b: the frozen parts and their audio features.
@@ -198,8 +197,7 @@ impl Run {
         Ok((localizer.acl().clone(), files))
     }
 
-    /// Encodes several variations of every sound of stage b with the frozen encoder. Half of them are short pieces, repeated:
-    /// in films, that is all that is heard of a sound that has just begun.
+    /// Encodes several variations of every sound of stage b with the frozen encoder.
     pub fn pool(&self, acl: &Acl) -> Result<Pool> {
         let ear = self.ear()?;
         let heard: Vec<usize> =
@@ -207,11 +205,8 @@ impl Run {
         let bar = progress_bar(heard.len() * self.variations, "hearing {wide_bar} {pos}/{len} sounds, {eta} left");
         let sounding = heard.into_iter().map(|class| {
             let mut rng = stream(self.seed, Purpose::Augmentation, u64::MAX, class as u64);
-            let sound = |number: usize| {
-                let whole = self.world.sound(class, Split::Train, &mut rng);
-                if number.is_multiple_of(2) { whole } else { repeated_piece(&whole, &mut rng) }
-            };
-            let fbanks = ear.listen(&(0..self.variations).map(sound).collect::<Vec<_>>())?;
+            let sounds: Vec<_> = (0..self.variations).map(|_| self.world.training_sound(class, &mut rng)).collect();
+            let fbanks = ear.listen(&sounds)?;
             Ok((class, features(acl, &fbanks, |count| bar.inc(count as u64))?))
         });
         let sounding = sounding.collect::<Result<Vec<_>>>()?;

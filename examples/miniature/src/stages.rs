@@ -124,7 +124,7 @@ impl Run {
         let residual = (8.0 * self.config.beats.encoder_layers as f64).powf(-0.25);
         let (beats, vars) = fresh(self.seed, 2, residual, |vb| Beats::new(&self.config.beats, vb))?;
         let ear = self.ear()?;
-        let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed)?;
+        let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed, false)?;
         let objective = HearingObjective { beats, vars, held_out };
         let loader = self.loader(&folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
         let settings = json!({ "world": self.settings, "beats": self.config.beats, "acl": self.config.acl });

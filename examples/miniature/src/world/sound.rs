@@ -228,6 +228,13 @@ impl World {
         let recording = &recordings[rng.random_range(0..recordings.len())];
         recording.varied(&Variation::draw(split, rng), self.num_samples(), rng)
     }
+
+    /// A sound for training: a variation, or every other time a short piece of one, repeated. In films, that is all that is
+    /// heard of a sound that has just begun.
+    pub fn training_sound(&self, class: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let whole = self.sound(class, Split::Train, rng);
+        if rng.random() { repeated_piece(&whole, rng) } else { whole }
+    }
 }
 
 /// A piece of `sound` of [`PIECE`] seconds, repeated until it is as long as the sound: what a short window of a film sounds
