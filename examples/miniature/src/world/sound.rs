@@ -229,7 +229,7 @@ impl World {
         recording.varied(&Variation::draw(split, rng), self.num_samples(), rng)
     }
 
-    /// A sound for training: a variation, or every other time a short piece of one, repeated. In films, that is all that is
+    /// A sound for training: a variation, or half of the time a short piece of one, repeated. In films, that is all that is
     /// heard of a sound that has just begun.
     pub fn training_sound(&self, class: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
         let whole = self.sound(class, Split::Train, rng);
@@ -240,12 +240,12 @@ impl World {
 /// A piece of `sound` of [`PIECE`] seconds, repeated until it is as long as the sound: what a short window of a film sounds
 /// like. The piece is not much quieter than the whole.
 pub fn repeated_piece(sound: &[f32], rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let length = ((rng.random_range(PIECE) * SAMPLE_RATE as f32) as usize).clamp(1, sound.len().max(1));
-    let mut piece = &sound[..length.min(sound.len())];
+    let length = ((rng.random_range(PIECE) * SAMPLE_RATE as f32) as usize).min(sound.len());
+    let quietest = 0.5 * effective(sound);
+    let mut piece = sound;
     for _ in 0..PIECE_TRIES {
-        let first = rng.random_range(0..=sound.len().saturating_sub(length));
-        piece = &sound[first..(first + length).min(sound.len())];
-        if effective(piece) >= 0.5 * effective(sound) {
+        piece = &sound[rng.random_range(0..=sound.len() - length)..][..length];
+        if effective(piece) >= quietest {
             break;
         }
     }
