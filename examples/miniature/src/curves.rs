@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::docs::{Docs, percent, table};
 use crate::plots::{self, Axes, Curve};
+use crate::stages::LARGER;
 
 /// One plot of a stage: the available metrics of `split`, multiplied by `scale`.
 struct Plot {
@@ -80,7 +81,8 @@ pub fn plot(run: &Path, docs: &Docs) -> Result<()> {
     let mut text =
         "## Learning curves\n\nHeld-out scenes and held-out variations of sounds were never trained on. After a \
                     quarter of ACL's steps the scenes get more than one class, and the losses a step upwards. \
-                    *Retrieval*: a sound finds its picture among 16 (chance 6.2 %).\n\n"
+                    *Retrieval*: a sound finds its picture among 16 (chance 6.2 %). Where there are steps with larger pictures, \
+                    they come last.\n\n"
             .to_string();
     ensure!(
         PLOTS.iter().any(|plot| run.join(plot.stage).join(LOG).exists()),
@@ -93,7 +95,13 @@ pub fn plot(run: &Path, docs: &Docs) -> Result<()> {
             continue;
         }
         let curves = metrics.iter().map(|metric| {
-            let points = read_curve(&log, split, metric)?;
+            let mut points = read_curve(&log, split, metric)?;
+            let larger = run.join(LARGER).join(stage).join(LOG);
+            if larger.exists() {
+                let first = points.last().map_or(0.0, |(step, _)| *step);
+                let further = read_curve(&larger, split, metric)?.into_iter();
+                points.extend(further.map(|(step, value)| (first + step, value)));
+            }
             Ok(Curve { name: metric, points: points.into_iter().map(|(step, value)| (step, scale * value)).collect() })
         });
         let (path, shows) = docs.plot(name, axes.title);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use serde_json::{Value, json};
-use soundsight::acl::{Acl, AclConfig, AudioEncoder};
+use soundsight::acl::{Acl, AclConfig, AudioEncoder, ModelConfig};
 use soundsight::beats::Beats;
 use soundsight::train::Trainable;
 use soundsight::train::losses::LossWeights;
@@ -15,9 +15,11 @@ use soundsight::train::losses::LossWeights;
 use crate::curves::figure;
 use crate::docs::{Docs, table};
 use crate::fresh::{fresh, values};
+use crate::hearing::{Ears as _, NamingAst};
 use crate::masker_start;
 use crate::measure::Scoreboard;
-use crate::model::write_json;
+use crate::model::{self, read_tensors, write_json};
+use crate::sounds::fbank_statistics;
 use crate::stage_b::Foundation;
 use crate::stages::{Recipe, Run, is_finished};
 
@@ -34,30 +36,36 @@ struct Variant {
     folder: &'static str,
     /// What differs from the published model.
     change: fn(&mut AclConfig),
-    /// Whether BEATs keeps the random weights that its training begins with.
-    untrained_ears: bool,
+    ears: Ears,
 }
 
-const VARIANTS: [Variant; 4] = [
-    Variant { name: "as published", folder: "published", change: |_| {}, untrained_ears: false },
+/// What hears.
+#[derive(Clone, Copy, PartialEq)]
+enum Ears {
+    /// The model's own.
+    Own,
+    /// BEATs with the random weights that its training begins with.
+    Untrained,
+    /// AST, trained as BEATs was.
+    Ast,
+}
+
+const VARIANTS: [Variant; 5] = [
+    Variant { name: "as published", folder: "published", change: |_| {}, ears: Ears::Own },
     Variant {
         name: "four learned vectors as the prompt",
         folder: "learned-prompt",
         change: |acl| acl.prompt_vectors = 4,
-        untrained_ears: false,
+        ears: Ears::Own,
     },
-    Variant {
-        name: "no text tower",
-        folder: "no-text-tower",
-        change: |acl| acl.text_tower = false,
-        untrained_ears: false,
-    },
-    Variant { name: "BEATs with random weights", folder: "random-beats", change: |_| {}, untrained_ears: true },
+    Variant { name: "no text tower", folder: "no-text-tower", change: |acl| acl.text_tower = false, ears: Ears::Own },
+    Variant { name: "AST", folder: "ast", change: |_| {}, ears: Ears::Ast },
+    Variant { name: "BEATs with random weights", folder: "random-beats", change: |_| {}, ears: Ears::Untrained },
 ];
 
 /// Trains and measures the runs that are missing in `RUN/encoders/`, with the eyes and ears of the run's model or else of
-/// the embedded one, then writes their part of the document.
-pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
+/// the embedded one, then writes their part of the document. AST is trained by `hearing`.
+pub fn compare(run: &Run, hearing: Recipe, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
     let (files, trained, pool) = run.trained_model()?;
     let files = Arc::new(files);
     let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
@@ -69,10 +77,13 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
         for (variant, results) in VARIANTS.iter().zip(&mut results) {
             let mut own = Run { seed, ..run.clone() };
             (variant.change)(&mut own.config.acl);
-            let acl = own.varied(&trained, variant)?;
+            if variant.ears == Ears::Ast {
+                own.config = run.with_ast()?;
+            }
+            let acl = own.varied(&trained, variant, hearing)?;
             let folder = run.out.join("encoders").join(format!("{}-{seed}", variant.folder));
             if !is_finished(&folder, recipe)? {
-                let pool = if variant.untrained_ears { own.pool(&acl)?.into() } else { pool.clone() };
+                let pool = if variant.ears == Ears::Own { pool.clone() } else { own.pool(&acl)?.into() };
                 let start = masker_start::measure(&run.world, &pool, &acl, run.seed)?;
                 let foundation = Foundation { files: files.clone(), acl: acl.clone(), pool, start };
                 let title = format!("{}, seed {seed}", variant.name);
@@ -80,7 +91,7 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
             }
             let acl = own.learned(&acl, &folder)?;
             // The same scenes and sounds for all.
-            board.hear(&acl, &run.ear()?, run.seed)?;
+            board.hear(&acl, &own.ear()?, run.seed)?;
             let mut result = board.score_sounds(&acl)?.json();
             let figures = result.as_object_mut().context("figures: expected an object")?;
             figures.insert("weights".to_string(), json!(num_trained(&acl)?));
@@ -94,16 +105,29 @@ pub fn compare(run: &Run, steps: usize, learning_rate: f64, docs: &Docs) -> Resu
 }
 
 impl Run {
-    /// The parts of `trained` with the changes of a variant, all frozen, and an untrained head.
-    fn varied(&self, trained: &Acl, variant: &Variant) -> Result<Acl> {
+    /// The configuration with AST in place of BEATs.
+    fn with_ast(&self) -> Result<ModelConfig> {
+        let frontend = model::with_ast(&self.config, (0.0, 1.0))?.acl.frontend();
+        model::with_ast(&self.config, fbank_statistics(&self.world, frontend, self.seed)?)
+    }
+
+    /// The parts of `trained` with the changes of a variant, all frozen, and an untrained head. AST is trained by `hearing`,
+    /// once for all seeds.
+    fn varied(&self, trained: &Acl, variant: &Variant, hearing: Recipe) -> Result<Acl> {
         let config = &self.config;
-        let ears: AudioEncoder = match variant.untrained_ears {
-            true => {
-                let (_, vars) = fresh(self.seed, 2, 1.0, |weights| Beats::new(&config.beats, weights))?;
-                let frozen = VarBuilder::from_tensors(values(&vars), DType::F32, &Device::Cpu);
-                Beats::new(&config.beats, frozen)?.into()
+        let frozen = |tensors| VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let ears: AudioEncoder = match variant.ears {
+            Ears::Own => trained.audio_encoder.clone(),
+            Ears::Untrained => {
+                let (_, vars) = fresh(self.seed, Beats::STREAM, 1.0, |weights| Beats::new(&config.beats, weights))?;
+                Beats::new(&config.beats, frozen(values(&vars)))?.into()
             }
-            false => trained.audio_encoder.clone(),
+            Ears::Ast => {
+                let folder = self.out.join("encoders/ast-ears");
+                self.hearing::<NamingAst>("ears: AST from named sounds", &folder, hearing)?;
+                let weights = read_tensors(&folder.join("last/ast.safetensors"))?.into_iter().collect();
+                NamingAst::build(config, frozen(weights))?.ast.into()
+            }
         };
         self.with_untrained_head(config, ears, trained)
     }

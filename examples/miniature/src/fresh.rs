@@ -1,10 +1,16 @@
 //! Fresh weights: every variable of a module is drawn from a seed, with a distribution that depends on its name.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use rand_chacha::ChaCha8Rng;
 use soundsight::Result;
 use soundsight::data::random::{Purpose, stream, uniform};
+
+use crate::model::read_tensors;
 
 /// The variables of a module by name, sorted.
 pub type Vars = Vec<(String, Var)>;
@@ -43,6 +49,16 @@ pub fn fresh<M>(
     Ok((module, vars))
 }
 
+/// Sets variables to the tensors of the same names in the safetensors file at `path`.
+pub fn set_from(vars: &[(String, Var)], path: &Path) -> anyhow::Result<()> {
+    let found: BTreeMap<String, Tensor> = read_tensors(path)?.into_iter().collect();
+    for (name, var) in vars {
+        let tensor = found.get(name).with_context(|| format!("{}: expected {name}, found none", path.display()))?;
+        var.set(&tensor.to_dtype(var.dtype())?).with_context(|| format!("{}: {name}", path.display()))?;
+    }
+    Ok(())
+}
+
 fn first_value(name: &str, dims: &[usize], residual: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let (layer, part) = name.rsplit_once('.').unwrap_or(("", name));
     let layer = layer.rsplit_once('.').map_or(layer, |(_, last)| last);
@@ -67,6 +83,7 @@ fn first_value(name: &str, dims: &[usize], residual: f64, rng: &mut ChaCha8Rng) 
     let deviation = match layer {
         "token_embedding" | "relative_attention_bias" => 0.02,
         "position_embedding" => 0.02,
+        _ if part == "position_embeddings" => 0.02,
         "film_mul" => 0.2 / (inputs as f64).sqrt(),
         "out_proj" | "fc2" => residual / (inputs as f64).sqrt(),
         _ if part == "class_embedding" => 0.02,

@@ -1,12 +1,14 @@
-//! Stage a, audio: BEATs learns to name sounds.
+//! Stage a, audio: BEATs, or AST in its place, learns to name sounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use candle_nn::VarBuilder;
+use candle_nn::{Linear, Module, VarBuilder};
 use rand_chacha::ChaCha8Rng;
 use soundsight::Result;
+use soundsight::acl::ModelConfig;
+use soundsight::ast::Ast;
 use soundsight::beats::Beats;
 use soundsight::train::{Objective, StepOutput, Validation};
 use soundsight::weights::save_safetensors;
@@ -14,8 +16,65 @@ use soundsight::weights::save_safetensors;
 use crate::fresh::{Vars, values};
 use crate::sounds::SoundBatch;
 
-pub struct HearingObjective {
-    pub beats: Beats,
+/// An audio encoder with a head that names sounds.
+pub trait Ears: Sized {
+    /// The name of its weights, and of their file.
+    const NAME: &str;
+    /// The number of the stream of random numbers for fresh weights.
+    const STREAM: u64;
+    /// The factor on fresh weights whose outputs are added to a residual stream.
+    fn residual(config: &ModelConfig) -> f64;
+    fn build(config: &ModelConfig, weights: VarBuilder<'_>) -> Result<Self>;
+    /// A score for each class, `[B, K]`, for fbanks `[B, T, M]`.
+    fn name(&self, fbanks: &Tensor) -> Result<Tensor>;
+}
+
+impl Ears for Beats {
+    const NAME: &str = "beats";
+    const STREAM: u64 = 2;
+
+    /// DeepNorm's (8 · blocks)^-¼ (Wang et al., arXiv 2203.00555).
+    fn residual(config: &ModelConfig) -> f64 {
+        (8.0 * config.beats.encoder_layers as f64).powf(-0.25)
+    }
+
+    fn build(config: &ModelConfig, weights: VarBuilder<'_>) -> Result<Self> {
+        Self::new(&config.beats, weights)
+    }
+
+    fn name(&self, fbanks: &Tensor) -> Result<Tensor> {
+        self.tag_logits(&self.forward(fbanks)?)
+    }
+}
+
+/// AST with a linear head, as many classes as BEATs' has.
+pub struct NamingAst {
+    pub ast: Ast,
+    head: Linear,
+}
+
+impl Ears for NamingAst {
+    const NAME: &str = "ast";
+    const STREAM: u64 = 3;
+
+    fn residual(config: &ModelConfig) -> f64 {
+        (2.0 * config.ast.num_hidden_layers as f64).powf(-0.5)
+    }
+
+    fn build(config: &ModelConfig, weights: VarBuilder<'_>) -> Result<Self> {
+        let (width, classes) = (config.ast.hidden_size, config.beats.predictor_class);
+        let head = candle_nn::linear(width, classes, weights.pp("classifier.dense"))?;
+        Ok(Self { ast: Ast::new(&config.ast, weights)?, head })
+    }
+
+    fn name(&self, fbanks: &Tensor) -> Result<Tensor> {
+        Ok(self.head.forward(&self.ast.pooled(&self.ast.forward(fbanks)?)?)?)
+    }
+}
+
+pub struct HearingObjective<'a, E> {
+    pub config: &'a ModelConfig,
+    pub ears: E,
     pub vars: Vars,
     /// Held-out sounds.
     pub held_out: SoundBatch,
@@ -28,18 +87,18 @@ pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Result<f64> {
     Ok(right as f64 / guesses.len().max(1) as f64)
 }
 
-/// The accuracy of `beats` on a batch of any size.
-pub fn naming_accuracy(beats: &Beats, sounds: &SoundBatch) -> Result<f64> {
+/// The accuracy of `ears` on a batch of any size.
+pub fn naming_accuracy(ears: &impl Ears, sounds: &SoundBatch) -> Result<f64> {
     const CHUNK: usize = 32;
     let (count, _, _) = sounds.fbanks.dims3()?;
     let chunks = (0..count).step_by(CHUNK).map(|first| {
         let fbanks = sounds.fbanks.narrow(0, first, CHUNK.min(count - first))?;
-        beats.tag_logits(&beats.forward(&fbanks)?)
+        ears.name(&fbanks)
     });
     accuracy(&Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?, &sounds.classes)
 }
 
-impl Objective for HearingObjective {
+impl<E: Ears> Objective for HearingObjective<'_, E> {
     type Batch = SoundBatch;
 
     fn trainable(&self) -> Vec<(String, Var)> {
@@ -47,7 +106,7 @@ impl Objective for HearingObjective {
     }
 
     fn loss(&self, batch: &SoundBatch, _: &mut ChaCha8Rng) -> Result<StepOutput> {
-        let logits = self.beats.tag_logits(&self.beats.forward(&batch.fbanks)?)?;
+        let logits = self.ears.name(&batch.fbanks)?;
         let loss = candle_nn::loss::cross_entropy(&logits, &batch.classes)?;
         let metrics = vec![("named".to_string(), accuracy(&logits, &batch.classes)?)];
         Ok(StepOutput { loss, metrics })
@@ -56,13 +115,13 @@ impl Objective for HearingObjective {
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
         let values = values(&self.vars);
         let values = VarBuilder::from_tensors(values, DType::F32, &Device::Cpu);
-        let beats = Beats::new(self.beats.config(), values)?;
-        let metrics = vec![("named".to_string(), naming_accuracy(&beats, &self.held_out)?)];
+        let ears = E::build(self.config, values)?;
+        let metrics = vec![("named".to_string(), naming_accuracy(&ears, &self.held_out)?)];
         Ok(Validation { metrics, pictures: Vec::new() })
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
         let tensors = values(&self.vars);
-        save_safetensors(folder.join("beats.safetensors"), &tensors, &BTreeMap::new())
+        save_safetensors(folder.join(format!("{}.safetensors", E::NAME)), &tensors, &BTreeMap::new())
     }
 }

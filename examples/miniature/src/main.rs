@@ -49,6 +49,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use soundsight::audio::AudioFrontendConfig;
+use soundsight::beats::Beats;
 use soundsight::train::losses::LossWeights;
 
 use docs::Docs;
@@ -143,12 +144,18 @@ struct RunOptions {
     /// Number of steps of CLIP and CLIPSeg.
     #[arg(long, value_name = "N")]
     clip_steps: Option<usize>,
+    /// Number of further steps of CLIP and CLIPSeg with larger pictures.
+    #[arg(long, value_name = "N")]
+    larger_clip_steps: Option<usize>,
     /// Number of steps of BEATs.
     #[arg(long, value_name = "N")]
     beats_steps: Option<usize>,
     /// Number of steps of ACL.
     #[arg(long, value_name = "N")]
     acl_steps: Option<usize>,
+    /// Number of further steps of ACL with larger pictures.
+    #[arg(long, value_name = "N")]
+    larger_acl_steps: Option<usize>,
     /// Number of pairs in a batch of ACL.
     #[arg(long, value_name = "B")]
     acl_batch: Option<usize>,
@@ -194,9 +201,12 @@ fn miniature(options: RunOptions) -> Result<()> {
     if options.plot {
         return curves::plot(&out, &Docs::open(&options.docs)?);
     }
+    let of_a_model =
+        options.tune || options.encoders || options.probe || options.films || options.apart || options.small;
+    let side = if of_a_model { model::side_of(model::own_or_embedded(&out))? } else { model::SIDE };
     let world_config = WorldConfig {
         // Small objects in large pictures are drawn from larger material.
-        side: if options.small { 2 * model::SIDE } else { model::SIDE },
+        side: if options.small { 2 * side } else { side },
         seconds: model::SECONDS,
         seed: options.seed,
         num_unheard: options.unheard,
@@ -218,16 +228,18 @@ fn miniature(options: RunOptions) -> Result<()> {
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
     // Statistics for the front end of the configuration.
-    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0));
+    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0), side);
     let frontend: AudioFrontendConfig = plain.acl.frontend();
     let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
-    let mut config = model::config(&vocabulary, world.classes.len(), statistics);
+    // A model begins with smaller pictures.
+    let first_side = if of_a_model { side } else { model::SMALL_SIDE };
+    let mut config = model::config(&vocabulary, world.classes.len(), statistics, first_side);
     config.acl.prompt_vectors = options.prompt_vectors;
     config.acl.text_tower = !options.no_text_tower;
     config.validate()?;
 
     let settings = json!({
-        "names": world.names(), "seed": options.seed, "side": model::SIDE, "seconds": model::SECONDS,
+        "names": world.names(), "seed": options.seed, "seconds": model::SECONDS,
         "photographs": world.photographs(world::Split::Train).map(world::Photographs::counts),
     });
     let either = |[quick, full]: [usize; 2]| if options.quick { quick } else { full };
@@ -238,8 +250,9 @@ fn miniature(options: RunOptions) -> Result<()> {
     let stop = program::interrupt::stop_on_ctrl_c()?;
     let run = Run {
         out,
+        smaller: None,
         seed: options.seed,
-        world,
+        world: Arc::new(world.with_side(first_side)),
         vocabulary,
         config,
         settings,
@@ -252,9 +265,6 @@ fn miniature(options: RunOptions) -> Result<()> {
     let learning_rate = options.acl_lr.unwrap_or(if options.quick { 1e-3 } else { 5e-4 });
     if options.ablate {
         return ablate::ablate(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
-    }
-    if options.encoders {
-        return encoders::compare(&run, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
     }
     if options.probe {
         return probe::probe(&run, &Docs::open(&options.docs)?);
@@ -273,21 +283,30 @@ fn miniature(options: RunOptions) -> Result<()> {
         noise_negatives: options.noise_negatives,
         ..LossWeights::default()
     };
+    if options.encoders {
+        return encoders::compare(&run, beats, options.ablate_steps, learning_rate, &Docs::open(&options.docs)?);
+    }
     if options.tune {
         return run.tune(acl, losses);
     }
+    let larger = run.larger(model::SIDE, &world);
+    let continued = |steps: Option<usize>| steps.unwrap_or(either([50, 1500]));
+    let clip_larger = Recipe { steps: continued(options.larger_clip_steps), learning_rate: 5e-4, ..clip };
+    let acl_larger = Recipe { steps: continued(options.larger_acl_steps), ..acl };
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
+        larger.naming(clip_larger)?;
     }
     if wanted(Stage::Beats) {
-        run.hearing(beats)?;
+        run.hearing::<Beats>("ears: BEATs from named sounds", &run.out.join("beats"), beats)?;
     }
     if wanted(Stage::Acl) {
         run.grounding(acl, losses)?;
+        larger.grounding(acl_larger, losses)?;
     }
     if options.only.is_none() {
-        run.finish()?;
+        larger.finish()?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use soundsight::viz::MaskStatistics;
 use soundsight::{Picture, Result};
 
 use crate::crosses::RETRIEVAL;
-use crate::model::{SIDE, Vocabulary};
+use crate::model::Vocabulary;
 use crate::naming::{embed_plain_names, unit};
 use crate::scenes::{mask_tensor, picture, pixels};
 use crate::sounds::{Ear, features};
@@ -42,6 +42,7 @@ pub struct Question {
 pub struct Scoreboard {
     pub questions: Vec<Question>,
     num_classes: usize,
+    side: usize,
     features: Vec<Tensor>,
 }
 
@@ -113,7 +114,7 @@ impl Scoreboard {
                 third: others.next().map(|placed| placed.mask.clone()),
             });
         }
-        Ok(Self { questions, num_classes: world.classes.len(), features: Vec::new() })
+        Ok(Self { questions, num_classes: world.classes.len(), side: world.side(), features: Vec::new() })
     }
 
     /// Encodes a held-out sound for each scene with the encoder of `acl`.
@@ -218,13 +219,13 @@ impl Scoreboard {
     pub fn score_random(&self, seed: u64) -> Scores {
         let mut rng = stream(seed, Purpose::Validation, 3, 0);
         let heatmaps: Vec<Vec<f32>> =
-            self.questions.iter().map(|_| (0..SIDE * SIDE).map(|_| rng.random()).collect()).collect();
+            self.questions.iter().map(|_| (0..self.side.pow(2)).map(|_| rng.random()).collect()).collect();
         self.score(&heatmaps)
     }
 
     /// Scores a blob in the middle.
     pub fn score_centre(&self) -> Scores {
-        self.score(&vec![centre(SIDE); self.questions.len()])
+        self.score(&vec![centre(self.side); self.questions.len()])
     }
 
     /// The fraction of the sounding objects that CLIP names correctly when the picture is masked by their true mask.
@@ -233,7 +234,7 @@ impl Scoreboard {
         let mut right = 0;
         for (first, count) in self.chunks(CHUNK) {
             let questions = &self.questions[first..first + count];
-            let masks = questions.iter().map(|q| mask_tensor(&q.own)).collect::<Result<Vec<_>>>()?;
+            let masks = questions.iter().map(|q| mask_tensor(&q.own, self.side)).collect::<Result<Vec<_>>>()?;
             let cut_outs = self.pixels(first, count)?.broadcast_mul(&Tensor::stack(&masks, 0)?)?;
             let states = clipseg.clip.vision_model.forward(&cut_outs)?.hidden_states;
             let embeddings = clipseg.clip.embed_image(&states[states.len() - 1])?;

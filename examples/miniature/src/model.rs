@@ -4,7 +4,7 @@
 //!
 //! | | published | here | because |
 //! |---|---|---|---|
-//! | pictures | 352 × 352, patches of 16 | 64 × 64, patches of 8 | thousands of steps on two cores; an object still covers several patches |
+//! | pictures | 352 × 352, positions of 224 × 224, patches of 16 | 96 × 96, positions of 64 × 64, patches of 8 | thousands of steps on two cores; an object still covers several patches |
 //! | sounds | 10 s, 128 mel bins | 4 s, 64 mel bins | the recordings are short; half the bins are half the patches |
 //! | width of text, vision, BEATs | 512, 768, 768 | 128 | some eighty names, no sentences |
 //! | blocks of text, vision, BEATs | 12, 12, 12 | 3, 6, 5 | as above |
@@ -26,17 +26,20 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use soundsight::ModelSource;
 use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
+use soundsight::ast::AstConfig;
+use soundsight::audio::AudioFrontend;
 use soundsight::beats::BeatsConfig;
 use soundsight::clip::{ClipTextConfig, ClipVisionConfig};
 use soundsight::clipseg::ClipSegConfig;
-use soundsight::weights::save_safetensors;
+use soundsight::weights::{AudioEncoderKind, Download, Hub, ModelFiles, save_safetensors};
 
-/// Side of the pictures in pixels.
-pub const SIDE: usize = 64;
+/// Side in pixels of the pictures that a model learns from first. Its positions are those of such a picture; for larger ones
+/// they are interpolated, like the published model's.
+pub const SMALL_SIDE: usize = 64;
+/// Side of the larger pictures, from which it learns last.
+pub const SIDE: usize = 96;
 /// Side of a patch.
 pub const PATCH: usize = 8;
-/// Patches of a picture.
-pub const NUM_PATCHES: usize = (SIDE / PATCH) * (SIDE / PATCH);
 /// Seconds of a sound.
 pub const SECONDS: f64 = 4.0;
 /// Width of all three transformers, and of the space that text and pictures share.
@@ -101,8 +104,8 @@ impl Vocabulary {
     }
 }
 
-/// The sizes. `fbank` are mean and standard deviation of the sounds' log mel energies.
-pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) -> ModelConfig {
+/// The sizes, for pictures of `side` pixels. `fbank` are mean and standard deviation of the sounds' log mel energies.
+pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32), side: usize) -> ModelConfig {
     let text_config = ClipTextConfig {
         vocab_size: vocabulary.size(),
         hidden_size: WIDTH,
@@ -117,7 +120,7 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         intermediate_size: 4 * WIDTH,
         num_hidden_layers: 6,
         num_attention_heads: 4,
-        image_size: SIDE,
+        image_size: SMALL_SIDE,
         patch_size: PATCH,
         ..ClipVisionConfig::default()
     };
@@ -147,7 +150,7 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         ..BeatsConfig::iter3_plus()
     };
     let acl = AclConfig {
-        image_size: SIDE,
+        image_size: side,
         audio_seconds: SECONDS,
         num_mel_bins: 64,
         fbank_mean: fbank.0,
@@ -158,6 +161,23 @@ pub fn config(vocabulary: &Vocabulary, num_classes: usize, fbank: (f32, f32)) ->
         ..AclConfig::default()
     };
     ModelConfig { beats, clipseg, acl, ..ModelConfig::default() }
+}
+
+/// `config` with AST in place of BEATs: as wide and as deep, with patches that overlap as in the published AST. `fbank` as in
+/// [`config`], for AST's front end.
+pub fn with_ast(config: &ModelConfig, fbank: (f32, f32)) -> Result<ModelConfig> {
+    let (audio_encoder, (fbank_mean, fbank_std)) = (AudioEncoderKind::Ast, fbank);
+    let acl = AclConfig { audio_encoder, fbank_mean, fbank_std, ..config.acl.clone() };
+    let ast = AstConfig {
+        hidden_size: WIDTH,
+        num_hidden_layers: config.beats.encoder_layers,
+        num_attention_heads: config.beats.encoder_attention_heads,
+        intermediate_size: 4 * WIDTH,
+        max_length: AudioFrontend::new(acl.frontend())?.num_frames(),
+        num_mel_bins: acl.num_mel_bins,
+        ..AstConfig::default()
+    };
+    Ok(ModelConfig { acl, ast, ..config.clone() })
 }
 
 /// The weights of a model by part.
@@ -171,6 +191,13 @@ pub struct Weights {
 pub fn own_or_embedded(out: &Path) -> ModelSource {
     let own = out.join("model");
     if own.is_dir() { ModelSource::Directory(own) } else { ModelSource::Embedded }
+}
+
+/// The side of the pictures that this model was trained with last.
+pub fn side_of(model: ModelSource) -> Result<usize> {
+    let files = ModelFiles::resolve(model, &Hub::from_env(), Download::Never)?;
+    let config = files.acl_config.map(serde_json::from_value::<AclConfig>).transpose();
+    Ok(config.context("config.json: not that of an ACL model")?.unwrap_or_default().image_size)
 }
 
 /// Reads the tensors of a safetensors file, by name.

@@ -10,7 +10,7 @@ use soundsight::image::NormalizeOptions;
 use soundsight::{Picture, Result};
 
 use crate::masks::{coverage, imperfect};
-use crate::model::{NUM_PATCHES, PATCH, SIDE};
+use crate::model::PATCH;
 use crate::world::{Scene, Split, World};
 
 /// The number of names queried in each scene: those of its objects first, then others.
@@ -31,10 +31,10 @@ pub fn picture(scene: &Scene) -> Result<Picture> {
     Picture::from_rgb8(width as usize, height as usize, scene.picture.as_raw().clone())
 }
 
-/// A mask as a tensor `[1, S, S]` of 0 and 1.
-pub fn mask_tensor(mask: &[bool]) -> Result<Tensor> {
+/// A mask of `side` × `side` pixels as a tensor `[1, S, S]` of 0 and 1.
+pub fn mask_tensor(mask: &[bool], side: usize) -> Result<Tensor> {
     let values: Vec<f32> = mask.iter().map(|inside| f32::from(u8::from(*inside))).collect();
-    Ok(Tensor::from_vec(values, (1, SIDE, SIDE), &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, (1, side, side), &Device::Cpu)?)
 }
 
 /// The queries and answers for one scene.
@@ -109,6 +109,7 @@ impl Dataset for Scenes {
         let count = rng.random_range(1..=3);
         let scene = self.world.scene(Split::Train, count, None, rng);
         let pixels = pixels(&scene)?;
+        let side = self.world.side();
         let num_classes = self.world.classes.len() as u32;
         let mut asked: Vec<u32> = scene.placed.iter().map(|placed| placed.class as u32).collect();
         while asked.len() < NAMES_PER_SCENE {
@@ -119,17 +120,18 @@ impl Dataset for Scenes {
         }
         asked.truncate(NAMES_PER_SCENE);
         let masks = (0..NAMES_PER_SCENE).map(|i| match scene.placed.get(i) {
-            Some(placed) => mask_tensor(&placed.mask),
-            None => mask_tensor(&[false; SIDE * SIDE]),
+            Some(placed) => mask_tensor(&placed.mask, side),
+            None => mask_tensor(&vec![false; side * side], side),
         });
         let masks = Tensor::cat(&masks.collect::<Result<Vec<_>>>()?, 0)?;
         let cut_out = &scene.placed[rng.random_range(0..scene.placed.len())];
-        let mask = mask_tensor(&imperfect(&cut_out.mask, SIDE, rng))?;
+        let mask = mask_tensor(&imperfect(&cut_out.mask, side, rng), side)?;
 
-        let mut patches = vec![Some(Owner::Nothing); NUM_PATCHES];
-        let mut total = vec![0.0; NUM_PATCHES];
+        let num_patches = (side / PATCH).pow(2);
+        let mut patches = vec![Some(Owner::Nothing); num_patches];
+        let mut total = vec![0.0; num_patches];
         for placed in &scene.placed {
-            for ((patch, total), share) in patches.iter_mut().zip(&mut total).zip(coverage(&placed.mask, SIDE, PATCH)) {
+            for ((patch, total), share) in patches.iter_mut().zip(&mut total).zip(coverage(&placed.mask, side, PATCH)) {
                 *total += share;
                 if share > MINE {
                     *patch = Some(Owner::Class(placed.class as u32));
@@ -162,7 +164,7 @@ impl Dataset for Scenes {
             asked.extend(&sample.asked);
             present.extend((0..NAMES_PER_SCENE).map(|i| f32::from(u8::from(i < sample.classes.len()))));
             for (patch, owner) in sample.patches.iter().enumerate() {
-                let place = (b * NUM_PATCHES + patch) as u32;
+                let place = (b * sample.patches.len() + patch) as u32;
                 match owner {
                     Some(Owner::Class(class)) => {
                         places.push(place);

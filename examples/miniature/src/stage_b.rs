@@ -15,12 +15,12 @@ use soundsight::train::losses::LossWeights;
 use soundsight::train::{NegativeSounds, Trainable};
 use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
 
-use crate::fresh::{Vars, values};
+use crate::fresh::{Vars, set_from, values};
 use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
 use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_model};
 use crate::program::progress::progress_bar;
 use crate::sounds::features;
-use crate::stages::{Recipe, Run, is_finished, read_minutes};
+use crate::stages::{LARGER, Recipe, Run, is_finished, read_minutes};
 use crate::{masker_start, report};
 
 /// The starting point of stage b: the frozen parts and their audio features.
@@ -40,7 +40,13 @@ impl Run {
             return Ok(());
         }
         let foundation = self.foundation()?;
-        self.ground(&foundation, "ACL: from pairs of scene and sound alone", &folder, recipe, weights)
+        let title = format!("ACL: from pairs of scene and sound alone, {0} × {0} pixels", self.world.side());
+        let Some(smaller) = &self.smaller else {
+            return self.ground(&foundation, &title, &folder, recipe, weights);
+        };
+        let learned = fresh_learned(&foundation.acl, self.seed, foundation.start)?;
+        set_from(&learned.1, &smaller.join("acl/last/acl.safetensors"))?;
+        self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)
     }
 
     /// The frozen parts of stage a, and the initial values of the masker, measured once.
@@ -49,7 +55,8 @@ impl Run {
         let (acl, _) = self.freeze(&frozen, MaskerStart { w: 1.0, b: 0.0, area: 0.0 })?;
         let pool = Arc::new(self.pool(&acl)?);
         let begun = ["acl/checkpoints/latest", "ablate"].iter().any(|path| self.out.join(path).exists());
-        let start = self.masker_start(&self.out, begun, &acl, &pool)?;
+        let begun = begun || self.smaller.is_some();
+        let start = self.masker_start(self.root(), begun, &acl, &pool)?;
         let (acl, files) = self.freeze(&frozen, start)?;
         Ok(Foundation { files: Arc::new(files), acl, pool, start })
     }
@@ -182,7 +189,7 @@ impl Run {
         let (_, vars) = learned.into_parts();
         start.set(&vars)?;
         let weights = Weights {
-            beats: read_tensors(&self.out.join("beats/last/beats.safetensors"))?,
+            beats: read_tensors(&self.root().join("beats/last/beats.safetensors"))?,
             clipseg: read_tensors(&self.out.join("clip/last/clipseg.safetensors"))?,
             acl: values(&vars),
         };
@@ -216,7 +223,8 @@ impl Run {
 
     /// Writes the finished model to `RUN/model`, and its figures.
     pub fn finish(&self) -> Result<()> {
-        let folder = self.out.join("model");
+        let root = self.root();
+        let folder = root.join("model");
         let weights = Weights {
             beats: read_tensors(&self.out.join("frozen/beats.safetensors"))?,
             clipseg: read_tensors(&self.out.join("frozen/clipseg.safetensors"))?,
@@ -229,12 +237,13 @@ impl Run {
         let bytes = sizes.into_iter().map(|file| Ok(file?.len())).sum::<std::io::Result<u64>>()?;
         println!("{}: {:.2} MB of weights", folder.display(), bytes as f64 / 1e6);
         let measured = report::measure(self, &trained, &untrained)?;
-        let minutes = ["clip", "beats", "acl"].map(|stage| (stage, read_minutes(&self.out.join(stage))));
+        let (eyes, link) = (format!("{LARGER}/clip"), format!("{LARGER}/acl"));
+        let minutes = ["clip", &eyes, "beats", "acl", &link].map(|stage| (stage, read_minutes(&root.join(stage))));
         let minutes: BTreeMap<&str, f64> = minutes.into_iter().collect();
         let report = json!({
             "seed": self.seed, "minutes": minutes, "classes": self.world.names(), "weight_bytes": bytes,
             "measured": measured,
         });
-        write_json(&self.out.join("report.json"), &report)
+        write_json(&root.join("report.json"), &report)
     }
 }

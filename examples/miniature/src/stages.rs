@@ -9,15 +9,14 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use soundsight::acl::ModelConfig;
-use soundsight::beats::Beats;
 use soundsight::clipseg::ClipSeg;
 use soundsight::data::{BadPairs, BatchSource, Dataset, EpochSampler, Loader};
 use soundsight::train::{
     Checkpoints, Decay, Length, Objective, OptimizerConfig, OptimizerKind, Outcome, Schedule, TrainConfig, Trainer,
 };
 
-use crate::fresh::fresh;
-use crate::hearing::HearingObjective;
+use crate::fresh::{fresh, set_from};
+use crate::hearing::{Ears, HearingObjective};
 use crate::measure::Scoreboard;
 use crate::model::{Vocabulary, write_json};
 use crate::naming::NamingObjective;
@@ -34,6 +33,9 @@ const VALIDATION_VARIATIONS: usize = 3;
 /// The file in a stage's folder that records its training time.
 const MINUTES: &str = "minutes.json";
 
+/// The folder in a run's folder for what continues with larger pictures.
+pub const LARGER: &str = "larger";
+
 /// The length and the learning rate of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
@@ -48,6 +50,8 @@ pub struct Recipe {
 #[derive(Clone)]
 pub struct Run {
     pub out: PathBuf,
+    /// The folder of the run that this one continues with larger pictures. Its ears are this run's.
+    pub smaller: Option<PathBuf>,
     pub seed: u64,
     pub world: Arc<World>,
     pub vocabulary: Vocabulary,
@@ -67,6 +71,19 @@ pub struct Run {
 }
 
 impl Run {
+    /// The same run with pictures of `side` pixels, in a folder of its own.
+    pub fn larger(&self, side: usize, world: &World) -> Self {
+        let mut larger = Self { out: self.out.join(LARGER), smaller: Some(self.out.clone()), ..self.clone() };
+        larger.world = Arc::new(world.with_side(side));
+        larger.config.acl.image_size = side;
+        larger
+    }
+
+    /// The folder of the whole run.
+    pub fn root(&self) -> &Path {
+        self.smaller.as_deref().unwrap_or(&self.out)
+    }
+
     pub fn ear(&self) -> Result<Ear> {
         Ok(Ear::new(self.world.clone(), self.config.acl.frontend())?)
     }
@@ -78,9 +95,11 @@ impl Run {
 
     pub fn loader<D: Dataset>(&self, folder: &Path, dataset: D, batch: usize) -> Result<Loader<D>> {
         let count = dataset.num_samples();
-        let sampler = EpochSampler::training(count, batch, self.seed)?;
+        // Larger pictures show other scenes.
+        let seed = self.seed ^ (u64::from(self.smaller.is_some()) << 32);
+        let sampler = EpochSampler::training(count, batch, seed)?;
         let bad = Arc::new(BadPairs::open(&folder.join("unreadable.csv"), count, 0.0)?);
-        Ok(Loader::new(Arc::new(dataset), sampler, self.seed, batch, bad, 1)?)
+        Ok(Loader::new(Arc::new(dataset), sampler, seed, batch, bad, 1)?)
     }
 
     /// Stage a, vision and language.
@@ -91,6 +110,9 @@ impl Run {
         }
         let residual = (2.0 * self.config.clipseg.vision_config.num_hidden_layers as f64).powf(-0.5);
         let (clipseg, vars) = fresh(self.seed, 1, residual, |vb| ClipSeg::new(&self.config.clipseg, vb))?;
+        if let Some(smaller) = &self.smaller {
+            set_from(&vars, &smaller.join("clip/last/clipseg.safetensors"))?;
+        }
         let all: Vec<usize> = (0..self.world.classes.len()).collect();
         let scoreboard = self.scoreboard(&all)?;
         let objective = NamingObjective {
@@ -103,9 +125,9 @@ impl Run {
         };
         let loader =
             self.loader(&folder, Scenes::new(self.world.clone(), recipe.epoch * recipe.batch), recipe.batch)?;
-        let settings = json!({ "world": self.settings, "clipseg": self.config.clipseg });
+        let settings = json!({ "world": self.settings, "side": self.world.side(), "clipseg": self.config.clipseg });
         self.train(
-            "eyes and language: CLIP and CLIPSeg from named masks",
+            &format!("eyes and language: CLIP and CLIPSeg from named masks, {0} × {0} pixels", self.world.side()),
             &folder,
             recipe,
             settings,
@@ -114,21 +136,19 @@ impl Run {
         )
     }
 
-    /// Stage a, audio.
-    pub fn hearing(&self, recipe: Recipe) -> Result<()> {
-        let folder = self.out.join("beats");
-        if is_finished(&folder, recipe)? {
+    /// Stage a, audio, in `folder`.
+    pub fn hearing<E: Ears>(&self, title: &str, folder: &Path, recipe: Recipe) -> Result<()> {
+        if is_finished(folder, recipe)? {
             return Ok(());
         }
-        // DeepNorm's (8 · blocks)^-¼ (Wang et al., arXiv 2203.00555).
-        let residual = (8.0 * self.config.beats.encoder_layers as f64).powf(-0.25);
-        let (beats, vars) = fresh(self.seed, 2, residual, |vb| Beats::new(&self.config.beats, vb))?;
+        let config = &self.config;
+        let (ears, vars) = fresh(self.seed, E::STREAM, E::residual(config), |weights| E::build(config, weights))?;
         let ear = self.ear()?;
         let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed, false)?;
-        let objective = HearingObjective { beats, vars, held_out };
-        let loader = self.loader(&folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
-        let settings = json!({ "world": self.settings, "beats": self.config.beats, "acl": self.config.acl });
-        self.train("ears: BEATs from named sounds", &folder, recipe, settings, &objective, &loader)
+        let objective = HearingObjective { config, ears, vars, held_out };
+        let loader = self.loader(folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
+        let settings = json!({ "world": self.settings, "beats": config.beats, "ast": config.ast, "acl": config.acl });
+        self.train(title, folder, recipe, settings, &objective, &loader)
     }
 
     /// Runs or resumes one stage.

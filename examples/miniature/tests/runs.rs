@@ -144,16 +144,21 @@ fn in_its_short_form_the_losses_fall_and_sound_finds_its_class() {
 }
 
 /// The stages in order, each with the weights that it writes.
-const WEIGHTS: [&str; 6] = [
+const WEIGHTS: [&str; 8] = [
     "clip/last/clipseg.safetensors",
+    "larger/clip/last/clipseg.safetensors",
     "beats/last/beats.safetensors",
     "acl/last/acl.safetensors",
+    "larger/acl/last/acl.safetensors",
     "model/clipseg.safetensors",
     "model/beats.safetensors",
     "model/acl.safetensors",
 ];
 /// A few steps of each stage; the last option is the checkpoint interval.
-const BRIEF: &str = "--clip-steps 4 --beats-steps 4 --acl-steps 4 --scenes 32 --save-every";
+const BRIEF: &str =
+    "--clip-steps 4 --larger-clip-steps 4 --beats-steps 4 --acl-steps 4 --larger-acl-steps 4 --scenes 32 --save-every";
+/// The stages in order.
+const STAGES: [&str; 5] = ["clip", "larger/clip", "beats", "acl", "larger/acl"];
 
 #[test]
 fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questions() {
@@ -161,7 +166,7 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
     let brief =
         |run: &str, save_every: &str| set.miniature(run, &BRIEF.split(' ').chain([save_every]).collect::<Vec<_>>());
     stdout(&mut brief("whole", "100"));
-    for stage in ["clip", "beats", "acl"] {
+    for stage in STAGES {
         let mut child = brief("killed", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun =
             || std::fs::read_to_string(set.path(&format!("killed/{stage}/checkpoints/latest"))).unwrap_or_default();
@@ -176,7 +181,7 @@ fn from_one_seed_come_the_same_weights_also_after_a_kill_and_they_answer_questio
         let read = |run: &str| std::fs::read(set.path(run).join(file)).unwrap();
         assert!(read("whole") == read("killed"), "{file} differs");
     }
-    for stage in ["clip", "beats", "acl"] {
+    for stage in STAGES {
         let log = |run: &str| std::fs::read_to_string(set.path(&format!("{run}/{stage}/metrics.jsonl"))).unwrap();
         assert!(log("whole") == log("killed"), "{stage}: another course");
     }
@@ -215,6 +220,11 @@ fn names_and_nothing_else(set: &Set) {
     let classes: Vec<&str> = config["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     let report = set.json("whole/report.json");
     assert_eq!(report["classes"], config["classes"]);
+    // Pictures are larger than those that the positions were made for.
+    assert_eq!(
+        (&config["acl"]["image_size"], &config["clipseg"]["vision_config"]["image_size"]),
+        (&96.into(), &64.into())
+    );
     assert!(classes.len() > 4, "{classes:?}");
     let localizer = Localizer::load(set.path("whole/model").to_str().unwrap()).unwrap();
     let picture = Picture::from_rgb8(64, 48, vec![128; 64 * 48 * 3]).unwrap();

@@ -184,6 +184,22 @@ fn photographs_are_backgrounds_of_their_split() {
 }
 
 #[test]
+fn scenes_of_every_size_have_the_same_photographs() {
+    let (stamps, pictures) = (stamps(), tempfile::tempdir().unwrap());
+    let photographs = photographs(pictures.path());
+    // Flat only where it is reduced.
+    let checkered = |x: u32, y: u32| image::Luma([if (x + y).is_multiple_of(2) { 100 } else { 120 }]);
+    image::GrayImage::from_fn(760, 570, checkered).save(photographs[0].join("checkered.png")).unwrap();
+    for side in [SIDE, 2 * SIDE] {
+        let world =
+            World::open(stamps.path(), &WorldConfig { side, photographs: photographs.clone(), ..CONFIG }).unwrap();
+        assert_eq!(SPLITS.map(|split| world.photographs(split).unwrap().counts()), [vec![6, 6], vec![2, 2]]);
+        let small = world.with_side(SIDE).scene(Split::Train, 2, Some(1), &mut rng(5));
+        assert_eq!((small.picture.dimensions(), small.placed[0].mask.len()), ((64, 64), SIDE * SIDE));
+    }
+}
+
+#[test]
 fn masks_are_disjoint_and_show_their_class() {
     let world = open();
     for split in SPLITS {

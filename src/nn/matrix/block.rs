@@ -76,8 +76,7 @@ impl InTiles for Block<'_> {
             let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
             for depth in (0..k).step_by(KC) {
                 let kc = KC.min(k - depth);
-                // Every element is overwritten below.
-                packed.resize(a.rows.div_ceil(MR) * kc * MR, 0.0);
+                let packed = room(packed, a.rows.div_ceil(MR) * kc * MR);
                 pack_rows(a, depth, kc, packed);
                 let (first, last) = (depth == 0, depth + kc == k);
                 let activation = epilogue.activation.filter(|_| last);
@@ -105,6 +104,14 @@ impl InTiles for Block<'_> {
             }
         }
     }
+}
+
+/// The first `len` numbers of `memory`, which grows if necessary but is not cleared: they can have any value.
+pub(super) fn room(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    &mut memory[..len]
 }
 
 /// The product of all packed rows with one or two panels.

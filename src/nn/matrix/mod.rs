@@ -24,6 +24,7 @@ mod strassen;
 mod tiles;
 mod units;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -68,6 +69,11 @@ pub fn instruction_set() -> &'static str {
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
 pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
     matmul_by(Method::fastest(b, a.rows), a, b, epilogue, out);
+}
+
+thread_local! {
+    /// The memory for packed rows, which would otherwise be allocated and cleared for every block of rows.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The fewest rows for which weights of 8 bits are expanded to bf16.
@@ -150,7 +156,9 @@ fn matmul_by(method: Method<'_>, a: MatrixRef<'_>, b: &PackedMatrix, epilogue: E
             let a = a.slice_rows(i * block..(i * block + block).min(m));
             // The last block may have any number of rows.
             if fast && strassen::pays(a.rows, b) {
-                arch().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n });
+                SCRATCH.with_borrow_mut(|scratch| {
+                    arch().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n, scratch });
+                });
                 return;
             }
             multiply_block(method, a, b, 0..panels, epilogue, out, n);
@@ -191,8 +199,9 @@ fn multiply_block(
     let columns = b.columns;
     match method {
         Method::Floats => {
-            let scratch = &mut Vec::new();
-            arch().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
+            SCRATCH.with_borrow_mut(|scratch| {
+                arch().dispatch(Block { a, b, panels, epilogue, out, out_stride, scratch });
+            });
         }
         Method::Integers(integers, b) => {
             integers.run(IntegerBlock { a, b, columns, panels, epilogue, out, out_stride });

@@ -21,7 +21,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, store};
+use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, room, store};
 use super::layout::{MatrixRef, NR};
 use super::operands::{Epilogue, PackedMatrix};
 
@@ -112,6 +112,8 @@ pub(super) struct StrassenBlock<'a> {
     pub(super) epilogue: Epilogue<'a>,
     pub(super) out: &'a mut [f32],
     pub(super) out_stride: usize,
+    /// Reusable memory for packed rows and sums of panels.
+    pub(super) scratch: &'a mut Vec<f32>,
 }
 
 impl WithSimd for StrassenBlock<'_> {
@@ -125,16 +127,16 @@ impl WithSimd for StrassenBlock<'_> {
 impl InTiles for StrassenBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
-        let Self { a, b, epilogue, out, out_stride } = self;
+        let Self { a, b, epilogue, out, out_stride, scratch } = self;
         let (k, n) = (b.rows, b.columns);
         let upper = a.rows.div_ceil(2 * MR) * MR;
         let groups = n / (2 * P * NR);
-        let mut left = vec![0.0; 7 * upper * KC];
-        let mut sum = vec![0.0; P * KC * NR];
+        let len = 7 * upper * KC.min(k / 2);
+        let (left, sum) = room(scratch, len + P * KC * NR).split_at_mut(len);
         let mut expanded = vec![0.0; if b.panels.is_compressed() { 4 * P * KC * NR } else { 0 }];
         for depth in (0..k).step_by(2 * KC) {
             let kc = KC.min((k - depth) / 2);
-            pack_left(simd, a, upper, depth, kc, &mut left);
+            pack_left(simd, a, upper, depth, kc, left);
             for group in 0..groups {
                 let panel = group * 2 * P;
                 let right = right_quarters::<S, P>(simd, b, panel, depth, kc, &mut expanded);
@@ -142,7 +144,7 @@ impl InTiles for StrassenBlock<'_> {
                     let (x, y) = product.right;
                     let panels = match y {
                         None => right[x as usize],
-                        Some((sign, y)) => add(simd, sign, right[x as usize], right[y as usize], &mut sum),
+                        Some((sign, y)) => add(simd, sign, right[x as usize], right[y as usize], sum),
                     };
                     let target = |(sign, quarter): (Sign, Quarter)| {
                         let (row, rows) = match quarter {
@@ -176,7 +178,7 @@ impl InTiles for StrassenBlock<'_> {
         // The remaining columns, which do not fill a pair of tiles.
         let rest = groups * 2 * P..n.div_ceil(NR);
         if !rest.is_empty() {
-            let (out, scratch) = (&mut out[rest.start * NR..], &mut left);
+            let out = &mut out[rest.start * NR..];
             Block { a, b, panels: rest, epilogue, out, out_stride, scratch }.run::<S, V, P>(simd);
         }
     }
@@ -369,7 +371,9 @@ mod tests {
                 let check = |name: &str, run: &dyn Fn(StrassenBlock<'_>)| {
                     let mut out = vec![f32::NAN; m * n];
                     let a = MatrixRef::new(&a, m, k);
-                    run(StrassenBlock { a, b: &packed, epilogue, out: &mut out, out_stride: n });
+                    // As other products leave it: with other values.
+                    let scratch = &mut vec![f32::NAN; 1 << 20];
+                    run(StrassenBlock { a, b: &packed, epilogue, out: &mut out, out_stride: n, scratch });
                     for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
                         let off = (f64::from(*found) - expected).abs();
                         assert!(off < 1e-4, "{name}, {m} × {k} × {n}, at {i}: {found}, expected {expected}");
@@ -405,7 +409,14 @@ mod tests {
         let product = |b: &PackedMatrix| {
             let mut out = vec![f32::NAN; m * n];
             let (a, epilogue) = (MatrixRef::new(&a, m, k), Epilogue::default());
-            Arch::new().dispatch(StrassenBlock { a, b, epilogue, out: &mut out, out_stride: n });
+            Arch::new().dispatch(StrassenBlock {
+                a,
+                b,
+                epilogue,
+                out: &mut out,
+                out_stride: n,
+                scratch: &mut Vec::new(),
+            });
             out
         };
         let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());

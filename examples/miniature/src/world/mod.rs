@@ -211,6 +211,11 @@ impl World {
         Self { backgrounds, ..self.clone() }
     }
 
+    /// The same world with scenes of `side` pixels, at most as many as it was opened for.
+    pub fn with_side(&self, side: usize) -> Self {
+        Self { side, ..self.clone() }
+    }
+
     /// The photographs that belong to `split`, if scenes may have any as their background.
     pub fn photographs(&self, split: Split) -> Option<&Photographs> {
         let photographs = &self.photographs[split as usize];

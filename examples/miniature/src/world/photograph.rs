@@ -1,5 +1,6 @@
 //! Photographs as backgrounds: a random part of one fills the scene.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,13 @@ const HELD_OUT: usize = 4;
 
 /// The longer side to which photographs are reduced, in sides of a scene.
 const REDUCED: usize = 6;
+
+/// The longer side in pixels of a photograph when it is judged. It is the same for scenes of all sizes, so that they have the
+/// same photographs.
+const JUDGED: u32 = 384;
+
+/// The smallest number of pixels of its shorter side then.
+const MIN_SHORTER: u32 = 32;
 
 /// A photograph whose grey values deviate less than this from their mean (0..255) is nearly one colour.
 const FLAT: f64 = 8.0;
@@ -104,17 +112,21 @@ fn is_picture(path: &Path) -> bool {
     ["jpg", "jpeg", "png"].contains(&extension.as_str())
 }
 
-/// The photograph in the file `path`, reduced; `None` if it is not of use as a background.
+/// The photograph in the file `path`, reduced to `longest` pixels; `None` if it is not of use as a background.
 fn load(path: &Path, longest: usize) -> Result<Option<CutOut>> {
     let decoded = image::open(path).with_context(|| format!("{}: expected a JPEG or PNG picture", path.display()))?;
-    let longest = longest as u32;
-    let small = match decoded.width().max(decoded.height()) > longest {
-        true => decoded.thumbnail(longest, longest),
-        false => decoded,
-    };
-    let transparent = small.color().has_alpha() && small.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255);
-    let usable = !transparent && small.width().min(small.height()) as usize >= longest as usize / REDUCED / 2;
-    Ok((usable && deviation(&small) >= FLAT).then(|| CutOut::new(&small.into_rgba8(), longest as usize)))
+    let judged = reduced(&decoded, JUDGED);
+    let transparent = judged.color().has_alpha() && judged.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255);
+    let usable = !transparent && judged.width().min(judged.height()) >= MIN_SHORTER && deviation(&judged) >= FLAT;
+    Ok(usable.then(|| CutOut::new(&reduced(&decoded, longest as u32).to_rgba8(), longest)))
+}
+
+/// The picture with at most `longest` pixels on its longer side.
+fn reduced(picture: &DynamicImage, longest: u32) -> Cow<'_, DynamicImage> {
+    match picture.width().max(picture.height()) > longest {
+        true => Cow::Owned(picture.thumbnail(longest, longest)),
+        false => Cow::Borrowed(picture),
+    }
 }
 
 /// The standard deviation of the grey values.
