@@ -263,7 +263,7 @@ impl Localizer {
     /// # Errors
     /// [`Error::Candle`] when the device has no memory left.
     pub fn embed_audio(&self, waveform: &Waveform) -> Result<Embedding> {
-        first(self.embed_together(std::slice::from_ref(waveform))?)
+        on_workers(|| first(self.embed_together(std::slice::from_ref(waveform))?))
     }
 
     /// Encodes a picture.
@@ -271,7 +271,7 @@ impl Localizer {
     /// # Errors
     /// As [`Localizer::pixels`].
     pub fn encode_image(&self, picture: &Picture) -> Result<EncodedImage> {
-        first(self.encode_together(std::slice::from_ref(picture))?)
+        on_workers(|| first(self.encode_together(std::slice::from_ref(picture))?))
     }
 
     /// Finds the sound (or the text) in the picture.
@@ -279,7 +279,7 @@ impl Localizer {
     /// # Errors
     /// [`Error::NonFinite`] when the result is NaN or infinite, which half precision can cause.
     pub fn localize(&self, embedding: &Embedding, image: &EncodedImage) -> Result<Heatmap> {
-        first(self.localize_together(&[(embedding, image)])?)
+        on_workers(|| first(self.localize_together(&[(embedding, image)])?))
     }
 
     /// Encodes a sound and a picture in parallel, then localizes the sound.
@@ -292,8 +292,10 @@ impl Localizer {
             self.complete(&image)?;
             Ok(image)
         };
-        let (embedding, image) = rayon::join(|| self.embed_audio(waveform), encode);
-        self.localize(&embedding?, &image?)
+        on_workers(|| {
+            let (embedding, image) = rayon::join(|| self.embed_audio(waveform), encode);
+            self.localize(&embedding?, &image?)
+        })
     }
 
     /// Dense features `[1, G·G, P]` of a picture, which confidences need. The rest of the vision tower is run on the
@@ -376,6 +378,12 @@ impl Localizer {
 }
 
 /// The only element of a batch of one.
+/// Runs `work` on a worker of the thread pool. On the caller's thread, it would have to hand over each of its many products
+/// to the pool, and wait, which takes longer than a small product itself.
+fn on_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 fn first<T>(batch: Vec<T>) -> Result<T> {
     batch.into_iter().next().ok_or_else(|| Error::argument("batch", "at least one", 0))
 }
