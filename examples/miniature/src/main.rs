@@ -101,8 +101,8 @@ struct RunOptions {
     #[arg(long, group = "instead")]
     ablate: bool,
     /// Train stage b with the eyes and ears of a finished run's model, or else of the embedded one: with other prompts,
-    /// without the text tower and with untrained ears, with three seeds each.
-    #[arg(long, group = "instead")]
+    /// without the text tower, with AST and with untrained ears, with three seeds each.
+    #[arg(long, group = "instead", conflicts_with_all = ["prompt_vectors", "no_text_tower"])]
     encoders: bool,
     /// Continue stage ACL of a finished run's model, or else of the embedded one, in RUN/tuned; from an untrained
     /// AudioTokenizer if --no-text-tower or --prompt-vectors differ from the model's.
