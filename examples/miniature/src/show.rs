@@ -22,6 +22,7 @@ use image::{Rgb, RgbImage};
 use soundsight::Picture;
 use soundsight::data::random::{Purpose, stream};
 
+use crate::model;
 use crate::world::{self, Backgrounds, Scene, Split, World, WorldConfig};
 
 /// The numbers of scenes per row and of rows on a sheet.
@@ -47,7 +48,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = "scenes")]
     out: PathBuf,
     /// The side of a scene, in pixels.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = model::SIDE)]
     side: usize,
     /// The length of a sound.
     #[arg(long, value_name = "S", default_value_t = 3.0)]

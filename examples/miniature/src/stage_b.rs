@@ -54,8 +54,7 @@ impl Run {
         let frozen = self.out.join("frozen");
         let (acl, _) = self.freeze(&frozen, MaskerStart { w: 1.0, b: 0.0, area: 0.0 })?;
         let pool = Arc::new(self.pool(&acl)?);
-        let begun = ["acl/checkpoints/latest", "ablate"].iter().any(|path| self.out.join(path).exists());
-        let begun = begun || self.smaller.is_some();
+        let begun = ["acl/checkpoints/latest", "ablate"].iter().any(|path| self.root().join(path).exists());
         let start = self.masker_start(self.root(), begun, &acl, &pool)?;
         let (acl, files) = self.freeze(&frozen, start)?;
         Ok(Foundation { files: Arc::new(files), acl, pool, start })
