@@ -277,7 +277,7 @@ fn miniature(options: RunOptions) -> Result<()> {
     };
     let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
     let beats = recipe(options.beats_steps, [100, 600], None, [16, 32], 1e-3);
-    let acl = recipe(options.acl_steps, [200, 4500], options.acl_batch, [8, 16], learning_rate);
+    let acl = recipe(options.acl_steps, [200, 3400], options.acl_batch, [8, 16], learning_rate);
     let losses = LossWeights {
         silence_negatives: options.silence_negatives,
         noise_negatives: options.noise_negatives,
