@@ -153,9 +153,9 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], recipe: Recipe) -> Resu
         .collect();
     let seeds = results.first().map_or(0, Vec::len);
     let text = format!(
-        "## Encoders and prompts\n\nStage b from the same eyes and ears, {} steps of {BATCH} pairs with a learning rate of {}; \
-         {seeds} seeds for the weights, the noise and the order of the pairs. Measured on {} held-out scenes of two objects over {}: \
-         the mean, and the lowest and the highest of the seeds. The last column is the number of trained weights.\n\n{}",
+        "## Encoders and prompts\n\nStage b from the same eyes, and the same ears unless others are named, {} steps of {BATCH} pairs \
+         with a learning rate of {}; {seeds} seeds for the weights, the noise and the order of the pairs. Measured on {} held-out \
+         scenes of two objects over {}: the mean, and the lowest and the highest of the seeds. The last column is the number of trained weights.\n\n{}",
         recipe.steps,
         recipe.learning_rate,
         run.scenes,

@@ -18,7 +18,7 @@ use crate::mixtures::mixtures;
 use crate::model::write_json;
 use crate::plots::{self, Axes, Curve, Series};
 use crate::sounds::Ear;
-use crate::stages::Run;
+use crate::stages::{LARGER, Run};
 use crate::statistics::{auroc, quantile, roc};
 use crate::world::{Split, World};
 
@@ -49,7 +49,9 @@ pub fn probe(run: &Run, docs: &Docs) -> Result<()> {
         expected.len(),
         found.len()
     );
-    let (untrained, _) = run.load(&run.out.join("frozen"))?;
+    // The eyes of the model are those that learned from larger pictures, where there are any.
+    let larger = run.out.join(LARGER).join("frozen");
+    let (untrained, _) = run.load(&if larger.is_dir() { larger } else { run.out.join("frozen") })?;
     let heard: Vec<usize> = (0..run.world.classes.len()).filter(|class| !run.world.classes[*class].unheard).collect();
     let board = Scoreboard::new(&run.world, &heard, run.scenes, run.seed)?;
     let ear = run.ear()?;
