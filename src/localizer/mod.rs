@@ -377,13 +377,13 @@ impl Localizer {
     }
 }
 
-/// The only element of a batch of one.
 /// Runs `work` on a worker of the thread pool. On the caller's thread, it would have to hand over each of its many products
 /// to the pool, and wait, which takes longer than a small product itself.
 fn on_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| work())
 }
 
+/// The only element of a batch of one.
 fn first<T>(batch: Vec<T>) -> Result<T> {
     batch.into_iter().next().ok_or_else(|| Error::argument("batch", "at least one", 0))
 }

@@ -18,7 +18,7 @@ use crate::fresh::{fresh, values};
 use crate::hearing::{Ears as _, NamingAst};
 use crate::masker_start;
 use crate::measure::Scoreboard;
-use crate::model::{self, read_tensors, write_json};
+use crate::model::{self, frozen_weights, write_json};
 use crate::sounds::fbank_statistics;
 use crate::stage_b::Foundation;
 use crate::stages::{Recipe, Run, is_finished};
@@ -67,6 +67,7 @@ const VARIANTS: [Variant; 5] = [
 /// the embedded one, then writes their part of the document. AST is trained by `hearing`.
 pub fn compare(run: &Run, hearing: Recipe, steps: usize, learning_rate: f64, docs: &Docs) -> Result<()> {
     let (files, trained, pool) = run.trained_model()?;
+    let with_ast = run.with_ast()?;
     let files = Arc::new(files);
     let heard: Vec<usize> = pool.sounding.iter().map(|(class, _)| *class).collect();
     let recipe = Recipe { steps, batch: BATCH, learning_rate, epoch: steps.div_ceil(4) };
@@ -78,7 +79,7 @@ pub fn compare(run: &Run, hearing: Recipe, steps: usize, learning_rate: f64, doc
             let mut own = Run { seed, ..run.clone() };
             (variant.change)(&mut own.config.acl);
             if variant.ears == Ears::Ast {
-                own.config = run.with_ast()?;
+                own.config = with_ast.clone();
             }
             let acl = own.varied(&trained, variant, hearing)?;
             let folder = run.out.join("encoders").join(format!("{}-{seed}", variant.folder));
@@ -115,18 +116,17 @@ impl Run {
     /// once for all seeds.
     fn varied(&self, trained: &Acl, variant: &Variant, hearing: Recipe) -> Result<Acl> {
         let config = &self.config;
-        let frozen = |tensors| VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let ears: AudioEncoder = match variant.ears {
             Ears::Own => trained.audio_encoder.clone(),
             Ears::Untrained => {
                 let (_, vars) = fresh(self.seed, Beats::STREAM, 1.0, |weights| Beats::new(&config.beats, weights))?;
-                Beats::new(&config.beats, frozen(values(&vars)))?.into()
+                let frozen = VarBuilder::from_tensors(values(&vars), DType::F32, &Device::Cpu);
+                Beats::new(&config.beats, frozen)?.into()
             }
             Ears::Ast => {
                 let folder = self.out.join("encoders/ast-ears");
                 self.hearing::<NamingAst>("ears: AST from named sounds", &folder, hearing)?;
-                let weights = read_tensors(&folder.join("last/ast.safetensors"))?.into_iter().collect();
-                NamingAst::build(config, frozen(weights))?.ast.into()
+                NamingAst::build(config, frozen_weights(&folder.join("last/ast.safetensors"))?)?.ast.into()
             }
         };
         self.with_untrained_head(config, ears, trained)
@@ -155,7 +155,8 @@ fn write(run: &Run, docs: &Docs, results: &[Vec<Value>], recipe: Recipe) -> Resu
     let text = format!(
         "## Encoders and prompts\n\nStage b from the same eyes, and the same ears unless others are named, {} steps of {BATCH} pairs \
          with a learning rate of {}; {seeds} seeds for the weights, the noise and the order of the pairs. Measured on {} held-out \
-         scenes of two objects over {}: the mean, and the lowest and the highest of the seeds. The last column is the number of trained weights.\n\n{}",
+         scenes of two objects over {}: the mean, and the lowest and the highest of the seeds. The last column is the number of \
+         trained weights.\n\n{}",
         recipe.steps,
         recipe.learning_rate,
         run.scenes,

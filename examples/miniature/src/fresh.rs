@@ -1,16 +1,13 @@
 //! Fresh weights: every variable of a module is drawn from a seed, with a distribution that depends on its name.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use rand_chacha::ChaCha8Rng;
 use soundsight::Result;
 use soundsight::data::random::{Purpose, stream, uniform};
-
-use crate::model::read_tensors;
+use soundsight::weights::Checkpoint;
 
 /// The variables of a module by name, sorted.
 pub type Vars = Vec<(String, Var)>;
@@ -49,12 +46,11 @@ pub fn fresh<M>(
     Ok((module, vars))
 }
 
-/// Sets variables to the tensors of the same names in the safetensors file at `path`.
-pub fn set_from(vars: &[(String, Var)], path: &Path) -> anyhow::Result<()> {
-    let found: BTreeMap<String, Tensor> = read_tensors(path)?.into_iter().collect();
+/// Sets variables to the tensors of the same names in the checkpoint at `path`.
+pub fn set_from(vars: &[(String, Var)], path: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::open(path)?;
     for (name, var) in vars {
-        let tensor = found.get(name).with_context(|| format!("{}: expected {name}, found none", path.display()))?;
-        var.set(&tensor.to_dtype(var.dtype())?).with_context(|| format!("{}: {name}", path.display()))?;
+        var.set(&checkpoint.tensor(name, &Device::Cpu, var.dtype())?)?;
     }
     Ok(())
 }

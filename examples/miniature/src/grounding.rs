@@ -15,7 +15,7 @@ use soundsight::data::{BatchSource, Dataset, Loaded, Loader};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::step::{Activations, NOISE_MARGIN, StepNoise, step};
 use soundsight::train::{Metrics, NegativeSounds, Objective, StepOutput, Validation};
-use soundsight::weights::{ModelFiles, save_safetensors};
+use soundsight::weights::{Checkpoint, ModelFiles, save_safetensors};
 use soundsight::{Result, train};
 
 use crate::fresh::{Vars, values};
@@ -179,6 +179,12 @@ impl MaskerStart {
         }
         Ok(())
     }
+}
+
+/// The trained parts in `checkpoint` for the frozen parts of `acl`, to be trained further.
+pub fn continued_learned(acl: &Acl, checkpoint: &Checkpoint) -> Result<(Acl, Vars)> {
+    let (head, vars) = train::Trainable::from_checkpoint(acl.config(), checkpoint, &Device::Cpu)?.into_parts();
+    Ok((acl.with_trained_head(head), vars))
 }
 
 /// Fresh trained parts for the frozen parts of `acl`, initialized as at full size except for w and b.

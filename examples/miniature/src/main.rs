@@ -227,12 +227,12 @@ fn miniature(options: RunOptions) -> Result<()> {
     }
     let vocabulary = Vocabulary::new(&world.names());
     println!("{} classes that sound, from {}", world.classes.len(), options.stamps.display());
-    // Statistics for the front end of the configuration.
-    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0), side);
-    let frontend: AudioFrontendConfig = plain.acl.frontend();
-    let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
     // A model begins with smaller pictures.
     let first_side = if of_a_model { side } else { model::SMALL_SIDE };
+    // Statistics for the front end of the configuration.
+    let plain = model::config(&vocabulary, world.classes.len(), (0.0, 1.0), first_side);
+    let frontend: AudioFrontendConfig = plain.acl.frontend();
+    let statistics = sounds::fbank_statistics(&world, frontend, options.seed)?;
     let mut config = model::config(&vocabulary, world.classes.len(), statistics, first_side);
     config.acl.prompt_vectors = options.prompt_vectors;
     config.acl.text_tower = !options.no_text_tower;

@@ -23,6 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use serde_json::json;
 use soundsight::ModelSource;
 use soundsight::acl::{AclConfig, ModelConfig, PromptIds};
@@ -206,6 +207,11 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     let tensors = tensors.with_context(|| format!("{}: cannot read the weights", path.display()))?;
     let sorted: BTreeMap<String, Tensor> = tensors.into_iter().collect();
     Ok(sorted.into_iter().collect())
+}
+
+/// The tensors of a safetensors file, for building a module that is not trained.
+pub fn frozen_weights(path: &Path) -> Result<VarBuilder<'static>> {
+    Ok(VarBuilder::from_tensors(read_tensors(path)?.into_iter().collect(), DType::F32, &Device::Cpu))
 }
 
 /// Makes `folder` a model directory with these weights in f16 and the list of the model's classes.

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
 use serde_json::json;
 use soundsight::acl::{Acl, AclConfig, AudioEncoder, ModelConfig, TrainedHead};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::train::losses::LossWeights;
 use soundsight::train::{NegativeSounds, Trainable};
-use soundsight::weights::{Download, Hub, ModelFiles, save_safetensors};
+use soundsight::weights::{Checkpoint, Download, Hub, ModelFiles, save_safetensors};
 
-use crate::fresh::{Vars, set_from, values};
-use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, fresh_learned};
-use crate::model::{Weights, own_or_embedded, read_tensors, write_json, write_model};
+use crate::fresh::{Vars, values};
+use crate::grounding::{Curriculum, GroundingObjective, MaskerStart, Pairs, Pool, continued_learned, fresh_learned};
+use crate::model::{Weights, frozen_weights, own_or_embedded, read_tensors, write_json, write_model};
 use crate::program::progress::progress_bar;
 use crate::sounds::features;
 use crate::stages::{LARGER, Recipe, Run, is_finished, read_minutes};
@@ -44,8 +43,7 @@ impl Run {
         let Some(smaller) = &self.smaller else {
             return self.ground(&foundation, &title, &folder, recipe, weights);
         };
-        let learned = fresh_learned(&foundation.acl, self.seed, foundation.start)?;
-        set_from(&learned.1, &smaller.join("acl/last/acl.safetensors"))?;
+        let learned = continued_learned(&foundation.acl, &Checkpoint::open(smaller.join("acl/last/acl.safetensors"))?)?;
         self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)
     }
 
@@ -127,8 +125,7 @@ impl Run {
         let foundation = Foundation { files: Arc::new(files), acl, pool, start };
         let Foundation { files, acl, .. } = &foundation;
         if continued {
-            let (head, vars) = Trainable::from_checkpoint(acl.config(), &files.acl, &Device::Cpu)?.into_parts();
-            let learned = (acl.with_trained_head(head), vars);
+            let learned = continued_learned(acl, &files.acl)?;
             self.ground_from(&foundation, learned, (&title, &folder), recipe, weights, 0)?;
         } else {
             self.ground(&foundation, &title, &folder, recipe, weights)?;
@@ -177,8 +174,7 @@ impl Run {
 
     /// `acl` with the parts trained by stage b in `folder`.
     pub fn learned(&self, acl: &Acl, folder: &Path) -> Result<Acl> {
-        let tensors = read_tensors(&folder.join("last/acl.safetensors"))?.into_iter().collect();
-        let values = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let values = frozen_weights(&folder.join("last/acl.safetensors"))?;
         Ok(acl.with_trained_head(TrainedHead::new(acl.config(), values)?))
     }
 
