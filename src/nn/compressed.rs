@@ -1,8 +1,9 @@
 //! Matrices stored in fewer bits than `f32`.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 
 use super::format::{BLOCK, BLOCK_BYTES, append_blocks};
+use super::stored::{StoredFormat, StoredMatrix};
 
 /// A matrix `[N, K]` stored in 16 bits, or in blocks of 8 bits, in main memory.
 #[derive(Clone, Debug)]
@@ -32,25 +33,43 @@ impl CompressedMatrix {
         Ok(Self { rows: bytes.contiguous()?, columns: width / BLOCK_BYTES * BLOCK })
     }
 
-    /// Stacks `parts` vertically. Returns `None` unless all of them have the same width and storage format.
-    pub(super) fn stack(parts: &[Self]) -> Result<Option<Self>> {
-        let Some(first) = parts.first() else { return Ok(None) };
-        let fits = |part: &Self| part.columns == first.columns && part.rows.dtype() == first.rows.dtype();
-        if !parts.iter().all(fits) {
-            return Ok(None);
-        }
-        let rows: Vec<&Tensor> = parts.iter().map(|part| &part.rows).collect();
-        Ok(Some(Self { rows: Tensor::cat(&rows, 0)?, columns: first.columns }))
-    }
-
     /// The shape, (N, K).
+    #[cfg(test)]
     pub(crate) fn dims(&self) -> (usize, usize) {
         (self.rows.dims()[0], self.columns)
     }
 
-    /// The stored rows, contiguous: `[N, K]` of type F16 or BF16, or `[N, K / 32 · 34]` bytes of `Q8_0` blocks.
-    pub(super) fn rows(&self) -> &Tensor {
-        &self.rows
+    /// The matrix, to be packed.
+    pub(crate) fn into_stored(self) -> StoredMatrix<'static> {
+        let format = match self.rows.dtype() {
+            DType::F16 => StoredFormat::F16,
+            DType::BF16 => StoredFormat::Bf16,
+            _ => StoredFormat::Blocks,
+        };
+        let (rows, columns) = (self.rows.dims()[0], self.columns);
+        let read = move |first: usize, to: &mut [u8]| Ok(self.read(first, format.row_bytes(columns), to)?);
+        StoredMatrix::new(rows, columns, format, Box::new(read))
+    }
+
+    /// Fills `to` with the bytes of rows of `row_bytes` each, from row `first` on.
+    fn read(&self, first: usize, row_bytes: usize, to: &mut [u8]) -> Result<()> {
+        let (storage, layout) = self.rows.storage_and_layout();
+        let start = layout.start_offset();
+        match &*storage {
+            Storage::Cpu(CpuStorage::F16(all)) => {
+                let numbers = &all[start + first * row_bytes / 2..];
+                to.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
+            }
+            Storage::Cpu(CpuStorage::BF16(all)) => {
+                let numbers = &all[start + first * row_bytes / 2..];
+                to.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
+            }
+            Storage::Cpu(CpuStorage::U8(all)) => {
+                to.copy_from_slice(&all[start + first * row_bytes..][..to.len()]);
+            }
+            _ => return Err(candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt()),
+        }
+        Ok(())
     }
 
     /// The rows with the indices `ids` `[I]`, of type U32, as `f32`: `[I, K]`.

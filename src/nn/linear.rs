@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::activation::Activation;
-use super::compressed::CompressedMatrix;
 use super::format::Precision;
 use super::frozen::FrozenLinear;
 use super::matrix::{Epilogue, MatrixRef, PackedMatrix, matmul};
+use super::stored::StoredMatrix;
 use super::trainable::TrainableLinear;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -126,7 +126,8 @@ impl Linear {
         }
         let precision = parts.first().map_or_else(Precision::default, Weights::precision);
         let put_together = |biases: &[Tensor]| (!biases.is_empty()).then(|| Tensor::cat(biases, 0)).transpose();
-        if let Some(matrix) = Self::compressed(in_dim, out_dims, parts, precision)? {
+        if let Some(matrix) = Self::stored(in_dim, out_dims, parts)? {
+            let matrix = PackedMatrix::stored(&matrix, precision)?;
             let out_dim = matrix.columns();
             let bias = put_together(&biases)?.map(|b| b.to_vec1::<f32>()).transpose()?;
             let weight = Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }));
@@ -139,23 +140,16 @@ impl Linear {
         Self::derived_with(precision, move || Ok((Tensor::cat(&weights, 0)?, put_together(&biases)?)))
     }
 
-    /// The packed weight, if all parts are compressed in the same format.
-    fn compressed(
-        in_dim: usize,
-        out_dims: &[usize],
-        parts: &[Weights<'_>],
-        precision: Precision,
-    ) -> Result<Option<PackedMatrix>> {
+    /// The weight to be packed as it is stored, if all parts can be in the same format.
+    fn stored<'a>(in_dim: usize, out_dims: &[usize], parts: &[Weights<'a>]) -> Result<Option<StoredMatrix<'a>>> {
         let mut matrices = Vec::new();
         for (out_dim, part) in out_dims.iter().zip(parts) {
-            match part.compressed(*out_dim, in_dim, "weight")? {
+            match part.stored(*out_dim, in_dim, "weight")? {
                 Some(matrix) => matrices.push(matrix),
                 None => return Ok(None),
             }
         }
-        Ok(CompressedMatrix::stack(&matrices)?
-            .map(|matrix| PackedMatrix::compressed(&matrix, precision))
-            .transpose()?)
+        Ok(StoredMatrix::stack(matrices))
     }
 
     /// The input width.
@@ -306,8 +300,9 @@ mod tests {
     use candle_nn::VarBuilder;
 
     use super::*;
+    use crate::nn::compressed::CompressedMatrix;
     use crate::nn::testing::{builder, max_difference, random};
-    use crate::nn::weights::CompressedMatrices;
+    use crate::nn::weights::MatrixSource;
 
     #[test]
     fn packed_frozen_and_trainable_agree_in_value_and_gradient() {
@@ -379,7 +374,7 @@ mod tests {
         let exact = half.to_dtype(DType::F32).unwrap();
         let tensors = builder(&[("p.weight", &exact), ("q.weight", &w), ("p.bias", &b), ("q.bias", &b)]);
         let kept = Kept(HashMap::from([("p.weight".to_string(), CompressedMatrix::half(half).unwrap())]));
-        let weights = Weights::with_compressed(tensors, &kept, Precision::Highest);
+        let weights = Weights::with_matrices(tensors, &kept, Precision::Highest);
         let (p, q) = (weights.pp("p"), weights.pp("q"));
         let x = Var::from_tensor(&random(&[3, 32])).unwrap();
         // In the last case, one part is compressed and the other is not.
@@ -404,9 +399,13 @@ mod tests {
     /// Compressed matrices by name.
     struct Kept(HashMap<String, CompressedMatrix>);
 
-    impl CompressedMatrices for Kept {
-        fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
+    impl MatrixSource for Kept {
+        fn compressed(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
             Ok(self.0.get(name).filter(|matrix| matrix.dims() == (rows, columns)).cloned())
+        }
+
+        fn stored(&self, name: &str, rows: usize, columns: usize) -> Result<Option<StoredMatrix<'_>>> {
+            Ok(self.compressed(name, rows, columns)?.map(CompressedMatrix::into_stored))
         }
     }
 

@@ -38,6 +38,7 @@ mod resize;
 mod simd;
 mod softmax;
 mod storage;
+pub(crate) mod stored;
 #[cfg(feature = "train")]
 mod substitute;
 #[cfg(test)]

@@ -5,23 +5,28 @@ use candle_nn::VarBuilder;
 
 use super::compressed::CompressedMatrix;
 use super::format::Precision;
+use super::stored::StoredMatrix;
 use crate::error::Result;
 
-/// The weights of a model, by name: a [`VarBuilder`] and, if a file is loaded in a
-/// [`WeightFormat`](super::WeightFormat), the matrices that stay compressed.
+/// The weights of a model, by name: a [`VarBuilder`] and, if they are loaded from a file in a
+/// [`WeightFormat`](super::WeightFormat), the file's matrices, which layers pack without making tensors of them.
 ///
 /// Functions that take `Weights` also accept a `VarBuilder`, whose tensors are all in the compute precision.
 #[derive(Clone)]
 pub struct Weights<'a> {
     tensors: VarBuilder<'a>,
-    matrices: Option<&'a dyn CompressedMatrices>,
+    matrices: Option<&'a dyn MatrixSource>,
     precision: Precision,
 }
 
-/// The matrices of a file that stay compressed.
-pub(crate) trait CompressedMatrices: Send + Sync {
+/// The matrices of a file, for layers that do not need them as tensors in the compute precision.
+pub(crate) trait MatrixSource: Send + Sync {
     /// The matrix with the full name `name`, if it exists with the shape `[rows, columns]` and should stay compressed.
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>>;
+    fn compressed(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>>;
+
+    /// The same matrix to be packed for products on the CPU, in the format that it should have in memory. `None` if the
+    /// layer should take the tensor.
+    fn stored(&self, name: &str, rows: usize, columns: usize) -> Result<Option<StoredMatrix<'_>>>;
 }
 
 impl<'a> From<VarBuilder<'a>> for Weights<'a> {
@@ -31,13 +36,8 @@ impl<'a> From<VarBuilder<'a>> for Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Combines `tensors` with the matrices that `matrices` provides in compressed form. Products with all matrices have
-    /// this precision.
-    pub(crate) fn with_compressed(
-        tensors: VarBuilder<'a>,
-        matrices: &'a dyn CompressedMatrices,
-        precision: Precision,
-    ) -> Self {
+    /// Combines `tensors` with the matrices of the same file. Products with all matrices have this precision.
+    pub(crate) fn with_matrices(tensors: VarBuilder<'a>, matrices: &'a dyn MatrixSource, precision: Precision) -> Self {
         Self { tensors, matrices: Some(matrices), precision }
     }
 
@@ -64,7 +64,13 @@ impl<'a> Weights<'a> {
     /// compressed.
     pub(super) fn compressed(&self, rows: usize, columns: usize, name: &str) -> Result<Option<CompressedMatrix>> {
         let Some(matrices) = self.matrices else { return Ok(None) };
-        matrices.matrix(&self.tensors.pp(name).prefix(), rows, columns)
+        matrices.compressed(&self.tensors.pp(name).prefix(), rows, columns)
+    }
+
+    /// The matrix `name` `[rows, columns]` below the current prefix to be packed piece by piece, if it can be.
+    pub(super) fn stored(&self, rows: usize, columns: usize, name: &str) -> Result<Option<StoredMatrix<'a>>> {
+        let Some(matrices) = self.matrices else { return Ok(None) };
+        matrices.stored(&self.tensors.pp(name).prefix(), rows, columns)
     }
 
     /// The builder of all tensors in the compute precision, for layers without support for compressed matrices.

@@ -178,6 +178,11 @@ impl Checkpoint {
         self.store.read(entry.start, len, piece, take).map_err(|error| self.unreadable(error))
     }
 
+    /// Fills `to` with the bytes of the file from `start` on.
+    pub(super) fn read_bytes(&self, start: u64, to: &mut [u8]) -> Result<()> {
+        self.store.read_exact(start, to).map_err(|error| self.unreadable(error))
+    }
+
     /// The error for a failure to read values.
     fn unreadable(&self, error: std::io::Error) -> Error {
         match error.kind() {

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::nn::WeightFormat;
 use crate::nn::compressed::CompressedMatrix;
 use crate::nn::format::{BLOCK, BLOCK_BYTES};
+use crate::nn::stored::StoredFormat;
 
 /// A storage format for matrices with fewer than 32 bits per value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +42,20 @@ impl Compression {
             WeightFormat::Bf16 => Some(Self::Half(DType::BF16)),
             WeightFormat::Q8_0 if columns.is_multiple_of(BLOCK) => Some(Self::Q8),
             WeightFormat::Q8_0 => Some(Self::Half(DType::F16)),
+        }
+    }
+
+    /// The format of `entry`, if its bytes are what `compression` would make of it (or, without one, `f32`s).
+    pub(super) fn stored_format(compression: Option<Self>, entry: &Entry) -> Option<StoredFormat> {
+        if entry.strides.is_some() {
+            return None;
+        }
+        match (compression, entry.is_quantized(), entry.dtype()) {
+            (None, false, DType::F32) => Some(StoredFormat::F32),
+            (Some(Self::Half(DType::F16)), false, DType::F16) => Some(StoredFormat::F16),
+            (Some(Self::Half(DType::BF16)), false, DType::BF16) => Some(StoredFormat::Bf16),
+            (Some(Self::Q8), true, _) => Some(StoredFormat::Blocks),
+            _ => None,
         }
     }
 

@@ -9,10 +9,12 @@ use candle_nn::var_builder::SimpleBackend;
 
 use super::checkpoint::Checkpoint;
 use super::compress::Compression;
+use super::entry::Entry;
 use super::keys;
 use crate::error::{Error, Result};
 use crate::nn::compressed::CompressedMatrix;
-use crate::nn::weights::CompressedMatrices;
+use crate::nn::stored::StoredMatrix;
+use crate::nn::weights::MatrixSource;
 use crate::nn::{Matrices, WeightFormat, Weights};
 
 /// Limit on the number of reported problems: with more, it is simply the wrong file.
@@ -73,9 +75,9 @@ impl Checkpoint {
         }
         let audit = Mutex::default();
         let format = if packs { format } else { WeightFormat::F32 };
-        let reader = Reader { checkpoint: self, format, audit: &audit };
+        let reader = Reader { checkpoint: self, packs, format, audit: &audit };
         let tensors = VarBuilder::from_backend(Box::new(reader), dtype, device.clone());
-        let built = build(Weights::with_compressed(tensors, &reader, precision));
+        let built = build(Weights::with_matrices(tensors, &reader, precision));
         let mut audit: Audit = audit.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = audit.failure {
             return Err(failure);
@@ -115,6 +117,8 @@ struct Audit {
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     checkpoint: &'a Checkpoint,
+    /// Whether layers pack their matrices, for computing in `f32` on the CPU.
+    packs: bool,
     format: WeightFormat,
     audit: &'a Mutex<Audit>,
 }
@@ -122,6 +126,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn audit(&self) -> MutexGuard<'_, Audit> {
         self.audit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tensor `name`, if it exists with this shape. If not, the layer requests the whole tensor next, which reports
+    /// the problem.
+    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Option<&Entry> {
+        self.checkpoint.entries().get(name).filter(|entry| entry.shape() == [rows, columns])
     }
 
     fn read(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
@@ -164,14 +174,28 @@ impl Reader<'_> {
     }
 }
 
-impl CompressedMatrices for Reader<'_> {
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
-        let found = self.checkpoint.entries().get(name).filter(|entry| entry.shape() == [rows, columns]);
-        match found.and_then(|entry| Some((entry, Compression::of(name, entry, self.format)?))) {
-            Some((entry, compression)) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, compression))?),
-            // The layer requests the whole tensor next, which reports the problem.
+impl MatrixSource for Reader<'_> {
+    fn compressed(&self, name: &str, rows: usize, columns: usize) -> Result<Option<CompressedMatrix>> {
+        let Some(entry) = self.matrix(name, rows, columns) else { return Ok(None) };
+        match Compression::of(name, entry, self.format) {
+            Some(compression) => Ok(self.noted(name, self.checkpoint.compressed(name, entry, compression))?),
             None => Ok(None),
         }
+    }
+
+    fn stored(&self, name: &str, rows: usize, columns: usize) -> Result<Option<StoredMatrix<'_>>> {
+        let Some(entry) = self.matrix(name, rows, columns).filter(|_| self.packs) else { return Ok(None) };
+        let compression = Compression::of(name, entry, self.format);
+        let Some(format) = Compression::stored_format(compression, entry) else {
+            return Ok(self.compressed(name, rows, columns)?.map(CompressedMatrix::into_stored));
+        };
+        self.audit().read.insert(name.to_owned());
+        let (name, row_bytes) = (name.to_owned(), format.row_bytes(columns));
+        let read = move |first: usize, to: &mut [u8]| {
+            let start = entry.start + (first * row_bytes) as u64;
+            Ok(self.noted(&name, self.checkpoint.read_bytes(start, to))?)
+        };
+        Ok(Some(StoredMatrix::new(rows, columns, format, Box::new(read))))
     }
 }
 

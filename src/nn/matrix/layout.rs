@@ -40,3 +40,26 @@ impl<'a> MatrixRef<'a> {
         }
     }
 }
+
+/// Packs columns side by side into the first `width` columns of a panel, converting each element with `number`.
+pub(super) fn pack_columns<'a, T: Copy + 'a, P>(
+    column: impl Fn(usize) -> &'a [T],
+    width: usize,
+    panel: &mut [[P; NR]],
+    number: impl Fn(T) -> P,
+) {
+    if width == NR {
+        let columns: [&[T]; NR] = std::array::from_fn(column);
+        for (k, row) in panel.iter_mut().enumerate() {
+            for (to, column) in row.iter_mut().zip(columns) {
+                *to = number(column[k]);
+            }
+        }
+    } else {
+        for j in 0..width {
+            for (row, x) in panel.iter_mut().zip(column(j)) {
+                row[j] = number(*x);
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod layout;
 mod operands;
 mod panels;
 mod parts;
+mod pieces;
 mod strassen;
 mod tiles;
 mod units;
@@ -313,7 +314,7 @@ mod tests {
                 formats.push((quantized(&rows), expanded));
             }
             for (compressed, expanded) in formats {
-                let packed = PackedMatrix::compressed(&compressed, Precision::Highest).unwrap();
+                let packed = PackedMatrix::stored(&compressed.clone().into_stored(), Precision::Highest).unwrap();
                 assert!(packed.panels.is_compressed());
                 let expanded = expanded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(packed.unpack_transposed(), expanded);
@@ -333,7 +334,7 @@ mod tests {
         let Some(integers) = Integers::available() else { return };
         for (m, k, n) in [(1, 32, 1), (6, 64, 16), (7, 800, 33), (200, 416, 19), (390, 384, 80)] {
             let weights = Tensor::from_vec(numbers(n * k, 8), (n, k), &Device::Cpu).unwrap();
-            let packed = PackedMatrix::compressed(&quantized(&weights), Precision::Highest).unwrap();
+            let packed = PackedMatrix::stored(&quantized(&weights).into_stored(), Precision::Highest).unwrap();
             let weights = packed.unpack_transposed();
             let bias = numbers(n, 3);
             let mut a = numbers(m * k, 7);
@@ -368,7 +369,7 @@ mod tests {
     #[test]
     fn integers_keep_what_is_not_finite() {
         let weights = Tensor::from_vec(numbers(20 * 64, 1), (20, 64), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&quantized(&weights), Precision::Highest).unwrap();
+        let packed = PackedMatrix::stored(&quantized(&weights).into_stored(), Precision::Highest).unwrap();
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut a = numbers(3 * 64, 2);
             a[64 + 7] = broken;
@@ -390,13 +391,15 @@ mod tests {
     #[test]
     fn infinite_weights_stay_infinite() {
         let half = Tensor::from_vec(vec![f16::INFINITY, f16::NAN, f16::ONE, f16::ZERO], (2, 2), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap(), Precision::Highest).unwrap();
+        let packed =
+            PackedMatrix::stored(&CompressedMatrix::half(half).unwrap().into_stored(), Precision::Highest).unwrap();
         let unpacked = packed.unpack_transposed();
         assert!(unpacked[0] == f32::INFINITY && unpacked[1].is_nan() && unpacked[2..] == [1.0, 0.0]);
         let mut block = vec![1u8; 34];
         block[..2].copy_from_slice(&f16::INFINITY.to_le_bytes());
         let block = Tensor::from_vec(block, (1, 34), &Device::Cpu).unwrap();
-        let packed = PackedMatrix::compressed(&CompressedMatrix::blocks(block).unwrap(), Precision::Highest).unwrap();
+        let packed =
+            PackedMatrix::stored(&CompressedMatrix::blocks(block).unwrap().into_stored(), Precision::Highest).unwrap();
         assert_eq!(packed.unpack_transposed(), [f32::INFINITY; 32]);
         // A storage type that no constructor produces.
         let odd = Tensor::zeros((1, 32), DType::U8, &Device::Cpu).unwrap();

@@ -4,12 +4,13 @@ use pulp::Scalar;
 use rayon::prelude::*;
 
 use super::super::activation::Activation;
-use super::super::compressed::CompressedMatrix;
 use super::super::format::Precision;
-use super::layout::{MatrixRef, NR};
+use super::super::stored::StoredMatrix;
+use super::layout::{MatrixRef, NR, pack_columns};
 use super::panels::Panels;
 use super::parts::{Products, TilePanels};
 use super::units::TileUnit;
+use crate::error::Result;
 
 /// From this number of elements on, a matrix is packed by all threads.
 const MANY: usize = 1 << 18;
@@ -35,11 +36,7 @@ impl PackedMatrix {
     /// Packs `b` [K, N] in the form that [`matmul`](super::matmul) multiplies fastest. (What uses the loops of a
     /// [`Block`](super::Block) needs [`PackedMatrix::new`].)
     pub(crate) fn for_matmul(b: MatrixRef<'_>, precision: Precision) -> Self {
-        let products = match precision {
-            Precision::Highest => Products::ThreeByThree,
-            Precision::High => Products::TwoByTwo,
-            Precision::Medium => Products::OneByOne,
-        };
+        let products = Products::of_floats(precision);
         let panels = match TileUnit::of(products, b.rows, b.columns) {
             Some(unit) => Panels::Tiles(unit, TilePanels::new(b, products)),
             None => return Self { precision, ..Self::new(b) },
@@ -71,10 +68,13 @@ impl PackedMatrix {
         self.panels = Panels::F32(data);
     }
 
-    /// Packs the transpose of a compressed matrix `[N, K]`.
-    pub(crate) fn compressed(matrix: &CompressedMatrix, precision: Precision) -> candle_core::Result<Self> {
+    /// Packs the transpose of a stored matrix `[N, K]` in the form that [`matmul`](super::matmul) multiplies fastest.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub(crate) fn stored(matrix: &StoredMatrix<'_>, precision: Precision) -> Result<Self> {
         let (columns, rows) = matrix.dims();
-        Ok(Self { rows, columns, panels: Panels::compressed(matrix, precision)?, precision })
+        Ok(Self { rows, columns, panels: Panels::stored(matrix, precision)?, precision })
     }
 
     /// K, the number of rows.
@@ -119,13 +119,8 @@ fn pack_panel(b: MatrixRef<'_>, p: usize, panel: &mut [f32]) {
             let start = k * b.row_stride + first;
             row[..width].copy_from_slice(&b.data[start..start + width]);
         }
-    } else if b.row_stride == 1 && width == NR {
-        let columns: [&[f32]; NR] = std::array::from_fn(|j| &b.data[(first + j) * b.column_stride..][..b.rows]);
-        for (k, row) in rows.iter_mut().enumerate() {
-            for (x, column) in row.iter_mut().zip(columns) {
-                *x = column[k];
-            }
-        }
+    } else if b.row_stride == 1 {
+        pack_columns(|j| &b.data[(first + j) * b.column_stride..][..b.rows], width, rows, |x| x);
     } else {
         for j in 0..width {
             let column = &b.data[(first + j) * b.column_stride..];
@@ -143,4 +138,110 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// Applied last.
     pub(crate) activation: Option<Activation>,
+}
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::super::super::stored::StoredFormat;
+    use super::super::tests::numbers;
+    use super::*;
+    use crate::error::Error;
+
+    /// The rows `[height, k]` in this format, and what they are in `f32`.
+    fn rows(height: usize, k: usize, format: StoredFormat, seed: u32) -> (Vec<u8>, Vec<f32>) {
+        let numbers = numbers(height * k, seed);
+        match format {
+            StoredFormat::F32 => (numbers.iter().flat_map(|x| x.to_le_bytes()).collect(), numbers),
+            StoredFormat::F16 => {
+                let halves: Vec<f16> = numbers.into_iter().map(f16::from_f32).collect();
+                (halves.iter().flat_map(|x| x.to_le_bytes()).collect(), halves.iter().map(|x| x.to_f32()).collect())
+            }
+            StoredFormat::Bf16 => {
+                let halves: Vec<bf16> = numbers.into_iter().map(bf16::from_f32).collect();
+                (halves.iter().flat_map(|x| x.to_le_bytes()).collect(), halves.iter().map(|x| x.to_f32()).collect())
+            }
+            StoredFormat::Blocks => {
+                let bytes: Vec<u8> = numbers
+                    .chunks_exact(32)
+                    .enumerate()
+                    .flat_map(|(i, block)| {
+                        let quants = block.iter().map(|x| (x * 127.0) as i8 as u8);
+                        f16::from_f32(i as f32).to_le_bytes().into_iter().chain(quants).collect::<Vec<_>>()
+                    })
+                    .collect();
+                let mut expanded = Vec::new();
+                super::super::super::format::append_blocks(&bytes, &mut expanded);
+                (bytes, expanded)
+            }
+        }
+    }
+
+    fn in_memory(bytes: Vec<u8>, height: usize, k: usize, format: StoredFormat) -> StoredMatrix<'static> {
+        let read = move |first: usize, to: &mut [u8]| {
+            to.copy_from_slice(&bytes[first * format.row_bytes(k)..][..to.len()]);
+            Ok(())
+        };
+        StoredMatrix::new(height, k, format, Box::new(read))
+    }
+
+    #[test]
+    fn stacks_are_packed_from_pieces_as_a_matrix_is_from_memory() {
+        let formats = [StoredFormat::F32, StoredFormat::F16, StoredFormat::Bf16, StoredFormat::Blocks];
+        // The widest rows are read a panel at a time, and panels have rows of several parts.
+        for (k, heights) in
+            [(32usize, &[1][..]), (96, &[10, 10, 10]), (33, &[16, 5]), (4096, &[3, 40, 21, 16]), (1, &[7])]
+        {
+            for format in formats {
+                if format == StoredFormat::Blocks && !k.is_multiple_of(32) {
+                    continue;
+                }
+                let (mut parts, mut expected) = (Vec::new(), Vec::new());
+                for (i, &height) in heights.iter().enumerate() {
+                    let (bytes, numbers) = rows(height, k, format, i as u32);
+                    parts.push(in_memory(bytes, height, k, format));
+                    expected.extend(numbers);
+                }
+                let stack = StoredMatrix::stack(parts).unwrap();
+                let packed = PackedMatrix::stored(&stack, Precision::Highest).unwrap();
+                assert_eq!((packed.rows(), packed.columns()), (k, heights.iter().sum()));
+                assert_eq!(packed.unpack_transposed(), expected, "{k} columns of {format:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_matrices_of_one_width_and_format_are_stacked() {
+        let part = |k, format: StoredFormat| in_memory(vec![0; 64 * format.row_bytes(k)], 64, k, format);
+        let stack = |second| StoredMatrix::stack(vec![part(32, StoredFormat::F16), second]);
+        assert!(stack(part(32, StoredFormat::F16)).is_some());
+        assert!(stack(part(64, StoredFormat::F16)).is_none());
+        assert!(stack(part(32, StoredFormat::Bf16)).is_none());
+        assert!(StoredMatrix::stack(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_kept() {
+        let mut halves = vec![f16::ONE; 20 * 33];
+        (halves[40], halves[600]) = (f16::NEG_INFINITY, f16::NAN);
+        let bytes = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let packed = PackedMatrix::stored(&in_memory(bytes, 20, 33, StoredFormat::F16), Precision::Highest).unwrap();
+        let unpacked = packed.unpack_transposed();
+        assert_eq!((unpacked[39], unpacked[40]), (1.0, f32::NEG_INFINITY));
+        assert!(unpacked[600].is_nan());
+    }
+
+    #[test]
+    fn an_error_of_one_piece_is_the_error_of_the_matrix() {
+        for format in [StoredFormat::F32, StoredFormat::F16, StoredFormat::Bf16, StoredFormat::Blocks] {
+            let read = |first: usize, _: &mut [u8]| match first {
+                0 => Ok(()),
+                _ => Err(Error::argument("rows", "the first ones", first)),
+            };
+            let matrix = StoredMatrix::new(100, 32_768, format, Box::new(read));
+            let error = PackedMatrix::stored(&matrix, Precision::Highest).err().unwrap();
+            assert!(matches!(error, Error::Argument { .. }), "{error}");
+        }
+    }
 }

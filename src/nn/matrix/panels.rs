@@ -1,13 +1,18 @@
 //! The panels of a packed matrix, uncompressed or compressed.
 
-use candle_core::CpuStorage;
-use pulp::Simd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::compressed::CompressedMatrix;
-use super::super::format::{BLOCK, BLOCK_BYTES, Precision, split_block};
-use super::layout::NR;
+use half::{bf16, f16};
+use pulp::Simd;
+use rayon::prelude::*;
+
+use super::super::format::{BLOCK, Precision, split_block};
+use super::super::stored::{StoredFormat, StoredMatrix};
+use super::layout::{NR, pack_columns};
 use super::parts::{Products, TilePanels};
+use super::pieces::{panels_per_piece, read_pieces};
 use super::units::TileUnit;
+use crate::error::Result;
 
 /// The elements of a packed matrix: rows of [`NR`], panel after panel.
 ///
@@ -35,6 +40,8 @@ pub(super) type Lanes = [u32; NR];
 /// Rows packed into one row of lanes.
 const HALVES: usize = 2;
 pub(super) const BYTES: usize = 4;
+/// The exponent of an `f16`, whose bits are all ones if the number is infinite or not a number.
+const F16_EXPONENT: u16 = 0x7c00;
 
 /// 8-bit panels.
 #[derive(Clone, Copy)]
@@ -67,60 +74,98 @@ impl Default for Panels {
 
 impl Panels {
     /// The panels of `matrix` `[N, K]`, for products `x·matrixᵀ`.
-    pub(super) fn compressed(matrix: &CompressedMatrix, precision: Precision) -> candle_core::Result<Self> {
-        let unusable = || candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt();
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub(super) fn stored(matrix: &StoredMatrix<'_>, precision: Precision) -> Result<Self> {
         let (n, k) = matrix.dims();
-        let (storage, layout) = matrix.rows().storage_and_layout();
-        let (start, end) = layout.contiguous_offsets().unwrap_or_default();
-        let candle_core::Storage::Cpu(storage) = &*storage else { return Err(unusable()) };
-        match storage {
-            CpuStorage::F16(all) => {
-                let rows = &all[start..end];
-                if rows.iter().all(|x| x.is_finite()) {
-                    return Ok(Self::F16(pack_halves(rows, k, |x| x.to_bits())));
+        match matrix.format() {
+            StoredFormat::F32 => {
+                let products = Products::of_floats(precision);
+                match TileUnit::of(products, k, n) {
+                    Some(unit) => Ok(Self::Tiles(unit, TilePanels::stored(matrix, products, f32::from_le_bytes)?)),
+                    None => Self::floats(matrix, f32::from_le_bytes),
                 }
-                let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
-                for (i, row) in rows.chunks_exact(k.max(1)).enumerate() {
-                    let panel = &mut panels[i / NR * k * NR..];
-                    for (to, x) in panel.iter_mut().skip(i % NR).step_by(NR).zip(row) {
-                        *to = x.to_f32();
-                    }
+            }
+            StoredFormat::F16 => match Self::halves(matrix, |bits| bits & F16_EXPONENT != F16_EXPONENT)? {
+                Some(lanes) => Ok(Self::F16(lanes)),
+                None => Self::floats(matrix, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            },
+            StoredFormat::Bf16 => {
+                let products = Products::of_bf16(precision);
+                let number = |bytes| bf16::from_le_bytes(bytes).to_f32();
+                match TileUnit::of(products, k, n) {
+                    Some(unit) => Ok(Self::Tiles(unit, TilePanels::stored(matrix, products, number)?)),
+                    None => Ok(Self::Bf16(Self::halves(matrix, |_| true)?.unwrap_or_default())),
                 }
-                Ok(Self::F32(panels))
             }
-            CpuStorage::BF16(all) => {
-                let products = match precision {
-                    Precision::Highest | Precision::High => Products::ThreeByOne,
-                    Precision::Medium => Products::OneByOne,
-                };
-                Ok(match TileUnit::of(products, k, n) {
-                    Some(unit) => Self::Tiles(unit, TilePanels::from_bf16(&all[start..end], k, products)),
-                    None => Self::Bf16(pack_halves(&all[start..end], k, |x| x.to_bits())),
-                })
-            }
-            CpuStorage::U8(all) => Ok(Self::pack_blocks(all[start..end].as_chunks().0, k / BLOCK)),
-            _ => Err(unusable()),
+            StoredFormat::Blocks => Self::blocks(matrix),
         }
     }
 
-    /// Packs rows of `per_row` blocks each.
-    fn pack_blocks(blocks: &[[u8; BLOCK_BYTES]], per_row: usize) -> Self {
-        let per_row = per_row.max(1);
-        let num_blocks = (blocks.len() / per_row).div_ceil(NR) * per_row;
-        let mut scales = vec![[0.0; NR]; num_blocks];
-        let mut quants = vec![[0; NR]; num_blocks * (BLOCK / BYTES)];
-        for (n, row) in blocks.chunks_exact(per_row).enumerate() {
-            let (panel, j) = (n / NR * per_row, n % NR);
-            for (b, block) in row.iter().enumerate() {
-                let (scale, numbers) = split_block(block);
-                scales[panel + b][j] = scale.to_f32();
-                let to = &mut quants[(panel + b) * (BLOCK / BYTES)..];
-                for (lanes, bytes) in to.iter_mut().zip(numbers.as_chunks().0) {
-                    lanes[j] = u32::from_le_bytes(*bytes);
+    /// Panels of the numbers that `number` converts from `S` bytes each.
+    fn floats<const S: usize>(matrix: &StoredMatrix<'_>, number: impl Fn([u8; S]) -> f32 + Sync) -> Result<Self> {
+        let (n, k) = matrix.dims();
+        let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
+        let per_panel = (k * NR).max(1);
+        read_pieces(matrix, panels.par_chunks_mut(panels_per_piece(matrix) * per_panel), |bytes, panels| {
+            let (numbers, _) = bytes.as_chunks();
+            for (rows, panel) in numbers.chunks(per_panel).zip(panels.chunks_exact_mut(per_panel)) {
+                pack_columns(|j| &rows[j * k..][..k], rows.len() / k, panel.as_chunks_mut().0, &number);
+            }
+        })?;
+        Ok(Self::F32(panels))
+    }
+
+    /// Two rows in each row of lanes; `None` if the bits of a number are not `valid`.
+    fn halves(matrix: &StoredMatrix<'_>, valid: impl Fn(u16) -> bool + Sync) -> Result<Option<Vec<Lanes>>> {
+        let (n, k) = matrix.dims();
+        let per_panel = k.div_ceil(HALVES).max(1);
+        let mut panels = vec![[0; NR]; n.div_ceil(NR) * per_panel];
+        let all_valid = AtomicBool::new(true);
+        read_pieces(matrix, panels.par_chunks_mut(panels_per_piece(matrix) * per_panel), |bytes, panels| {
+            let (numbers, _) = bytes.as_chunks();
+            if !numbers.iter().fold(true, |all, bytes| all & valid(u16::from_le_bytes(*bytes))) {
+                all_valid.store(false, Ordering::Relaxed);
+            }
+            for (rows, panel) in numbers.chunks((NR * k).max(1)).zip(panels.chunks_exact_mut(per_panel)) {
+                let (column, width) = (|j| rows[j * k..][..k].as_chunks().0, rows.len() / k);
+                pack_columns(column, width, &mut panel[..k / HALVES], |pair: [[u8; 2]; HALVES]| {
+                    let [[a, b], [c, d]] = pair;
+                    u32::from_le_bytes([a, b, c, d])
+                });
+                if !k.is_multiple_of(HALVES) {
+                    let last = rows.chunks_exact(k).map(|row| u32::from(u16::from_le_bytes(row[k - 1])));
+                    panel[k / HALVES].iter_mut().zip(last).for_each(|(lane, bits)| *lane = bits);
                 }
             }
-        }
-        Self::Q8 { quants, scales }
+        })?;
+        Ok(all_valid.into_inner().then_some(panels))
+    }
+
+    /// Panels of 8 bits.
+    fn blocks(matrix: &StoredMatrix<'_>) -> Result<Self> {
+        let (n, k) = matrix.dims();
+        let (per_row, lanes) = ((k / BLOCK).max(1), BLOCK / BYTES);
+        let num_blocks = n.div_ceil(NR) * per_row;
+        let mut scales = vec![[0.0; NR]; num_blocks];
+        let mut quants = vec![[0; NR]; num_blocks * lanes];
+        let per_piece = panels_per_piece(matrix) * per_row;
+        let pieces = quants.par_chunks_mut(per_piece * lanes).zip(scales.par_chunks_mut(per_piece));
+        read_pieces(matrix, pieces, |bytes, (quants, scales)| {
+            for (n, row) in bytes.as_chunks().0.chunks_exact(per_row).enumerate() {
+                let (panel, j) = (n / NR * per_row, n % NR);
+                for (b, block) in row.iter().enumerate() {
+                    let (scale, numbers) = split_block(block);
+                    scales[panel + b][j] = scale.to_f32();
+                    let to = &mut quants[(panel + b) * lanes..];
+                    for (lanes, bytes) in to.iter_mut().zip(numbers.as_chunks().0) {
+                        lanes[j] = u32::from_le_bytes(*bytes);
+                    }
+                }
+            }
+        })?;
+        Ok(Self::Q8 { quants, scales })
     }
 
     /// The panels as tiles, and what multiplies them.
@@ -241,19 +286,6 @@ fn expand_byte(lanes: &Lanes, shift: u32, scale: &[f32; NR]) -> [f32; NR] {
     let mut out = [0.0; NR];
     for ((out, lane), scale) in out.iter_mut().zip(lanes).zip(scale) {
         *out = ((lane << shift).cast_signed() >> 24) as f32 * scale;
-    }
-    out
-}
-
-/// Packs rows of `k` elements into panels of [`NR`] rows side by side, padding the last panel with zeros.
-fn pack_halves<T: Copy>(rows: &[T], k: usize, bits: impl Fn(T) -> u16) -> Vec<Lanes> {
-    let (k, per_panel) = (k.max(1), k.div_ceil(HALVES));
-    let mut out = vec![[0; NR]; (rows.len() / k).div_ceil(NR) * per_panel];
-    for (n, row) in rows.chunks_exact(k).enumerate() {
-        for (lanes, x) in out[n / NR * per_panel..].iter_mut().zip(row.chunks(HALVES)) {
-            let high = x.get(1).map_or(0, |x| u32::from(bits(*x)));
-            lanes[n % NR] = u32::from(bits(x[0])) | high << 16;
-        }
     }
     out
 }

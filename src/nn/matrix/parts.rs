@@ -10,8 +10,12 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::super::format::Precision;
 use super::super::instructions::arch;
+use super::super::stored::StoredMatrix;
 use super::layout::{MatrixRef, NR};
+use super::pieces::{panels_per_piece, read_pieces};
+use crate::error::Result;
 
 /// Rows of a tile of the left-hand side. A tile of the right-hand side has [`NR`] columns.
 pub(super) const ROWS: usize = 16;
@@ -52,6 +56,23 @@ pub(super) enum Products {
 }
 
 impl Products {
+    /// Those of this precision with right-hand sides in `f32`.
+    pub(super) fn of_floats(precision: Precision) -> Self {
+        match precision {
+            Precision::Highest => Self::ThreeByThree,
+            Precision::High => Self::TwoByTwo,
+            Precision::Medium => Self::OneByOne,
+        }
+    }
+
+    /// Those of this precision with right-hand sides in bf16.
+    pub(super) fn of_bf16(precision: Precision) -> Self {
+        match precision {
+            Precision::Highest | Precision::High => Self::ThreeByOne,
+            Precision::Medium => Self::OneByOne,
+        }
+    }
+
     /// The numbers of parts of both sides.
     pub(super) fn parts(self) -> (usize, usize) {
         match self {
@@ -86,24 +107,45 @@ pub(super) struct TilePanels {
 impl TilePanels {
     /// Splits `b` [K, N] on all threads.
     pub(super) fn new(b: MatrixRef<'_>, products: Products) -> Self {
-        Self::pack(Columns::Floats(b.transposed()), b.rows, b.columns, products)
+        let mut packed = Self::zeros(b.rows, b.columns, products);
+        let per_panel = packed.per_panel();
+        packed.tiles.par_chunks_exact_mut(per_panel).enumerate().for_each(|(p, tiles)| {
+            pack_panel(b.transposed(), p, products, tiles);
+        });
+        packed
     }
 
-    /// Packs the transpose of rows of bf16 `[N, K]`.
-    pub(super) fn from_bf16(rows: &[half::bf16], k: usize, products: Products) -> Self {
-        Self::pack(Columns::Bf16(rows, k), k, rows.len() / k.max(1), products)
+    /// Splits the transpose of a matrix whose elements `number` converts from `S` bytes each.
+    pub(super) fn stored<const S: usize>(
+        matrix: &StoredMatrix<'_>,
+        products: Products,
+        number: impl Fn([u8; S]) -> f32 + Sync,
+    ) -> Result<Self> {
+        let (n, k) = matrix.dims();
+        let mut packed = Self::zeros(k, n, products);
+        let per_panel = packed.per_panel();
+        let panels = panels_per_piece(matrix);
+        read_pieces(matrix, packed.tiles.par_chunks_mut(panels * per_panel), |bytes, tiles| {
+            let numbers: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| number(*bytes)).collect();
+            let rows = MatrixRef::new(&numbers, numbers.len() / k.max(1), k);
+            for (p, tiles) in tiles.chunks_exact_mut(per_panel).enumerate() {
+                pack_panel(rows, p, products, tiles);
+            }
+        })?;
+        Ok(packed)
     }
 
-    /// Packs a matrix `[k, n]`.
-    fn pack(columns: Columns<'_>, k: usize, n: usize, products: Products) -> Self {
+    /// Panels of zeros for a matrix `[k, n]`.
+    fn zeros(k: usize, n: usize, products: Products) -> Self {
         let (_, parts) = products.parts();
         let chunks = k.div_ceil(DEPTH);
-        let mut tiles = vec![ZEROS; n.div_ceil(NR) * chunks * parts];
-        tiles.par_chunks_exact_mut((chunks * parts).max(1)).enumerate().for_each(|(p, tiles)| {
-            let range = p * NR..n.min((p + 1) * NR);
-            arch().dispatch(PackPanel { columns, range, parts, tiles });
-        });
-        Self { products, chunks, tiles }
+        Self { products, chunks, tiles: vec![ZEROS; n.div_ceil(NR) * chunks * parts] }
+    }
+
+    /// The number of tiles of a panel, at least one.
+    fn per_panel(&self) -> usize {
+        let (_, parts) = self.products.parts();
+        (self.chunks * parts).max(1)
     }
 
     pub(super) fn products(&self) -> Products {
@@ -131,18 +173,16 @@ impl TilePanels {
     }
 }
 
-/// The columns of a right-hand side.
-#[derive(Clone, Copy)]
-enum Columns<'a> {
-    /// As rows.
-    Floats(MatrixRef<'a>),
-    /// As rows of this length.
-    Bf16(&'a [half::bf16], usize),
+/// Splits panel `p` of a right-hand side, given its columns as rows.
+fn pack_panel(rows: MatrixRef<'_>, p: usize, products: Products, tiles: &mut [PairTile]) {
+    let range = p * NR..rows.rows.min((p + 1) * NR);
+    let (_, parts) = products.parts();
+    arch().dispatch(PackPanel { rows, range, parts, tiles });
 }
 
-/// The work for one panel: the columns in `range`.
+/// The work for one panel: the columns in `range`, which are rows of `rows`.
 struct PackPanel<'a> {
-    columns: Columns<'a>,
+    rows: MatrixRef<'a>,
     range: Range<usize>,
     parts: usize,
     tiles: &'a mut [PairTile],
@@ -163,19 +203,11 @@ impl WithSimd for PackPanel<'_> {
 impl PackPanel<'_> {
     #[inline(always)]
     fn run<const P: usize>(self) {
-        let Self { columns, range, tiles, .. } = self;
+        let Self { rows, range, tiles, .. } = self;
         let mut numbers = [0.0; DEPTH];
         for (chunk, tiles) in tiles.chunks_exact_mut(P).enumerate() {
             for (j, column) in range.clone().enumerate() {
-                match columns {
-                    Columns::Floats(rows) => copy(rows, column, chunk * DEPTH, &mut numbers),
-                    Columns::Bf16(rows, k) => {
-                        numbers.fill(0.0);
-                        for (to, x) in numbers.iter_mut().zip(&rows[column * k + chunk * DEPTH..(column + 1) * k]) {
-                            *to = x.to_f32();
-                        }
-                    }
-                }
+                copy(rows, column, chunk * DEPTH, &mut numbers);
                 let lanes = split_row::<P>(&numbers);
                 for (tile, lanes) in tiles.iter_mut().zip(lanes) {
                     for (row, lane) in tile.0.iter_mut().zip(lanes) {

@@ -421,7 +421,10 @@ mod tests {
         };
         let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
         assert_eq!(
-            product(&PackedMatrix::compressed(&CompressedMatrix::half(half).unwrap(), Precision::Highest).unwrap()),
+            product(
+                &PackedMatrix::stored(&CompressedMatrix::half(half).unwrap().into_stored(), Precision::Highest)
+                    .unwrap()
+            ),
             product(&full)
         );
     }
