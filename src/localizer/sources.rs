@@ -68,7 +68,8 @@ impl Localizer {
     /// Takes a sound apart into at most `count` sources, the strongest first, and localizes each of them in a picture.
     ///
     /// The picture helps to tell what sounds: of the 16 classes that a model with tags hears best, those with the highest
-    /// product of probability and peak score win. Windows are localized as they are.
+    /// product of probability and peak score win. What lights the same place as a stronger source counts less, by the share
+    /// of the two heatmaps that they have in common. Windows are localized as they are.
     ///
     /// # Errors
     /// As [`Localizer::sources_by`] and [`Localizer::localize`].
@@ -108,12 +109,23 @@ impl Localizer {
         let wanted = if self.can_tag() && (1..=MAX_SOURCES).contains(&count) { MAX_SOURCES } else { count };
         let sources = self.sources(waveform, wanted)?;
         let heatmaps = localize(&sources)?;
-        let peak = |heatmap: &Heatmap| heatmap.scores.iter().copied().fold(0.0, f32::max);
-        let mut found: Vec<(Source, Heatmap)> = sources.into_iter().zip(heatmaps).collect();
-        if self.can_tag() {
-            found.sort_by(|a, b| (b.0.share * peak(&b.1)).total_cmp(&(a.0.share * peak(&a.1))));
+        let mut left: Vec<(Source, Heatmap)> = sources.into_iter().zip(heatmaps).collect();
+        if !self.can_tag() {
+            return Ok(left);
         }
-        found.truncate(count);
+        let mut evidence: Vec<f32> =
+            left.iter().map(|(source, heatmap)| source.share * peak(&heatmap.scores)).collect();
+        let mut found: Vec<(Source, Heatmap)> = Vec::new();
+        while found.len() < count
+            && let Some(best) = (0..left.len()).max_by(|&a, &b| evidence[a].total_cmp(&evidence[b]))
+        {
+            let (source, heatmap) = left.swap_remove(best);
+            evidence.swap_remove(best);
+            for (evidence, (_, other)) in evidence.iter_mut().zip(&left) {
+                *evidence *= 1.0 - overlap(&heatmap.scores, &other.scores);
+            }
+            found.push((source, heatmap));
+        }
         Ok(found)
     }
 
@@ -189,6 +201,17 @@ impl Localizer {
         let samples = window.samples().iter().copied().cycle().take(length.max(1)).collect();
         Waveform::from_samples(samples, window.sample_rate())
     }
+}
+
+fn peak(scores: &[f32]) -> f32 {
+    scores.iter().copied().fold(0.0, f32::max)
+}
+
+/// What two heatmaps have in common, as a fraction of the smaller one: 0 for none, 1 if it lies within the other.
+fn overlap(a: &[f32], b: &[f32]) -> f32 {
+    let common: f32 = a.iter().zip(b).map(|(a, b)| a.min(*b)).sum();
+    let smaller = a.iter().sum::<f32>().min(b.iter().sum());
+    if smaller > 0.0 { common / smaller } else { 0.0 }
 }
 
 /// The embedding `[1, P]`, or audio token `[1, H]`, with length 1.

@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod changes;
 mod film;
 mod moment;
 mod motion;

@@ -20,6 +20,9 @@ pub struct WatchOptions {
     /// The time between two windows, in seconds; `None` (the default) for 1/`rate`. Each window is heard once, and a moment
     /// uses the one whose middle is nearest.
     pub hop: Option<f64>,
+    /// Whether a window begins and ends where the sound changes from one source to another (the default), and moments before
+    /// and after a change are not combined.
+    pub sound_changes: bool,
     /// Whether a window that is shorter than what the model reads is repeated until it fills it (the default), rather than
     /// followed by silence.
     pub repeat: bool,
@@ -35,6 +38,7 @@ impl Default for WatchOptions {
             rate: 5.0,
             window: 1.5,
             hop: None,
+            sound_changes: true,
             repeat: true,
             smoothing: Some(Smoothing::default()),
             gate: Gate::default(),

@@ -1,12 +1,29 @@
 //! The part of a sound track that windows still need.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use crate::audio::Waveform;
+use super::changes::SoundChanges;
 use crate::error::{Error, Result};
 
 /// The power that counts as silence: −100 dB.
 const SILENCE_POWER: f64 = 1e-10;
+
+/// The sound around a moment.
+pub(super) struct Window {
+    pub(super) samples: Vec<f32>,
+    /// The times between which the sound does not change, as far as the window shows.
+    pub(super) steady: Range<f64>,
+}
+
+impl Window {
+    /// Repeats the samples until there are `length`.
+    pub(super) fn repeat(&mut self, length: usize) {
+        let period = self.samples.len();
+        self.samples.reserve(length.saturating_sub(period));
+        (period..length).for_each(|at| self.samples.push(self.samples[at - period]));
+    }
+}
 
 /// Samples are dropped once no window needs them, so that memory does not grow with the length of a film.
 #[derive(Debug)]
@@ -21,6 +38,11 @@ pub(super) struct SoundTrack {
 impl SoundTrack {
     pub(super) fn new(rate: u32) -> Self {
         Self { rate, kept: VecDeque::new(), first: 0, ended: false }
+    }
+
+    /// Samples per second.
+    pub(super) fn rate(&self) -> u32 {
+        self.rate
     }
 
     /// Puts the first sample at `time` instead of 0; before anything is pushed.
@@ -53,18 +75,27 @@ impl SoundTrack {
     }
 
     /// The samples of `seconds` around `time`, shorter at the beginning and at the end of the track, and a sample of
-    /// silence where there are none. `fill` repeats them up to that many seconds.
-    pub(super) fn window(&self, time: f64, seconds: f64, fill: Option<f64>) -> Result<Waveform> {
+    /// silence where there are none. With `changes`, they begin and end where the sound changes.
+    pub(super) fn window(&self, time: f64, seconds: f64, changes: Option<&SoundChanges>) -> Result<Window> {
         let mut samples = self.samples(time - seconds / 2.0, time + seconds / 2.0);
+        let mut steady = f64::NEG_INFINITY..f64::INFINITY;
+        if let Some(changes) = changes {
+            let first = self.position(time - seconds / 2.0).max(self.first);
+            let part = changes.steady(&samples, self.position(time).saturating_sub(first) as usize)?;
+            let seconds = |at: usize| (first + at as u64) as f64 / f64::from(self.rate);
+            if part.end < samples.len() {
+                steady.end = seconds(part.end);
+                samples.truncate(part.end);
+            }
+            if part.start > 0 {
+                steady.start = seconds(part.start);
+                samples.drain(..part.start);
+            }
+        }
         if samples.is_empty() {
             samples.push(0.0);
         }
-        if let Some(fill) = fill {
-            let (length, full) = (samples.len(), self.position(fill) as usize);
-            samples.reserve(full.saturating_sub(length));
-            (length..full).for_each(|at| samples.push(samples[at - length]));
-        }
-        Waveform::from_samples(samples, self.rate)
+        Ok(Window { samples, steady })
     }
 
     /// The effective value of the samples within `seconds` around `time`, in dB of full scale; silence where the track

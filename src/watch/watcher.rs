@@ -1,13 +1,15 @@
 //! Moments from frames and samples as they come.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::changes::SoundChanges;
 use super::moment::Moment;
 use super::motion::{Flow, Thumbnail, is_cut};
 use super::options::{LEVEL_SECONDS, WatchOptions};
-use super::sound::SoundTrack;
+use super::sound::{SoundTrack, Window};
 use crate::audio::{MAX_SAMPLE_RATE, Waveform};
 use crate::error::{Error, Result};
 use crate::image::Picture;
@@ -19,6 +21,8 @@ pub struct Watcher<'a> {
     localizer: &'a Localizer,
     options: WatchOptions,
     sound: SoundTrack,
+    /// Unless changes of the sound are to be ignored.
+    changes: Option<SoundChanges>,
     /// What was heard, by the index of the window; window k is centred on k · hop.
     heard: BTreeMap<u64, Heard>,
     /// Frames that have not been looked at yet.
@@ -37,6 +41,8 @@ pub struct Watcher<'a> {
 struct Heard {
     embedding: Embedding,
     level: f32,
+    /// The times between which the sound does not change.
+    steady: Range<f64>,
 }
 
 /// A frame on its way to a moment.
@@ -67,9 +73,11 @@ impl<'a> Watcher<'a> {
         if sample_rate == 0 || sample_rate > MAX_SAMPLE_RATE {
             return Err(Error::argument("sample rate", format!("1 to {MAX_SAMPLE_RATE} Hz"), sample_rate));
         }
+        let changes = if options.sound_changes { SoundChanges::new(sample_rate)? } else { None };
         Ok(Self {
             localizer,
             options,
+            changes,
             sound: SoundTrack::new(sample_rate),
             heard: BTreeMap::new(),
             arrived: Vec::new(),
@@ -223,15 +231,16 @@ impl<'a> Watcher<'a> {
         let mut needed: Vec<u64> = waiting.filter(|k| !self.heard.contains_key(k)).collect();
         needed.dedup(); // ascending, as the times of the frames
         needed.retain(|&k| self.sound.reaches(k as f64 * hop + self.options.reach()));
-        let windows = needed.iter().map(|&k| self.window(k as f64 * hop)).collect::<Result<Vec<_>>>()?;
+        let windows = needed.par_iter().map(|&k| self.window(k as f64 * hop)).collect::<Result<Vec<_>>>()?;
+        let (windows, steady): (Vec<Waveform>, Vec<Range<f64>>) = windows.into_iter().unzip();
         let new: Vec<usize> = (0..self.seen.len()).filter(|&i| self.seen[i].picture.is_some()).collect();
         let pictures: Vec<Picture> = new.iter().filter_map(|&i| self.seen[i].picture.take()).collect();
         let localizer = self.localizer;
         let (embeddings, images) =
             rayon::join(|| localizer.embed_audio_batch(&windows), || localizer.encode_image_batch(&pictures));
-        for (&k, embedding) in needed.iter().zip(embeddings?) {
+        for ((&k, embedding), steady) in needed.iter().zip(embeddings?).zip(steady) {
             let level = self.sound.level(k as f64 * hop, LEVEL_SECONDS);
-            self.heard.insert(k, Heard { embedding, level });
+            self.heard.insert(k, Heard { embedding, level, steady });
         }
         for (i, image) in new.into_iter().zip(images?) {
             self.seen[i].image = Some(image);
@@ -239,10 +248,15 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// The sound around `time`.
-    fn window(&self, time: f64) -> Result<Waveform> {
-        let fill = self.options.repeat.then(|| self.localizer.audio_seconds());
-        self.sound.window(time, self.options.window, fill)
+    /// The sound around `time`, and the times between which it does not change.
+    fn window(&self, time: f64) -> Result<(Waveform, Range<f64>)> {
+        let rate = self.sound.rate();
+        let mut window = self.sound.window(time, self.options.window, self.changes.as_ref())?;
+        if self.options.repeat {
+            window.repeat((self.localizer.audio_seconds() * f64::from(rate)).round() as usize);
+        }
+        let Window { samples, steady } = window;
+        Ok((Waveform::from_samples(samples, rate)?, steady))
     }
 
     /// Localizes in every frame whose sound is known.
@@ -315,9 +329,15 @@ impl<'a> Watcher<'a> {
         Ok(Moment { time: seen.time, heatmap, level, sounding: false, cut: seen.cut, size: seen.size })
     }
 
-    /// The frames within `radius` seconds of frame `i` in the same shot, each with the flow from `i` to it.
+    /// The frames within `radius` seconds of frame `i` in the same shot and under the same sound, each with the flow from
+    /// `i` to it.
     fn neighbours(&self, i: usize, radius: f64) -> Vec<(usize, Flow)> {
-        let near = |j: usize| (self.seen[j].time - self.seen[i].time).abs() <= radius + CLOCK_TOLERANCE;
+        let steady = self.heard.get(&self.seen[i].window).map(|heard| &heard.steady);
+        let near = |j: usize| {
+            let time = self.seen[j].time;
+            let same_sound = steady.is_none_or(|steady| steady.contains(&time));
+            same_sound && (time - self.seen[i].time).abs() <= radius + CLOCK_TOLERANCE
+        };
         let mut found: Vec<(usize, Flow)> = Vec::new();
         for j in (0..i).rev().take_while(|&j| near(j)) {
             let Some((to, _)) = &self.seen[j + 1].motion else { break };

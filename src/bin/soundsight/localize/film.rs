@@ -128,6 +128,7 @@ impl Job<'_> {
         let mut options = WatchOptions { rate: fps, window, ..Default::default() };
         if no_smoothing {
             options.smoothing = None;
+            options.sound_changes = false;
         }
         let bar = self.bar(fps);
         let mut summary = Summary::default();

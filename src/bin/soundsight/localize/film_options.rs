@@ -29,7 +29,7 @@ pub struct FilmOptions {
     /// Do not write the annotated film.
     #[arg(long, conflicts_with_all = STILLS)]
     pub no_film: bool,
-    /// Analyse each moment alone.
+    /// Analyse each moment alone, with all the sound in its window.
     #[arg(long, conflicts_with_all = STILLS)]
     pub no_smoothing: bool,
     /// Write all heatmaps to a safetensors file: time [T] and heatmap [T, S, S].
