@@ -118,7 +118,7 @@ fn moments_come_within_the_latency() {
     let sound = sound();
     let sparse = Smoothing { radius: 0.1, ..Default::default() };
     for (options, latency) in [
-        (WatchOptions::default(), 1.45),
+        (WatchOptions::default(), 1.25),
         (WatchOptions { smoothing: None, ..Default::default() }, 0.85),
         (WatchOptions { rate: 1.0, window: 0.4, hop: Some(0.2), smoothing: Some(sparse), ..Default::default() }, 0.4),
         (WatchOptions { window: 0.05, smoothing: None, ..Default::default() }, 0.2),

@@ -52,7 +52,7 @@ impl Default for WatchOptions {
 /// The weight of a moment that is Δt away and more confident by Δc is `exp(−2(Δt/radius)² + Δc/trust)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Smoothing {
-    /// How far away a moment may be, in seconds (0.6). So much later is a result known.
+    /// How far away a moment may be, in seconds (0.4). So much later is a result known.
     pub radius: f64,
     /// How much more confident another moment must be to count e times as much (0.2). The confidence is a cosine, in −1..1;
     /// infinity disregards it.
@@ -63,7 +63,7 @@ pub struct Smoothing {
 
 impl Default for Smoothing {
     fn default() -> Self {
-        Self { radius: 0.6, trust: 0.2, follow_motion: true }
+        Self { radius: 0.4, trust: 0.2, follow_motion: true }
     }
 }
 

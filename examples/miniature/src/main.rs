@@ -37,6 +37,7 @@ mod sounds;
 mod stage_b;
 mod stages;
 mod statistics;
+mod tagging;
 #[allow(dead_code, unused_imports)] // the tests use the rest
 mod world;
 mod write;
@@ -277,6 +278,7 @@ fn miniature(options: RunOptions) -> Result<()> {
     };
     let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
     let beats = recipe(options.beats_steps, [100, 600], None, [16, 32], 1e-3);
+    let tags = Recipe { epoch: either([50, 1250]), ..recipe(None, [50, 5000], None, [16, 64], 0.03) };
     let acl = recipe(options.acl_steps, [200, 3400], options.acl_batch, [8, 16], learning_rate);
     let losses = LossWeights {
         silence_negatives: options.silence_negatives,
@@ -290,9 +292,9 @@ fn miniature(options: RunOptions) -> Result<()> {
         return run.tune(acl, losses);
     }
     let larger = run.larger(model::SIDE, &world);
-    let continued = |steps: Option<usize>| steps.unwrap_or(either([50, 1500]));
-    let clip_larger = Recipe { steps: continued(options.larger_clip_steps), learning_rate: 5e-4, ..clip };
-    let acl_larger = Recipe { steps: continued(options.larger_acl_steps), ..acl };
+    let continued = |steps: Option<usize>, default| steps.unwrap_or(either([50, default]));
+    let clip_larger = Recipe { steps: continued(options.larger_clip_steps, 1500), learning_rate: 5e-4, ..clip };
+    let acl_larger = Recipe { steps: continued(options.larger_acl_steps, 3000), ..acl };
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;
@@ -300,6 +302,7 @@ fn miniature(options: RunOptions) -> Result<()> {
     }
     if wanted(Stage::Beats) {
         run.hearing::<Beats>("ears: BEATs from named sounds", &run.out.join("beats"), beats)?;
+        run.tagging(tags, either([512, 8000]))?;
     }
     if wanted(Stage::Acl) {
         run.grounding(acl, losses)?;

@@ -39,6 +39,14 @@ impl Ear {
         sounds.par_iter().map(|sound| self.listen_to(sound)).collect()
     }
 
+    /// A sound for training, or a held-out one.
+    pub fn sound(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        match split {
+            Split::Train => self.world.training_sound(class, rng),
+            Split::HeldOut => self.world.sound(class, split, rng),
+        }
+    }
+
     /// Sounds whose random numbers depend on `seed` and on their position in the list.
     pub fn sounds(&self, classes: &[usize], split: Split, seed: u64) -> Vec<Vec<f32>> {
         let of = |(place, class): (usize, &usize)| {

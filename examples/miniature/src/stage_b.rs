@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use soundsight::acl::{Acl, AclConfig, AudioEncoder, ModelConfig, TrainedHead};
 use soundsight::data::random::{Purpose, stream};
@@ -216,12 +216,21 @@ impl Run {
         Ok(Pool { sounding })
     }
 
+    /// BEATs as the other parts were trained with it, with the tagging head that has learned mixtures.
+    fn ears(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = read_tensors(&self.out.join("frozen/beats.safetensors"))?;
+        let head = read_tensors(&self.root().join("tags/last/tags.safetensors"))?;
+        tensors.retain(|(name, _)| head.iter().all(|(other, _)| other != name));
+        tensors.extend(head);
+        Ok(tensors)
+    }
+
     /// Writes the finished model to `RUN/model`, and its figures.
     pub fn finish(&self) -> Result<()> {
         let root = self.root();
         let folder = root.join("model");
         let weights = Weights {
-            beats: read_tensors(&self.out.join("frozen/beats.safetensors"))?,
+            beats: self.ears()?,
             clipseg: read_tensors(&self.out.join("frozen/clipseg.safetensors"))?,
             acl: read_tensors(&self.out.join("acl/last/acl.safetensors"))?,
         };
@@ -233,7 +242,8 @@ impl Run {
         println!("{}: {:.2} MB of weights", folder.display(), bytes as f64 / 1e6);
         let measured = report::measure(self, &trained, &untrained)?;
         let (eyes, link) = (format!("{LARGER}/clip"), format!("{LARGER}/acl"));
-        let minutes = ["clip", &eyes, "beats", "acl", &link].map(|stage| (stage, read_minutes(&root.join(stage))));
+        let minutes =
+            ["clip", &eyes, "beats", "tags", "acl", &link].map(|stage| (stage, read_minutes(&root.join(stage))));
         let minutes: BTreeMap<&str, f64> = minutes.into_iter().collect();
         let report = json!({
             "seed": self.seed, "minutes": minutes, "classes": self.world.names(), "weight_bytes": bytes,

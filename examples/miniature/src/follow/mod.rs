@@ -51,7 +51,8 @@ pub fn follow(world: &World, out: &Path, count: usize, seed: u64) -> Result<()> 
 /// What is compared, from the simplest to the defaults, then other windows and gates.
 fn methods() -> Vec<(String, Method)> {
     let default = WatchOptions::default();
-    let longer = WatchOptions { smoothing: None, ..default.clone() };
+    let unsmoothed = WatchOptions { smoothing: None, ..default.clone() };
+    let longer = WatchOptions { sound_changes: false, ..unsmoothed.clone() };
     let repeated = WatchOptions { window: 1.0, ..longer.clone() };
     let plain = WatchOptions { repeat: false, ..repeated.clone() };
     let smoothed = |smoothing| WatchOptions { smoothing: Some(smoothing), ..default.clone() };
@@ -65,11 +66,14 @@ fn methods() -> Vec<(String, Method)> {
         watch("frame by frame", plain),
         watch("+ the window repeated", repeated),
         watch("+ windows of 1.5 s", longer),
+        watch("+ as far as the sound stays the same", unsmoothed),
         watch("+ smoothed over time", smoothed(only_time)),
         watch("+ along the motion", smoothed(motion)),
         watch("+ by confidence (the default)", default.clone()),
     ];
-    for (window, radius) in [(1.0, 0.6), (2.0, 0.6), (1.5, 0.4)] {
+    methods
+        .push(watch("default, across changes of the sound", WatchOptions { sound_changes: false, ..default.clone() }));
+    for (window, radius) in [(1.0, 0.4), (2.0, 0.4), (1.5, 0.6), (2.0, 0.6)] {
         let name = format!("default, windows of {window} s, smoothed over {radius} s");
         let smoothing = Some(Smoothing { radius, ..Default::default() });
         methods.push(watch(&name, WatchOptions { window, smoothing, ..default.clone() }));
