@@ -91,6 +91,10 @@ impl Mixtures {
         let ids = (0..count).map(|i| format!("mixture {i}")).collect();
         Ok(Self { ids, features: features.concat(), targets: targets.concat() })
     }
+
+    fn samples(&self) -> Vec<(Tensor, Tensor)> {
+        self.features.iter().cloned().zip(self.targets.iter().cloned()).collect()
+    }
 }
 
 /// Features `[B, D]` and targets `[B, K]`.
@@ -145,12 +149,6 @@ impl TaggingObjective {
             }
         }
         Ok(right as f64 / count.max(1) as f64)
-    }
-}
-
-impl Mixtures {
-    fn samples(&self) -> Vec<(Tensor, Tensor)> {
-        self.features.iter().cloned().zip(self.targets.iter().cloned()).collect()
     }
 }
 
