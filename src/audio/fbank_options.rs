@@ -150,12 +150,12 @@ impl FbankOptions {
     }
 
     /// Samples in a frame.
-    pub(super) fn frame_length(&self) -> usize {
+    pub(crate) fn frame_length(&self) -> usize {
         (f64::from(self.sample_rate) * self.frame_length_ms * 0.001) as usize
     }
 
     /// Samples from frame to frame.
-    pub(super) fn frame_shift(&self) -> usize {
+    pub(crate) fn frame_shift(&self) -> usize {
         (f64::from(self.sample_rate) * self.frame_shift_ms * 0.001) as usize
     }
 

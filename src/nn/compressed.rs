@@ -54,19 +54,16 @@ impl CompressedMatrix {
     /// Fills `to` with the bytes of rows of `row_bytes` each, from row `first` on.
     fn read(&self, first: usize, row_bytes: usize, to: &mut [u8]) -> Result<()> {
         let (storage, layout) = self.rows.storage_and_layout();
-        let start = layout.start_offset();
+        let start = layout.start_offset() + first * row_bytes / self.rows.dtype().size_in_bytes();
+        let halves = to.as_chunks_mut().0.iter_mut();
         match &*storage {
             Storage::Cpu(CpuStorage::F16(all)) => {
-                let numbers = &all[start + first * row_bytes / 2..];
-                to.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
+                halves.zip(&all[start..]).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
             }
             Storage::Cpu(CpuStorage::BF16(all)) => {
-                let numbers = &all[start + first * row_bytes / 2..];
-                to.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
+                halves.zip(&all[start..]).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
             }
-            Storage::Cpu(CpuStorage::U8(all)) => {
-                to.copy_from_slice(&all[start + first * row_bytes..][..to.len()]);
-            }
+            Storage::Cpu(CpuStorage::U8(all)) => to.copy_from_slice(&all[start..][..to.len()]),
             _ => return Err(candle_core::Error::Msg("a compressed weight of an unknown kind".into()).bt()),
         }
         Ok(())

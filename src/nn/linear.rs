@@ -36,6 +36,13 @@ enum Weight {
     Trainable(Arc<Recipe>),
 }
 
+impl Weight {
+    fn packed(matrix: PackedMatrix, bias: Option<Tensor>) -> Result<Self> {
+        let bias = bias.map(|b| b.to_vec1()).transpose()?;
+        Ok(Self::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() })))
+    }
+}
+
 /// Computes weight `[out, in]` and bias `[out]` from a layer's parameters.
 type Recipe = dyn Fn() -> Result<(Tensor, Option<Tensor>)> + Send + Sync;
 
@@ -103,9 +110,7 @@ impl Linear {
                 return Err(candle_core::Error::Msg("a CPU tensor without CPU storage".into()).into());
             };
             let rows = MatrixRef::new(super::storage::slice(storage, layout)?, out_dim, in_dim);
-            let matrix = PackedMatrix::for_matmul(rows.transposed(), precision);
-            let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
-            Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }))
+            Weight::packed(PackedMatrix::for_matmul(rows.transposed(), precision), bias)?
         } else {
             Weight::Frozen { weight: weight.contiguous()?, bias }
         };
@@ -129,9 +134,7 @@ impl Linear {
         if let Some(matrix) = Self::stored(in_dim, out_dims, parts)? {
             let matrix = PackedMatrix::stored(&matrix, precision)?;
             let out_dim = matrix.columns();
-            let bias = put_together(&biases)?.map(|b| b.to_vec1::<f32>()).transpose()?;
-            let weight = Weight::Packed(Arc::new(Packed { matrix, bias, transposed: OnceLock::new() }));
-            return Ok(Self { weight, in_dim, out_dim });
+            return Ok(Self { weight: Weight::packed(matrix, put_together(&biases)?)?, in_dim, out_dim });
         }
         let mut weights = Vec::new();
         for (out_dim, part) in out_dims.iter().zip(parts) {

@@ -8,6 +8,7 @@
 use std::f64::consts::PI;
 use std::ops::Range;
 
+use super::level::level;
 use crate::audio::{Fbank, FbankOptions, WindowFunction};
 use crate::error::Result;
 
@@ -38,9 +39,6 @@ const LEAST_RATE: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct SoundChanges {
     fbank: Fbank,
-    /// Samples in a frame, and from frame to frame.
-    length: usize,
-    shift: usize,
     /// The discrete cosine transform of log mel energies, one coefficient a row.
     cosines: Vec<[f64; NUM_MEL_BINS]>,
 }
@@ -64,9 +62,7 @@ impl SoundChanges {
         let bins = NUM_MEL_BINS as f64;
         let cosine = |q: usize, m: usize| (2.0 / bins).sqrt() * (PI * q as f64 * (m as f64 + 0.5) / bins).cos();
         let cosines = (1..=COEFFICIENTS).map(|q| std::array::from_fn(|m| cosine(q, m))).collect();
-        let samples = |ms: f64| (f64::from(rate) * ms * 0.001) as usize;
-        let (length, shift) = (samples(options.frame_length_ms), samples(options.frame_shift_ms));
-        Ok(Some(Self { fbank: Fbank::new(options)?, length, shift, cosines }))
+        Ok(Some(Self { fbank: Fbank::new(options)?, cosines }))
     }
 
     /// The largest part of `samples` around sample `at` without a change.
@@ -95,15 +91,13 @@ impl SoundChanges {
     fn spectra(&self, samples: &[f32]) -> Result<Vec<Spectrum>> {
         let scaled: Vec<f32> = samples.iter().map(|x| x * SCALE).collect();
         let energies = self.fbank.compute(&scaled)?;
-        let level = |frame: &[f32]| {
-            10.0 * (frame.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / frame.len() as f64).log10()
-        };
-        let levels: Vec<f64> = samples.windows(self.length).step_by(self.shift).map(level).collect();
+        let (length, shift) = (self.fbank.options().frame_length(), self.fbank.options().frame_shift());
+        let levels: Vec<f64> = samples.windows(length).step_by(shift).map(level).collect();
         let loudest = levels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let audible = |level: f64| level > (loudest - RANGE_DB).max(SILENCE_DB);
         let frames = energies.as_chunks().0.iter().zip(levels).enumerate();
         let frames = frames.filter(|(_, (_, level))| audible(*level));
-        let spectrum = |(i, (energies, _))| Spectrum { start: i * self.shift, cepstrum: self.cepstrum(energies) };
+        let spectrum = |(i, (energies, _))| Spectrum { start: i * shift, cepstrum: self.cepstrum(energies) };
         Ok(frames.map(spectrum).collect())
     }
 
@@ -131,11 +125,12 @@ fn change(spectra: &[Spectrum]) -> Option<usize> {
     }
     let mut all = Moments::default();
     spectra.iter().for_each(|spectrum| all.add(spectrum, 1.0));
+    let whole = all.spread();
     let (mut left, mut right) = (Moments::default(), all);
     let mut best = (f64::NEG_INFINITY, 0);
     for (i, spectrum) in spectra.iter().enumerate().take(spectra.len() - LEAST) {
         if i >= LEAST {
-            let gain = all.spread() - left.spread() - right.spread();
+            let gain = whole - left.spread() - right.spread();
             if gain > best.0 {
                 best = (gain, i);
             }

@@ -40,6 +40,7 @@
 
 mod changes;
 mod film;
+mod level;
 mod moment;
 mod motion;
 mod options;

@@ -4,10 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::changes::SoundChanges;
+use super::level::level;
 use crate::error::{Error, Result};
-
-/// The power that counts as silence: −100 dB.
-const SILENCE_POWER: f64 = 1e-10;
 
 /// The sound around a moment.
 pub(super) struct Window {
@@ -101,9 +99,7 @@ impl SoundTrack {
     /// The effective value of the samples within `seconds` around `time`, in dB of full scale; silence where the track
     /// has none.
     pub(super) fn level(&self, time: f64, seconds: f64) -> f32 {
-        let samples = self.samples(time - seconds / 2.0, time + seconds / 2.0);
-        let power = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
-        (10.0 * power.max(SILENCE_POWER).log10()) as f32
+        level(&self.samples(time - seconds / 2.0, time + seconds / 2.0)) as f32
     }
 
     /// Drops the samples before `time`.

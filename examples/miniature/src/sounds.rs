@@ -39,8 +39,8 @@ impl Ear {
         sounds.par_iter().map(|sound| self.listen_to(sound)).collect()
     }
 
-    /// A sound for training, or a held-out one.
-    pub fn sound(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    /// A sound as stage a hears it: for training perhaps a piece, held out a whole one.
+    pub fn example(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
         match split {
             Split::Train => self.world.training_sound(class, rng),
             Split::HeldOut => self.world.sound(class, split, rng),

@@ -218,11 +218,10 @@ impl Run {
 
     /// BEATs as the other parts were trained with it, with the tagging head that has learned mixtures.
     fn ears(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut tensors = read_tensors(&self.out.join("frozen/beats.safetensors"))?;
-        let head = read_tensors(&self.root().join("tags/last/tags.safetensors"))?;
-        tensors.retain(|(name, _)| head.iter().all(|(other, _)| other != name));
-        tensors.extend(head);
-        Ok(tensors)
+        let frozen = read_tensors(&self.out.join("frozen/beats.safetensors"))?;
+        let mut tensors: BTreeMap<String, Tensor> = frozen.into_iter().collect();
+        tensors.extend(read_tensors(&self.root().join("tags/last/tags.safetensors"))?);
+        Ok(tensors.into_iter().collect())
     }
 
     /// Writes the finished model to `RUN/model`, and its figures.

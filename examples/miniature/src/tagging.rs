@@ -72,7 +72,7 @@ impl Mixtures {
         let draw = |index: usize| {
             let mut rng = stream(seed, Purpose::Validation, STREAM + split as u64, index as u64);
             let classes = [0; 2].map(|_| rng.random_range(0..num_classes));
-            let sounds = classes.map(|class| ear.sound(class, split, &mut rng));
+            let sounds = classes.map(|class| ear.example(class, split, &mut rng));
             let single = index.is_multiple_of(SINGLE);
             let sound = if single { sounds[0].clone() } else { mixed(&sounds[0], &sounds[1]) };
             let target = |class| f32::from(class == classes[0] || !single && class == classes[1]);
