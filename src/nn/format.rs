@@ -7,7 +7,7 @@ use half::f16;
 /// convolutions) stays in `f32`.
 ///
 /// Products of `f32` inputs with weights of 16 bits expand the weights a few KiB at a time and compute in `f32`. Products
-/// with weights of 8 bits are computed in integers on x86-64 with AVX2 or AVX-512: inputs are rounded to 16 bits, with a
+/// with weights of 8 bits are computed in integers on x86-64 with AVX2 or AVX-512: inputs are rounded to 14 bits, with a
 /// scale for every row and block of depth, which moves a result far less than the 8 bits of the weights do. On other
 /// processors they are expanded to `f32`, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

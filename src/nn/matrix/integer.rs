@@ -1,85 +1,50 @@
 //! Products with 8-bit weights, computed in integers.
 //!
-//! The rows of the left-hand side are scaled to 16-bit integers, block of depth by block of depth, and multiplied by
-//! the 8-bit weights in pairs: `pmaddwd` multiplies twice as many numbers per instruction as an `f32` multiply-add, and
-//! its sums are exact. Every 32 rows of the right-hand side share a scale, so after 32 products the sums are converted
-//! to `f32`, scaled and added.
+//! The rows of the left-hand side are scaled to 14-bit integers, block of depth by block of depth, and multiplied by the
+//! weights in pairs: `pmaddwd` multiplies twice as many numbers per instruction as an `f32` multiply-add, VNNI's `vpdpwssd`
+//! adds them as well, and the sums are exact.
 //!
-//! With 16 bits, rounding the left-hand side moves a result far less than the 8 bits of the weights do, even in a row
-//! with a few massive activations: they cost precision only within their own row and block of depth.
+//! Every 32 rows of the right-hand side share a scale. To convert the sums to `f32` after every 32 products would take a
+//! fifth of the time, so the weights of four such blocks are brought to a sixteenth of the largest of their scales while they
+//! are widened to 16 bits for the multiplication: the sum of 128 products of 14 and 12 bits fits in 32. All this rounding
+//! moves a result far less than the 8 bits of the weights do, even in a row with a few massive activations: they cost
+//! precision only within their own row and block of depth.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables))] // other processors compute in floats
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use pulp::{Scalar, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::super::format::BLOCK;
 use super::super::instructions::arch;
+#[cfg(target_arch = "x86_64")]
+use super::super::instructions::{Limit, limit};
 use super::super::simd::ROUND;
 use super::block::{KC, MR, Tile, TileRows};
 use super::layout::{MatrixRef, NR};
+#[cfg(target_arch = "x86_64")]
+use super::native::vnni::{Vnni256, Vnni512};
 use super::operands::Epilogue;
+use super::pair_dot::{PairDot, U32s};
 use super::panels::{BYTES, Lanes, Quants};
 
 /// The maximum number of rows of a block. The weights are widened to 16 bits again for every block.
 pub(super) const MC: usize = 192;
 /// Rows of the right-hand side that are multiplied together.
 const PAIR: usize = 2;
-/// Pairs of rows that share a scale.
-const BLOCK_PAIRS: usize = BLOCK / PAIR;
-/// The largest 16-bit integer; its negative is the smallest that is used.
-const LARGEST: f32 = 32_767.0;
+/// Pairs of rows whose products are summed in integers.
+const SUM: usize = 4 * BLOCK / PAIR;
+/// Pairs in a step of the innermost loop.
+const STEP: usize = 2;
+/// The largest integer of the left-hand side; its negative is the smallest. (PAIR · SUM · 8,191 · 128 · 16 is below 2³¹.)
+const LARGEST: f32 = 8_191.0;
+/// What a byte of the right-hand side is multiplied by if its scale is the largest.
+const STEPS: f32 = 16.0;
+/// The same as a factor of [`PairDot::scale`] on a byte in the upper half of 16 bits.
+const RATIO: f32 = STEPS * 128.0;
 /// Rows whose elements are all smaller are zero, for the inverse of their scale could overflow.
 const NEGLIGIBLE: f32 = 1e-30;
-
-/// Vectors that multiply pairs of 16-bit integers.
-pub(super) trait PairDot: Simd {
-    /// For each lane, `a₀·b₀ + a₁·b₁`, where the 16-bit halves of the lanes are signed integers.
-    fn pair_dot(self, a: Self::u32s, b: Self::u32s) -> Self::u32s;
-    /// The signed integers in the lanes as floats.
-    fn float(self, x: Self::u32s) -> Self::f32s;
-}
-
-#[cfg(target_arch = "x86_64")]
-impl PairDot for pulp::x86::V3 {
-    #[inline(always)]
-    fn pair_dot(self, a: Self::u32s, b: Self::u32s) -> Self::u32s {
-        pulp::cast(self.multiply_wrapping_add_adjacent_i16x16(pulp::cast(a), pulp::cast(b)))
-    }
-
-    #[inline(always)]
-    fn float(self, x: Self::u32s) -> Self::f32s {
-        self.convert_i32x8_to_f32x8(pulp::cast(x))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl PairDot for pulp::x86::V4 {
-    #[inline(always)]
-    fn pair_dot(self, a: Self::u32s, b: Self::u32s) -> Self::u32s {
-        pulp::cast(self.multiply_wrapping_add_adjacent_i16x32(pulp::cast(a), pulp::cast(b)))
-    }
-
-    #[inline(always)]
-    fn float(self, x: Self::u32s) -> Self::f32s {
-        self.convert_i32x16_to_f32x16(pulp::cast(x))
-    }
-}
-
-/// The portable form, to which the others are compared in tests.
-impl PairDot for Scalar {
-    #[inline(always)]
-    fn pair_dot(self, a: u32, b: u32) -> u32 {
-        let halves = |x: u32| [i32::from(x as u16 as i16), i32::from((x >> 16) as u16 as i16)];
-        let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
-        (a0 * b0).wrapping_add(a1 * b1).cast_unsigned()
-    }
-
-    #[inline(always)]
-    fn float(self, x: u32) -> f32 {
-        x.cast_signed() as f32
-    }
-}
 
 /// An instruction set on which integers are faster than floats.
 #[derive(Clone, Copy)]
@@ -88,18 +53,26 @@ pub(super) enum Integers {
     Avx2(pulp::x86::V3),
     #[cfg(target_arch = "x86_64")]
     Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "x86_64")]
+    Vnni256(Vnni256),
+    #[cfg(target_arch = "x86_64")]
+    Vnni512(Vnni512),
 }
 
 impl Integers {
-    /// The one that the kernels use, if integers are faster than floats on it.
+    /// The one that the kernels use, if integers are faster than floats on it. It is determined once, at the first use.
     pub(super) fn available() -> Option<Self> {
-        match arch() {
+        static INTEGERS: OnceLock<Option<Integers>> = OnceLock::new();
+        *INTEGERS.get_or_init(|| match arch() {
             #[cfg(target_arch = "x86_64")]
-            pulp::Arch::V3(simd) => Some(Self::Avx2(simd)),
+            pulp::Arch::V3(simd) => Some(match Vnni256::try_new().filter(|_| limit() != Limit::Avx2) {
+                Some(vnni) => Self::Vnni256(vnni),
+                None => Self::Avx2(simd),
+            }),
             #[cfg(target_arch = "x86_64")]
-            pulp::Arch::V4(simd) => Some(Self::Avx512(simd)),
+            pulp::Arch::V4(simd) => Some(Vnni512::try_new().map_or(Self::Avx512(simd), Self::Vnni512)),
             _ => None,
-        }
+        })
     }
 
     /// Computes a block.
@@ -109,6 +82,10 @@ impl Integers {
             Self::Avx2(simd) => Simd::vectorize(simd, Run::<_, 2, 1>(simd, block)),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => Simd::vectorize(simd, Run::<_, 1, 2>(simd, block)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni256(vnni) => vnni.vectorize(Run::<_, 2, 1>(vnni, block)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni512(vnni) => vnni.vectorize(Run::<_, 1, 2>(vnni, block)),
         }
     }
 }
@@ -126,17 +103,24 @@ pub(super) struct IntegerBlock<'a> {
 }
 
 /// A block in tiles of `P` panels, each `V` vectors wide.
-struct Run<'a, S, const V: usize, const P: usize>(S, IntegerBlock<'a>);
+struct Run<'a, T, const V: usize, const P: usize>(T, IntegerBlock<'a>);
+
+/// Panels of one block of depth, widened for the multiplication, and the scales of every [`SUM`] pairs of their rows.
+struct Widened<const P: usize> {
+    pairs: [[Lanes; KC / PAIR]; P],
+    scales: [[[f32; NR]; (KC / PAIR).div_ceil(SUM)]; P],
+}
 
 impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self(simd, IntegerBlock { a, b, columns, panels, epilogue, out, out_stride }) = self;
+        let Self(dot, IntegerBlock { a, b, columns, panels, epilogue, out, out_stride }) = self;
+        let simd = dot.simd();
         let k = a.columns;
         let mut strips = Vec::new();
         let mut row_scales = Vec::new();
-        let mut pairs = [[[0; NR]; KC / PAIR]; P];
+        let mut widened = Widened { pairs: [[[0; NR]; KC / PAIR]; P], scales: [[[0.0; NR]; _]; P] };
         for rows in (0..a.rows).step_by(MC) {
             let a = a.slice_rows(rows..(rows + MC).min(a.rows));
             for depth in (0..k).step_by(KC) {
@@ -150,14 +134,10 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
                 for p in panels.clone().step_by(P) {
                     let width = (P.min(panels.end - p) * NR).min(columns - p * NR);
                     let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
-                    let mut scales = [&[][..]; P];
-                    for (j, pairs) in pairs.iter_mut().enumerate() {
+                    for j in 0..P {
                         // Where there is no second panel, the first one is multiplied twice, and one result dropped.
-                        let (quants, panel_scales) = b.rows((p + j).min(panels.end - 1), k, depth, kc);
-                        scales[j] = panel_scales;
-                        for (pairs, lanes) in pairs.as_chunks_mut().0.iter_mut().zip(quants) {
-                            widen(lanes, pairs);
-                        }
+                        let (quants, scales) = b.rows((p + j).min(panels.end - 1), k, depth, kc);
+                        widen(dot, quants, scales, &mut widened.pairs[j], &mut widened.scales[j]);
                     }
                     let origin = rows * out_stride + (p - panels.start) * NR;
                     for (t, (strip, row_scales)) in strips.chunks_exact(kc / PAIR).zip(&row_scales).enumerate() {
@@ -166,8 +146,8 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
                         let end = origin + (height - 1) * out_stride + width;
                         let out = &mut out[origin..end];
                         let tile = Tile { bias: first.then_some(bias), activation, out, out_stride, width, height };
-                        let sums = multiply::<T, V, P>(simd, strip, &pairs, scales);
-                        let mut rows = tile.start::<T, V, P>(simd);
+                        let sums = multiply::<T, V, P>(dot, strip, &widened);
+                        let mut rows = tile.start::<T::Simd, V, P>(simd);
                         for i in 0..MR {
                             let scale = simd.splat_f32s(row_scales[i]);
                             for j in 0..P {
@@ -176,7 +156,7 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
                                 }
                             }
                         }
-                        tile.finish::<T, V, P>(simd, rows);
+                        tile.finish::<T::Simd, V, P>(simd, rows);
                     }
                 }
             }
@@ -186,35 +166,38 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
 
 /// The product of a strip and `P` panels, in units of the scales of the strip's rows.
 #[inline(always)]
-fn multiply<S: PairDot, const V: usize, const P: usize>(
-    simd: S,
+fn multiply<T: PairDot, const V: usize, const P: usize>(
+    dot: T,
     strip: &[[u32; MR]],
-    panels: &[[Lanes; KC / PAIR]; P],
-    scales: [&[[f32; NR]]; P],
-) -> TileRows<S, V, P> {
+    panels: &Widened<P>,
+) -> TileRows<T::Simd, V, P> {
+    let simd = dot.simd();
     let mut sums = [[[simd.splat_f32s(0.0); V]; P]; MR];
-    for (block, strip) in strip.as_chunks::<BLOCK_PAIRS>().0.iter().enumerate() {
-        let first = block * BLOCK_PAIRS;
-        let vectors = |j: usize| S::as_simd_u32s(panels[j][first..first + BLOCK_PAIRS].as_flattened()).0;
-        let (left, right) = (vectors(0).as_chunks::<V>().0, vectors(P - 1).as_chunks::<V>().0);
+    for (s, strip) in strip.chunks(SUM).enumerate() {
+        let vectors = |j: usize| {
+            let pairs = &panels.pairs[j][s * SUM..][..strip.len()];
+            T::Simd::as_simd_u32s(pairs.as_flattened()).0.as_chunks::<V>().0.as_chunks::<STEP>().0
+        };
         let zeros = [[simd.splat_u32s(0); V]; P];
         // Separate variables, as in the product of floats.
         let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5] = [zeros; MR];
-        for ((&[a0, a1, a2, a3, a4, a5], left), right) in strip.iter().zip(left).zip(right) {
-            let b = [left, right];
-            r0 = add_products(simd, a0, b, r0);
-            r1 = add_products(simd, a1, b, r1);
-            r2 = add_products(simd, a2, b, r2);
-            r3 = add_products(simd, a3, b, r3);
-            r4 = add_products(simd, a4, b, r4);
-            r5 = add_products(simd, a5, b, r5);
+        let steps = strip.as_chunks::<STEP>().0.iter();
+        for ((strip, left), right) in steps.zip(vectors(0)).zip(vectors(P - 1)) {
+            for (&[a0, a1, a2, a3, a4, a5], b) in strip.iter().zip(left.iter().zip(right)) {
+                r0 = add_products(dot, a0, b, r0);
+                r1 = add_products(dot, a1, b, r1);
+                r2 = add_products(dot, a2, b, r2);
+                r3 = add_products(dot, a3, b, r3);
+                r4 = add_products(dot, a4, b, r4);
+                r5 = add_products(dot, a5, b, r5);
+            }
         }
         let tile = [r0, r1, r2, r3, r4, r5];
         for j in 0..P {
-            let scales = S::as_simd_f32s(&scales[j][block]).0;
+            let scales = T::Simd::as_simd_f32s(&panels.scales[j][s]).0;
             for v in 0..V {
                 for i in 0..MR {
-                    sums[i][j][v] = simd.mul_add_e_f32s(simd.float(tile[i][j][v]), scales[v], sums[i][j][v]);
+                    sums[i][j][v] = simd.mul_add_e_f32s(dot.float(tile[i][j][v]), scales[v], sums[i][j][v]);
                 }
             }
         }
@@ -224,34 +207,74 @@ fn multiply<S: PairDot, const V: usize, const P: usize>(
 
 /// Adds the products of a pair of numbers with a pair of rows, panel by panel.
 #[inline(always)]
-fn add_products<S: PairDot, const V: usize, const P: usize>(
-    simd: S,
+fn add_products<T: PairDot, const V: usize, const P: usize>(
+    dot: T,
     a: u32,
-    b: [&[S::u32s; V]; 2],
-    mut row: [[S::u32s; V]; P],
-) -> [[S::u32s; V]; P] {
-    let a = simd.splat_u32s(a);
+    b: (&[U32s<T>; V], &[U32s<T>; V]),
+    mut row: [[U32s<T>; V]; P],
+) -> [[U32s<T>; V]; P] {
+    let b = [b.0, b.1];
+    let a = dot.simd().splat_u32s(a);
     for j in 0..P {
         for v in 0..V {
-            row[j][v] = simd.add_u32s(row[j][v], simd.pair_dot(a, b[j][v]));
+            row[j][v] = dot.add_products(row[j][v], a, b[j][v]);
         }
     }
     row
 }
 
-/// Widens four rows of signed bytes, one in each byte of the lanes, to two rows of pairs of 16-bit integers.
+/// Widens rows of signed bytes, four in each row of `quants`, to pairs of integers of at most 128 [`STEPS`]: of four rows
+/// the first and the third, then the other two. `scales` has the scale of every 32 rows; that of every [`SUM`] pairs is written
+/// to `sum_scales`.
 #[inline(always)]
-fn widen(lanes: &Lanes, pairs: &mut [Lanes; BYTES / PAIR]) {
-    let [first, second] = pairs;
-    for ((first, second), lanes) in first.iter_mut().zip(second).zip(lanes) {
-        let byte = |up: u32| ((lanes << up).cast_signed() >> 24).cast_unsigned();
-        *first = byte(24) & 0xffff | byte(16) << 16;
-        *second = byte(8) & 0xffff | byte(0) << 16;
+fn widen<T: PairDot>(
+    dot: T,
+    quants: &[Lanes],
+    scales: &[[f32; NR]],
+    pairs: &mut [Lanes],
+    sum_scales: &mut [[f32; NR]],
+) {
+    const BLOCKS: usize = PAIR * SUM / BLOCK;
+    let simd = dot.simd();
+    let (low, high) = (simd.splat_u32s(0x00ff_00ff), simd.splat_u32s(0xff00_ff00));
+    let byte = simd.splat_u32s(8);
+    let (quants, pairs) = (quants.chunks(BLOCKS * BLOCK / BYTES), pairs.chunks_mut(SUM));
+    for ((scales, largest), (quants, pairs)) in scales.chunks(BLOCKS).zip(sum_scales).zip(quants.zip(pairs)) {
+        *largest = [0.0; NR];
+        for scales in scales {
+            for (largest, scale) in largest.iter_mut().zip(scales) {
+                *largest = largest.max(scale.abs());
+            }
+        }
+        let mut inverse = [0.0; NR];
+        for (inverse, largest) in inverse.iter_mut().zip(largest.iter_mut()) {
+            *inverse = if *largest > 0.0 { RATIO / *largest } else { 0.0 };
+            *largest /= STEPS;
+        }
+        let blocks = quants.as_chunks::<{ BLOCK / BYTES }>().0.iter().zip(pairs.as_chunks_mut::<{ BLOCK / PAIR }>().0);
+        for (scales, (quants, pairs)) in scales.iter().zip(blocks) {
+            let mut ratios = [0; NR];
+            for ((ratio, scale), inverse) in ratios.iter_mut().zip(scales).zip(&inverse) {
+                let bits = (scale * inverse + ROUND).to_bits() & 0xffff;
+                *ratio = bits | bits << 16;
+            }
+            let ratios = T::Simd::as_simd_u32s(&ratios).0;
+            for ([first, second], quants) in pairs.as_chunks_mut::<{ BYTES / PAIR }>().0.iter_mut().zip(quants) {
+                let (first, second) = (T::Simd::as_mut_simd_u32s(first).0, T::Simd::as_mut_simd_u32s(second).0);
+                let quants = T::Simd::as_simd_u32s(quants).0;
+                for (((first, second), quants), ratio) in first.iter_mut().zip(second).zip(quants).zip(ratios) {
+                    // The bytes in the upper halves of 16 bits.
+                    let even = simd.wrapping_dyn_shl_u32s(simd.and_u32s(*quants, low), byte);
+                    *first = dot.scale(even, *ratio);
+                    *second = dot.scale(simd.and_u32s(*quants, high), *ratio);
+                }
+            }
+        }
     }
 }
 
-/// Packs the columns `depth..depth + kc` of `a` in strips of [`MR`] rows, scaled to 16-bit integers, two columns in each
-/// lane. `scales` are what the integers have to be multiplied by. Missing rows are zeros.
+/// Packs the columns `depth..depth + kc` of `a` in strips of [`MR`] rows, scaled to integers of at most [`LARGEST`], two columns
+/// in each lane, in the order of [`widen`]. `scales` are what the integers have to be multiplied by. Missing rows are zeros.
 ///
 /// Rows that contain NaN or infinity get such a scale, too.
 #[inline(always)]
@@ -278,9 +301,10 @@ fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, strips: &mut [[u32; MR]]
             let largest = f32::from_bits(largest);
             *scale = largest / LARGEST;
             let inverse = if largest < NEGLIGIBLE { 0.0 } else { LARGEST / largest };
-            for (pair, x) in pairs.iter_mut().zip(row[..kc].as_chunks::<PAIR>().0) {
-                let low = (x[0] * inverse + ROUND).to_bits() & 0xffff;
-                *pair = low | (x[1] * inverse + ROUND).to_bits() << 16;
+            let quads = row[..kc].as_chunks::<BYTES>().0.iter();
+            for (pairs, x) in pairs.as_chunks_mut::<{ BYTES / PAIR }>().0.iter_mut().zip(quads) {
+                let bits = x.map(|x| (x * inverse + ROUND).to_bits());
+                *pairs = [bits[0] & 0xffff | bits[2] << 16, bits[1] & 0xffff | bits[3] << 16];
             }
         }
         for (k, column) in strip.iter_mut().enumerate() {
@@ -293,6 +317,8 @@ fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, strips: &mut [[u32; MR]]
 
 #[cfg(test)]
 mod tests {
+    use pulp::Scalar;
+
     use super::*;
 
     #[test]
@@ -333,6 +359,12 @@ mod tests {
             }
             if let Some(simd) = pulp::x86::V4::try_new() {
                 check(product(&|block| Integers::Avx512(simd).run(block)));
+            }
+            if let Some(vnni) = Vnni256::try_new() {
+                check(product(&|block| Integers::Vnni256(vnni).run(block)));
+            }
+            if let Some(vnni) = Vnni512::try_new() {
+                check(product(&|block| Integers::Vnni512(vnni).run(block)));
             }
         }
     }

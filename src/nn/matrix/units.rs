@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use super::super::instructions::{Limit, limit};
-#[cfg(target_arch = "x86_64")]
-use super::bf16;
 use super::layout::NR;
+#[cfg(target_arch = "x86_64")]
+use super::native::bf16;
 use super::parts::{PairTile, Products, ROWS, Sums, numbers};
 
 /// Shallower and narrower matrices are multiplied faster in other ways.

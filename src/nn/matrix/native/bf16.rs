@@ -1,10 +1,8 @@
 //! Instructions that multiply bf16: AMX, which multiplies tiles of 16 × 32 and 32 × 16 numbers (Intel's server processors since
 //! Sapphire Rapids), and AVX-512 BF16 (those, and AMD's since Zen 4).
 //!
-//! Rust has no stable functions for AMX, and Linux wants to be asked for the tiles, so that this module needs inline assembly.
-//! It is the only one of the library with `unsafe` code. [`units`](super::units) has a portable form of the products, to which
-//! the tests compare these.
-#![allow(unsafe_code)]
+//! Rust has no stable functions for AMX, and Linux wants to be asked for the tiles, so that this needs inline assembly.
+//! [`units`](super::super::units) has a portable form of the products, to which the tests compare these.
 
 use std::arch::asm;
 use std::arch::x86_64::{
@@ -13,21 +11,21 @@ use std::arch::x86_64::{
 };
 use std::marker::PhantomData;
 
-use super::layout::NR;
-use super::parts::{PairTile, Products, ROWS, Sums};
+use super::super::layout::NR;
+use super::super::parts::{PairTile, Products, ROWS, Sums};
 
 /// Proof that the processor has AMX, and that the operating system lets this process use it.
 #[derive(Clone, Copy)]
-pub(super) struct Amx(());
+pub(in super::super) struct Amx(());
 
 impl Amx {
     /// Asks the processor, then the operating system.
-    pub(super) fn try_new() -> Option<Self> {
+    pub(in super::super) fn try_new() -> Option<Self> {
         (processor_has_tiles() && request_tiles()).then_some(Self(()))
     }
 
     /// Gives this thread eight tiles of 16 rows of 64 bytes.
-    pub(super) fn configure(self) -> Configured {
+    pub(in super::super) fn configure(self) -> Configured {
         /// The operand of `ldtilecfg`: palette 1, the bytes per row of each tile, and the number of their rows.
         #[repr(C, align(64))]
         struct Configuration {
@@ -52,7 +50,7 @@ impl Amx {
 /// A thread with tiles. They are released when it is dropped: as long as a thread has tiles, the operating system saves and
 /// restores 8 KiB with its other registers.
 // The pointer keeps it on its thread.
-pub(super) struct Configured(PhantomData<*const ()>);
+pub(in super::super) struct Configured(PhantomData<*const ()>);
 
 impl Drop for Configured {
     fn drop(&mut self) {
@@ -137,7 +135,7 @@ macro_rules! multiply_tiles {
 
 impl Configured {
     /// The products of two strips and two panels, all of the same depth.
-    pub(super) fn multiply(
+    pub(in super::super) fn multiply(
         &self,
         products: Products,
         left: [&[PairTile]; 2],
@@ -239,17 +237,23 @@ fn request_tiles() -> bool {
 
 /// Proof that the processor has AVX-512 BF16.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(in super::super) struct Avx512(());
 
 impl Avx512 {
     /// Asks the processor.
-    pub(super) fn try_new() -> Option<Self> {
+    pub(in super::super) fn try_new() -> Option<Self> {
         (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
     }
 
     /// The products of two strips and two panels, all of the same depth. Other than AMX, it adds the products of even and odd
     /// depths to the same sum.
-    pub(super) fn multiply(self, products: Products, left: [&[PairTile]; 2], right: [&[PairTile]; 2], sums: &mut Sums) {
+    pub(in super::super) fn multiply(
+        self,
+        products: Products,
+        left: [&[PairTile]; 2],
+        right: [&[PairTile]; 2],
+        sums: &mut Sums,
+    ) {
         for (i, left) in left.into_iter().enumerate() {
             for (j, right) in right.into_iter().enumerate() {
                 let (rows, _) = sums.0[i * ROWS..].as_chunks_mut::<ROWS>();
