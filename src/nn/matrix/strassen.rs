@@ -16,7 +16,7 @@
 //! Any rows, columns and depths can form a quarter, so the division happens inside the blocks: the upper and lower rows
 //! of a block, the columns of neighbouring tiles, and two consecutive depths. The sums therefore use data that is
 //! already in the cache, no matrix is stored twice, and a product's tile is added to both of its targets while it is in
-//! registers.
+//! registers. The targets of one group of panels are next to each other in memory, and are written to the result once.
 
 use pulp::{Simd, WithSimd};
 
@@ -41,13 +41,12 @@ enum Quarter {
 use Quarter::{Q11, Q12, Q21, Q22};
 
 impl Quarter {
-    /// The indices of the first and the last of the [`PRODUCTS`] that contribute to this quarter of the result.
-    fn first_and_last(self) -> (usize, usize) {
+    /// The index of the first of the [`PRODUCTS`] that contributes to this quarter of the result.
+    fn first(self) -> usize {
         match self {
-            Q11 => (0, 6),
-            Q12 => (2, 4),
-            Q21 => (1, 3),
-            Q22 => (0, 5),
+            Q11 | Q22 => 0,
+            Q12 => 2,
+            Q21 => 1,
         }
     }
 }
@@ -132,7 +131,9 @@ impl InTiles for StrassenBlock<'_> {
         let upper = a.rows.div_ceil(2 * MR) * MR;
         let groups = n / (2 * P * NR);
         let len = 7 * upper * KC.min(k / 2);
-        let (left, sum) = room(scratch, len + P * KC * NR).split_at_mut(len);
+        let stride = 2 * P * NR;
+        let (left, rest) = room(scratch, len + P * KC * NR + 2 * upper * stride).split_at_mut(len);
+        let (sum, tiles) = rest.split_at_mut(P * KC * NR);
         let mut expanded = vec![0.0; if b.panels.is_compressed() { 4 * P * KC * NR } else { 0 }];
         for depth in (0..k).step_by(2 * KC) {
             let kc = KC.min((k - depth) / 2);
@@ -147,18 +148,9 @@ impl InTiles for StrassenBlock<'_> {
                         Some((sign, y)) => add(simd, sign, right[x as usize], right[y as usize], sum),
                     };
                     let target = |(sign, quarter): (Sign, Quarter)| {
-                        let (row, rows) = match quarter {
-                            Q11 | Q12 => (0, upper),
-                            Q21 | Q22 => (upper, a.rows - upper),
-                        };
-                        let is_right = matches!(quarter, Q12 | Q22);
-                        let column = (panel + if is_right { P } else { 0 }) * NR;
-                        let bias = epilogue.bias.map_or(&[][..], |bias| &bias[column..column + P * NR]);
-                        let (first, last) = quarter.first_and_last();
-                        let is_first = depth == 0 && number == first;
-                        let is_last = depth + 2 * kc == k && number == last;
-                        let activation = epilogue.activation.filter(|_| is_last);
-                        Target { sign, bias: is_first.then_some(bias), activation, row, rows, column }
+                        let row = if matches!(quarter, Q21 | Q22) { upper } else { 0 };
+                        let column = if matches!(quarter, Q12 | Q22) { P * NR } else { 0 };
+                        Target { sign, is_first: number == quarter.first(), origin: row * stride + column }
                     };
                     // If the lower half is one strip shorter, so are the products that only read lower rows.
                     let rows = if matches!(product.left, A22 | A21_AND_A22) { a.rows - upper } else { upper };
@@ -169,9 +161,18 @@ impl InTiles for StrassenBlock<'_> {
                         strips: packed.as_chunks().0,
                         depth: kc,
                         targets: product.targets.map(|t| t.map(target)),
-                        out: &mut *out,
-                        out_stride,
+                        tiles: &mut *tiles,
                     });
+                }
+                let columns = panel * NR..panel * NR + stride;
+                let start = match (depth, epilogue.bias) {
+                    (0, Some(bias)) => Start::Bias(&bias[columns.clone()]),
+                    (0, None) => Start::Nothing,
+                    _ => Start::Result,
+                };
+                let activation = epilogue.activation.filter(|_| depth + 2 * kc == k);
+                for (out, tiles) in out.chunks_mut(out_stride).zip(tiles.chunks_exact(stride)) {
+                    finish(simd, start, tiles, activation, &mut out[columns.clone()]);
                 }
             }
         }
@@ -261,16 +262,13 @@ fn subtract<S: Simd>(simd: S, x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// The part of the result that a product is added to.
+/// The quarter of the tiles that a product is added to.
 #[derive(Clone, Copy)]
-struct Target<'a> {
+struct Target {
     sign: Sign,
-    /// The initial value of the result: `None` to accumulate onto the existing values, an empty slice for zeros.
-    bias: Option<&'a [f32]>,
-    activation: Option<Activation>,
-    row: usize,
-    rows: usize,
-    column: usize,
+    /// Whether the product is the first one.
+    is_first: bool,
+    origin: usize,
 }
 
 /// The product of all packed rows and panels of one of the seven products.
@@ -278,59 +276,67 @@ struct Update<'a, const V: usize, const P: usize> {
     panels: [&'a [f32]; P],
     strips: &'a [[f32; MR]],
     depth: usize,
-    targets: [Option<Target<'a>>; 2],
-    out: &'a mut [f32],
-    out_stride: usize,
+    targets: [Option<Target>; 2],
+    /// The four quarters of a part of the result, `2·P` panels wide. Here they stay in the cache, while the rows of the result
+    /// may be whole pages apart, and then displace each other.
+    tiles: &'a mut [f32],
 }
 
 impl<const V: usize, const P: usize> WithSimd for Update<'_, V, P> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { panels, strips, depth, targets, out, out_stride } = self;
+        let Self { panels, strips, depth, targets, tiles } = self;
         for (t, strip) in strips.chunks_exact(depth).enumerate() {
             let tile = multiply::<S, V, P>(simd, strip, panels, [[[simd.splat_f32s(0.0); V]; P]; MR]);
             for target in targets.iter().flatten() {
-                let height = MR.min(target.rows.saturating_sub(t * MR));
-                if height > 0 {
-                    let origin = (target.row + t * MR) * out_stride + target.column;
-                    target.add(simd, &tile, &mut out[origin..], out_stride, height);
-                }
+                target.add(simd, &tile, &mut tiles[target.origin + t * MR * 2 * P * NR..]);
             }
         }
     }
 }
 
-impl Target<'_> {
+impl Target {
     #[inline(always)]
-    fn add<S: Simd, const V: usize, const P: usize>(
-        &self,
-        simd: S,
-        tile: &TileRows<S, V, P>,
-        out: &mut [f32],
-        out_stride: usize,
-        height: usize,
-    ) {
+    fn add<S: Simd, const V: usize, const P: usize>(&self, simd: S, tile: &TileRows<S, V, P>, to: &mut [f32]) {
         for (i, row) in tile.iter().enumerate() {
-            if i < height {
-                let out = &mut out[i * out_stride..][..P * NR];
-                for (j, (x, out)) in row.iter().zip(out.chunks_exact_mut(NR)).enumerate() {
-                    let before = match self.bias {
-                        None => load::<S, V>(simd, out),
-                        Some([]) => [simd.splat_f32s(0.0); V],
-                        Some(bias) => load::<S, V>(simd, &bias[j * NR..(j + 1) * NR]),
-                    };
-                    let mut sum = *x;
-                    for (x, before) in sum.iter_mut().zip(before) {
-                        *x = self.sign.apply(simd, before, *x);
-                        if let Some(activation) = self.activation {
-                            *x = activation.apply_simd(simd, *x);
-                        }
-                    }
-                    store::<S, V>(simd, &sum, out);
+            let to = &mut to[i * 2 * P * NR..][..P * NR];
+            for (x, to) in row.iter().zip(to.chunks_exact_mut(NR)) {
+                let before = if self.is_first { [simd.splat_f32s(0.0); V] } else { load::<S, V>(simd, to) };
+                let mut sum = *x;
+                for (x, before) in sum.iter_mut().zip(before) {
+                    *x = self.sign.apply(simd, before, *x);
                 }
+                store::<S, V>(simd, &sum, to);
             }
         }
+    }
+}
+
+/// What a row of products is added to.
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    Nothing,
+    Bias(&'a [f32]),
+    /// The products of smaller depths.
+    Result,
+}
+
+/// Writes a row of products, all of which are whole vectors.
+#[inline(always)]
+fn finish<S: Simd>(simd: S, start: Start<'_>, products: &[f32], activation: Option<Activation>, out: &mut [f32]) {
+    let (products, out) = (S::as_simd_f32s(products).0, S::as_mut_simd_f32s(out).0);
+    let bias = if let Start::Bias(bias) = start { S::as_simd_f32s(bias).0 } else { &[] };
+    for (i, (product, out)) in products.iter().zip(out).enumerate() {
+        let mut x = match start {
+            Start::Nothing => *product,
+            Start::Bias(_) => simd.add_f32s(bias[i], *product),
+            Start::Result => simd.add_f32s(*out, *product),
+        };
+        if let Some(activation) = activation {
+            x = activation.apply_simd(simd, x);
+        }
+        *out = x;
     }
 }
 
@@ -390,12 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn every_quarter_starts_and_ends_with_the_products_that_say_so() {
+    fn every_quarter_starts_with_the_product_that_says_so() {
         for quarter in [Q11, Q12, Q21, Q22] {
             let into = |product: &Product| product.targets.iter().flatten().any(|(_, target)| *target == quarter);
-            let (first, last) = quarter.first_and_last();
-            assert_eq!(PRODUCTS.iter().position(into), Some(first));
-            assert_eq!(PRODUCTS.iter().rposition(into), Some(last));
+            assert_eq!(PRODUCTS.iter().position(into), Some(quarter.first()));
         }
     }
 
