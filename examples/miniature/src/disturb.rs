@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::world::SAMPLE_RATE;
+use crate::world::{SAMPLE_RATE, effective};
 
 /// A sound begins where it first reaches this fraction of its peak.
 const ONSET: f32 = 0.1;
@@ -94,9 +94,4 @@ pub fn white(length: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 pub fn mixed(first: &[f32], second: &[f32]) -> Vec<f32> {
     let gain = effective(first) / effective(second).max(f32::MIN_POSITIVE);
     first.iter().zip(second).map(|(a, b)| (a + gain * b) / 2.0).collect()
-}
-
-/// The root mean square.
-fn effective(samples: &[f32]) -> f32 {
-    (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32).sqrt()
 }

@@ -76,26 +76,44 @@ pub struct HearingObjective<'a, E> {
     pub config: &'a ModelConfig,
     pub ears: E,
     pub vars: Vars,
-    /// Held-out sounds.
+    /// Held-out sounds, one at a time.
     pub held_out: SoundBatch,
+    /// Held-out mixtures of two.
+    pub mixtures: SoundBatch,
 }
 
-/// The fraction of sounds whose name scores highest.
-pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Result<f64> {
-    let guesses = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-    let right = guesses.iter().zip(classes.to_vec1::<u32>()?).filter(|(guess, class)| **guess == *class).count();
-    Ok(right as f64 / guesses.len().max(1) as f64)
+/// The fraction of sounds of which a class that sounds has the highest logit, for logits and targets `[B, K]`.
+fn accuracy(logits: &Tensor, targets: &Tensor) -> Result<f64> {
+    let right = targets.gather(&logits.argmax_keepdim(D::Minus1)?, D::Minus1)?;
+    Ok(f64::from(right.mean_all()?.to_scalar::<f32>()?))
+}
+
+/// The fraction of the mixtures of two whose classes have the highest logits `[B, K]`.
+pub fn both_named(logits: &Tensor, targets: &Tensor) -> Result<f64> {
+    let order = logits.arg_sort_last_dim(false)?.to_vec2::<u32>()?;
+    let (mut right, mut count) = (0usize, 0usize);
+    for (order, target) in order.iter().zip(targets.to_vec2::<f32>()?) {
+        let sounding = target.iter().filter(|sounds| **sounds > 0.0).count();
+        if sounding == 2 {
+            count += 1;
+            right += usize::from(order[..2].iter().all(|class| target[*class as usize] > 0.0));
+        }
+    }
+    Ok(right as f64 / count.max(1) as f64)
+}
+
+/// [`Ears::name`] of a batch of any size.
+fn name_all(ears: &impl Ears, fbanks: &Tensor) -> Result<Tensor> {
+    const CHUNK: usize = 32;
+    let (count, _, _) = fbanks.dims3()?;
+    let chunks =
+        (0..count).step_by(CHUNK).map(|first| ears.name(&fbanks.narrow(0, first, CHUNK.min(count - first))?));
+    Ok(Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 /// The accuracy of `ears` on a batch of any size.
 pub fn naming_accuracy(ears: &impl Ears, sounds: &SoundBatch) -> Result<f64> {
-    const CHUNK: usize = 32;
-    let (count, _, _) = sounds.fbanks.dims3()?;
-    let chunks = (0..count).step_by(CHUNK).map(|first| {
-        let fbanks = sounds.fbanks.narrow(0, first, CHUNK.min(count - first))?;
-        ears.name(&fbanks)
-    });
-    accuracy(&Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?, &sounds.classes)
+    accuracy(&name_all(ears, &sounds.fbanks)?, &sounds.targets)
 }
 
 impl<E: Ears> Objective for HearingObjective<'_, E> {
@@ -105,10 +123,12 @@ impl<E: Ears> Objective for HearingObjective<'_, E> {
         self.vars.clone()
     }
 
+    /// Cross-entropy with the classes that sound, all equally probable.
     fn loss(&self, batch: &SoundBatch, _: &mut ChaCha8Rng) -> Result<StepOutput> {
         let logits = self.ears.name(&batch.fbanks)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &batch.classes)?;
-        let metrics = vec![("named".to_string(), accuracy(&logits, &batch.classes)?)];
+        let probable = batch.targets.broadcast_div(&batch.targets.sum_keepdim(1)?)?;
+        let loss = (candle_nn::ops::log_softmax(&logits, D::Minus1)? * probable)?.sum(1)?.mean(0)?.neg()?;
+        let metrics = vec![("named".to_string(), accuracy(&logits, &batch.targets)?)];
         Ok(StepOutput { loss, metrics })
     }
 
@@ -116,7 +136,9 @@ impl<E: Ears> Objective for HearingObjective<'_, E> {
         let values = values(&self.vars);
         let values = VarBuilder::from_tensors(values, DType::F32, &Device::Cpu);
         let ears = E::build(self.config, values)?;
-        let metrics = vec![("named".to_string(), naming_accuracy(&ears, &self.held_out)?)];
+        let both = both_named(&name_all(&ears, &self.mixtures.fbanks)?, &self.mixtures.targets)?;
+        let metrics =
+            vec![("named".to_string(), naming_accuracy(&ears, &self.held_out)?), ("both_named".to_string(), both)];
         Ok(Validation { metrics, pictures: Vec::new() })
     }
 

@@ -2,7 +2,6 @@
 #![allow(clippy::print_stdout)] // command-line output
 
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use soundsight::acl::Acl;
 use soundsight::data::random::{Purpose, stream};
@@ -32,8 +31,15 @@ pub fn held_out_sounds(
         let mut rng = stream(seed, Purpose::Validation, 8, 0);
         sounds = sounds.iter().map(|sound| repeated_piece(sound, &mut rng)).collect();
     }
-    let classes: Vec<u32> = classes.into_iter().map(|class| class as u32).collect();
-    Ok(SoundBatch { fbanks: Tensor::stack(&ear.listen(&sounds)?, 0)?, classes: Tensor::new(classes, &Device::Cpu)? })
+    let target = |class: usize| (0..num_classes).map(|other| f32::from(other == class)).collect();
+    SoundBatch::new(&ear.listen(&sounds)?, classes.into_iter().map(target).collect())
+}
+
+/// Held-out mixtures of two sounds.
+pub fn held_out_mixtures(ear: &Ear, count: usize, seed: u64) -> soundsight::Result<SoundBatch> {
+    let mut rng = stream(seed, Purpose::Validation, 12, 0);
+    let (sounds, targets): (Vec<_>, Vec<_>) = (0..count).map(|_| ear.example(true, Split::HeldOut, &mut rng)).unzip();
+    SoundBatch::new(&ear.listen(&sounds)?, targets)
 }
 
 /// Measures `trained` and, for comparison, the same model with a fresh AudioTokenizer.

@@ -12,6 +12,7 @@ use soundsight::data::Dataset;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::{Result, Waveform};
 
+use crate::disturb::mixed;
 use crate::world::{SAMPLE_RATE, Split, World};
 
 /// The number of sounds encoded at once.
@@ -39,12 +40,24 @@ impl Ear {
         sounds.par_iter().map(|sound| self.listen_to(sound)).collect()
     }
 
-    /// A sound as stage a hears it: for training perhaps a piece, held out a whole one.
-    pub fn example(&self, class: usize, split: Split, rng: &mut ChaCha8Rng) -> Vec<f32> {
-        match split {
-            Split::Train => self.world.training_sound(class, rng),
-            Split::HeldOut => self.world.sound(class, split, rng),
+    /// A sound as stage a hears it, for training perhaps a piece, of one random class or mixed of two; and for each class
+    /// whether it sounds, `[K]`.
+    pub fn example(&self, mixture: bool, split: Split, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<f32>) {
+        let num_classes = self.world.classes.len();
+        let mut sounds = [false; 2].map(|_| {
+            let class = rng.random_range(0..num_classes);
+            let sound = match split {
+                Split::Train => self.world.training_sound(class, rng),
+                Split::HeldOut => self.world.sound(class, split, rng),
+            };
+            (class, sound)
+        });
+        let [(first, sound), (second, other)] = &mut sounds;
+        if mixture {
+            *sound = mixed(sound, other);
         }
+        let target = (0..num_classes).map(|class| f32::from(class == *first || mixture && class == *second)).collect();
+        (std::mem::take(sound), target)
     }
 
     /// Sounds whose random numbers depend on `seed` and on their position in the list.
@@ -84,7 +97,10 @@ pub fn features(acl: &Acl, fbanks: &[Tensor], mut progress: impl FnMut(usize)) -
     Ok(features)
 }
 
-/// Labelled sounds, generated on the fly.
+/// Of so many sounds that train the encoder, one is a mixture of two.
+const MIXTURES: usize = 2;
+
+/// Labelled sounds, single ones and mixtures of two, generated on the fly.
 pub struct NamedSounds {
     ear: Ear,
     ids: Vec<String>,
@@ -96,16 +112,23 @@ impl NamedSounds {
     }
 }
 
-/// A batch of B sounds.
+/// A batch of B sounds, each of one class or several.
 pub struct SoundBatch {
     /// `[B, T, M]`.
     pub fbanks: Tensor,
-    /// The classes of the sounds, `[B]`.
-    pub classes: Tensor,
+    /// 1 for each class that sounds, `[B, K]`.
+    pub targets: Tensor,
+}
+
+impl SoundBatch {
+    /// From fbanks `[T, M]` and targets `[K]`.
+    pub fn new(fbanks: &[Tensor], targets: Vec<Vec<f32>>) -> Result<Self> {
+        Ok(Self { fbanks: Tensor::stack(fbanks, 0)?, targets: Tensor::new(targets, &Device::Cpu)? })
+    }
 }
 
 impl Dataset for NamedSounds {
-    type Sample = (Tensor, u32);
+    type Sample = (Tensor, Vec<f32>);
     type Batch = SoundBatch;
 
     fn num_samples(&self) -> usize {
@@ -116,13 +139,13 @@ impl Dataset for NamedSounds {
         self.ids.get(index).map_or("", String::as_str)
     }
 
-    fn load(&self, _: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
-        let class = rng.random_range(0..self.ear.world.classes.len());
-        Ok((self.ear.listen_to(&self.ear.world.training_sound(class, rng))?, class as u32))
+    fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample> {
+        let (sound, target) = self.ear.example(index.is_multiple_of(MIXTURES), Split::Train, rng);
+        Ok((self.ear.listen_to(&sound)?, target))
     }
 
     fn collate(&self, samples: Vec<Self::Sample>) -> Result<SoundBatch> {
-        let (fbanks, classes): (Vec<Tensor>, Vec<u32>) = samples.into_iter().unzip();
-        Ok(SoundBatch { fbanks: Tensor::stack(&fbanks, 0)?, classes: Tensor::new(classes, &Device::Cpu)? })
+        let (fbanks, targets): (Vec<Tensor>, Vec<_>) = samples.into_iter().unzip();
+        SoundBatch::new(&fbanks, targets)
     }
 }

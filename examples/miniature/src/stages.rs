@@ -21,7 +21,7 @@ use crate::measure::Scoreboard;
 use crate::model::{Vocabulary, write_json};
 use crate::naming::NamingObjective;
 use crate::program::progress::TrainingProgress;
-use crate::report::held_out_sounds;
+use crate::report::{held_out_mixtures, held_out_sounds};
 use crate::scenes::Scenes;
 use crate::sounds::{Ear, NamedSounds};
 use crate::world::World;
@@ -29,6 +29,8 @@ use crate::world::World;
 /// The largest number of held-out scenes, and of sound variations, in a validation.
 const VALIDATION_SCENES: usize = 128;
 const VALIDATION_VARIATIONS: usize = 3;
+/// The number of held-out mixtures of two sounds in a validation.
+const VALIDATION_MIXTURES: usize = 256;
 
 /// The file in a stage's folder that records its training time.
 const MINUTES: &str = "minutes.json";
@@ -145,7 +147,8 @@ impl Run {
         let (ears, vars) = fresh(self.seed, E::STREAM, E::residual(config), |weights| E::build(config, weights))?;
         let ear = self.ear()?;
         let held_out = held_out_sounds(&ear, self.world.classes.len(), VALIDATION_VARIATIONS, self.seed, false)?;
-        let objective = HearingObjective { config, ears, vars, held_out };
+        let mixtures = held_out_mixtures(&ear, VALIDATION_MIXTURES, self.seed)?;
+        let objective = HearingObjective { config, ears, vars, held_out, mixtures };
         let loader = self.loader(folder, NamedSounds::new(ear, recipe.epoch * recipe.batch), recipe.batch)?;
         let settings = json!({ "world": self.settings, "beats": config.beats, "ast": config.ast, "acl": config.acl });
         self.train(title, folder, recipe, settings, &objective, &loader)

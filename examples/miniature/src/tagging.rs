@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde_json::json;
@@ -18,8 +17,8 @@ use soundsight::data::random::{Purpose, stream};
 use soundsight::train::{Objective, StepOutput, Validation};
 use soundsight::weights::{Checkpoint, save_safetensors};
 
-use crate::disturb::mixed;
 use crate::fresh::{Vars, values};
+use crate::hearing::both_named;
 use crate::sounds::Ear;
 use crate::stages::{Recipe, Run, is_finished};
 use crate::world::Split;
@@ -45,7 +44,7 @@ impl Run {
         let beats =
             checkpoint.load(&Device::Cpu, DType::F32, &[], |weights| Beats::new(&self.config.beats, weights))?;
         let ear = self.ear()?;
-        let heard = |split, count| Mixtures::new(&ear, &beats, self.world.classes.len(), split, count, self.seed);
+        let heard = |split, count| Mixtures::new(&ear, &beats, split, count, self.seed);
         let (mixtures, held_out) = (heard(Split::Train, count)?, heard(Split::HeldOut, HELD_OUT)?);
         let var = |name: &str| -> Result<(String, Var)> {
             Ok((name.to_string(), Var::from_tensor(&checkpoint.tensor(name, &Device::Cpu, DType::F32)?)?))
@@ -68,15 +67,10 @@ struct Mixtures {
 }
 
 impl Mixtures {
-    fn new(ear: &Ear, beats: &Beats, num_classes: usize, split: Split, count: usize, seed: u64) -> Result<Self> {
+    fn new(ear: &Ear, beats: &Beats, split: Split, count: usize, seed: u64) -> Result<Self> {
         let draw = |index: usize| {
             let mut rng = stream(seed, Purpose::Validation, STREAM + split as u64, index as u64);
-            let classes = [0; 2].map(|_| rng.random_range(0..num_classes));
-            let sounds = classes.map(|class| ear.example(class, split, &mut rng));
-            let single = index.is_multiple_of(SINGLE);
-            let sound = if single { sounds[0].clone() } else { mixed(&sounds[0], &sounds[1]) };
-            let target = |class| f32::from(class == classes[0] || !single && class == classes[1]);
-            (sound, (0..num_classes).map(target).collect::<Vec<f32>>())
+            ear.example(!index.is_multiple_of(SINGLE), split, &mut rng)
         };
         let encode = |first: usize| -> Result<(Vec<Tensor>, Vec<Tensor>)> {
             let (sounds, targets): (Vec<_>, Vec<_>) = (first..count.min(first + CHUNK)).map(draw).unzip();
@@ -135,21 +129,6 @@ impl TaggingObjective {
         let [weight, bias] = [0, 1].map(|i| self.vars[i].1.as_tensor());
         Ok(features.matmul(&weight.t()?)?.broadcast_add(bias)?)
     }
-
-    /// The fraction of the held-out mixtures whose classes have the highest logits.
-    fn both_named(&self) -> Result<f64> {
-        let (features, targets) = self.held_out.collate(self.held_out.samples())?;
-        let order = self.logits(&features)?.detach().arg_sort_last_dim(false)?.to_vec2::<u32>()?;
-        let (mut right, mut count) = (0usize, 0usize);
-        for (order, target) in order.iter().zip(targets.to_vec2::<f32>()?) {
-            let sounding = target.iter().filter(|sounds| **sounds > 0.0).count();
-            if sounding == 2 {
-                count += 1;
-                right += usize::from(order[..2].iter().all(|class| target[*class as usize] > 0.0));
-            }
-        }
-        Ok(right as f64 / count.max(1) as f64)
-    }
 }
 
 impl Objective for TaggingObjective {
@@ -169,7 +148,9 @@ impl Objective for TaggingObjective {
     }
 
     fn validate(&self, _: &mut ChaCha8Rng) -> Result<Validation> {
-        Ok(Validation { metrics: vec![("both_named".to_string(), self.both_named()?)], pictures: Vec::new() })
+        let (features, targets) = self.held_out.collate(self.held_out.samples())?;
+        let both = both_named(&self.logits(&features)?.detach(), &targets)?;
+        Ok(Validation { metrics: vec![("both_named".to_string(), both)], pictures: Vec::new() })
     }
 
     fn export(&self, folder: &Path) -> Result<()> {
