@@ -277,7 +277,7 @@ fn miniature(options: RunOptions) -> Result<()> {
         epoch: either([50, 250]),
     };
     let clip = recipe(options.clip_steps, [250, 4500], None, [16, 16], 1e-3);
-    let beats = recipe(options.beats_steps, [100, 2400], None, [16, 32], 1e-3);
+    let beats = recipe(options.beats_steps, [200, 2400], None, [16, 32], 1e-3);
     let tags = Recipe { epoch: either([50, 1250]), ..recipe(None, [50, 5000], None, [16, 64], 0.03) };
     let acl = recipe(options.acl_steps, [200, 3400], options.acl_batch, [8, 16], learning_rate);
     let losses = LossWeights {
