@@ -43,21 +43,20 @@ impl Ear {
     /// A sound as stage a hears it, for training perhaps a piece, of one random class or mixed of two; and for each class
     /// whether it sounds, `[K]`.
     pub fn example(&self, mixture: bool, split: Split, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<f32>) {
-        let num_classes = self.world.classes.len();
-        let mut sounds = [false; 2].map(|_| {
-            let class = rng.random_range(0..num_classes);
-            let sound = match split {
+        let mut target = vec![0.0; self.world.classes.len()];
+        let mut draw = || {
+            let class = rng.random_range(0..target.len());
+            target[class] = 1.0;
+            match split {
                 Split::Train => self.world.training_sound(class, rng),
                 Split::HeldOut => self.world.sound(class, split, rng),
-            };
-            (class, sound)
-        });
-        let [(first, sound), (second, other)] = &mut sounds;
+            }
+        };
+        let mut sound = draw();
         if mixture {
-            *sound = mixed(sound, other);
+            sound = mixed(&sound, &draw());
         }
-        let target = (0..num_classes).map(|class| f32::from(class == *first || mixture && class == *second)).collect();
-        (std::mem::take(sound), target)
+        (sound, target)
     }
 
     /// Sounds whose random numbers depend on `seed` and on their position in the list.

@@ -240,11 +240,14 @@ fn widen<T: PairDot>(
     let byte = simd.splat_u32s(8);
     let (quants, pairs) = (quants.chunks(BLOCKS * BLOCK / BYTES), pairs.chunks_mut(SUM));
     for ((scales, largest), (quants, pairs)) in scales.chunks(BLOCKS).zip(sum_scales).zip(quants.zip(pairs)) {
-        *largest = [0.0; NR];
+        let mut magnitudes = [0; NR];
         for scales in scales {
-            for (largest, scale) in largest.iter_mut().zip(scales) {
-                *largest = largest.max(scale.abs());
+            for (most, scale) in magnitudes.iter_mut().zip(scales) {
+                *most = magnitude(*scale).max(*most);
             }
+        }
+        for (largest, most) in largest.iter_mut().zip(magnitudes) {
+            *largest = f32::from_bits(most);
         }
         let mut inverse = [0.0; NR];
         for (inverse, largest) in inverse.iter_mut().zip(largest.iter_mut()) {
@@ -273,6 +276,12 @@ fn widen<T: PairDot>(
     }
 }
 
+/// The bits of |x|. As integers, magnitudes are in the order of their values, and NaN is the largest.
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
 /// Packs the columns `depth..depth + kc` of `a` in strips of [`MR`] rows, scaled to integers of at most [`LARGEST`], two columns
 /// in each lane, in the order of [`widen`]. `scales` are what the integers have to be multiplied by. Missing rows are zeros.
 ///
@@ -293,10 +302,9 @@ fn pack_rows(a: MatrixRef<'_>, depth: usize, kc: usize, strips: &mut [[u32; MR]]
             } else {
                 row[..kc].iter_mut().zip(from.iter().step_by(a.column_stride)).for_each(|(to, x)| *to = *x);
             }
-            // As integers, magnitudes are in the order of their values, and NaN is the largest.
             let mut largest = 0;
             for x in &row[..kc] {
-                largest = largest.max(x.to_bits() & 0x7fff_ffff);
+                largest = magnitude(*x).max(largest);
             }
             let largest = f32::from_bits(largest);
             *scale = largest / LARGEST;

@@ -388,6 +388,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn integers_keep_scales_that_are_not_finite() {
+        let Some(integers) = Integers::available() else { return };
+        for broken in [f16::NAN, f16::INFINITY] {
+            // 16 columns of 64 rows in blocks of 32; the first block of one column is broken.
+            let mut bytes: Vec<u8> = (0..32).flat_map(|_| f16::ONE.to_le_bytes().into_iter().chain([3; 32])).collect();
+            bytes[5 * 68..][..2].copy_from_slice(&broken.to_le_bytes());
+            let rows = Tensor::from_vec(bytes, (16, 68), &Device::Cpu).unwrap();
+            let stored = CompressedMatrix::blocks(rows).unwrap().into_stored();
+            let packed = PackedMatrix::stored(&stored, Precision::Highest).unwrap();
+            let mut out = [0.0; 16];
+            let a = numbers(64, 2);
+            let method = Method::Integers(integers, packed.panels.quants().unwrap());
+            matmul_by(method, MatrixRef::new(&a, 1, 64), &packed, Epilogue::default(), &mut out);
+            for (column, x) in out.into_iter().enumerate() {
+                assert_eq!(x.is_finite(), column != 5, "{out:?}");
+            }
+        }
+    }
+
     /// A matrix in blocks of 8 bits.
     fn quantized(rows: &Tensor) -> CompressedMatrix {
         let (n, k) = rows.dims2().unwrap();

@@ -24,54 +24,44 @@ pub(super) type U32s<T> = <<T as PairDot>::Simd as Simd>::u32s;
 pub(super) type F32s<T> = <<T as PairDot>::Simd as Simd>::f32s;
 
 #[cfg(target_arch = "x86_64")]
-impl PairDot for pulp::x86::V3 {
-    type Simd = Self;
+macro_rules! pair_dot {
+    ($simd:ty, $multiply:ident, $set:ident, $scale:ident, $float:ident) => {
+        impl PairDot for $simd {
+            type Simd = Self;
 
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
+            #[inline(always)]
+            fn simd(self) -> Self {
+                self
+            }
 
-    #[inline(always)]
-    fn add_products(self, sum: U32s<Self>, a: U32s<Self>, b: U32s<Self>) -> U32s<Self> {
-        self.add_u32s(sum, pulp::cast(self.multiply_wrapping_add_adjacent_i16x16(pulp::cast(a), pulp::cast(b))))
-    }
+            #[inline(always)]
+            fn add_products(self, sum: U32s<Self>, a: U32s<Self>, b: U32s<Self>) -> U32s<Self> {
+                self.add_u32s(sum, pulp::cast(self.$multiply(pulp::cast(a), pulp::cast(b))))
+            }
 
-    #[inline(always)]
-    fn scale(self, x: U32s<Self>, y: U32s<Self>) -> U32s<Self> {
-        pulp::cast(self.avx2._mm256_mulhrs_epi16(pulp::cast(x), pulp::cast(y)))
-    }
+            #[inline(always)]
+            fn scale(self, x: U32s<Self>, y: U32s<Self>) -> U32s<Self> {
+                pulp::cast(self.$set.$scale(pulp::cast(x), pulp::cast(y)))
+            }
 
-    #[inline(always)]
-    fn float(self, x: U32s<Self>) -> F32s<Self> {
-        self.convert_i32x8_to_f32x8(pulp::cast(x))
-    }
+            #[inline(always)]
+            fn float(self, x: U32s<Self>) -> F32s<Self> {
+                self.$float(pulp::cast(x))
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-impl PairDot for pulp::x86::V4 {
-    type Simd = Self;
-
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn add_products(self, sum: U32s<Self>, a: U32s<Self>, b: U32s<Self>) -> U32s<Self> {
-        self.add_u32s(sum, pulp::cast(self.multiply_wrapping_add_adjacent_i16x32(pulp::cast(a), pulp::cast(b))))
-    }
-
-    #[inline(always)]
-    fn scale(self, x: U32s<Self>, y: U32s<Self>) -> U32s<Self> {
-        pulp::cast(self.avx512bw._mm512_mulhrs_epi16(pulp::cast(x), pulp::cast(y)))
-    }
-
-    #[inline(always)]
-    fn float(self, x: U32s<Self>) -> F32s<Self> {
-        self.convert_i32x16_to_f32x16(pulp::cast(x))
-    }
-}
+pair_dot!(pulp::x86::V3, multiply_wrapping_add_adjacent_i16x16, avx2, _mm256_mulhrs_epi16, convert_i32x8_to_f32x8);
+#[cfg(target_arch = "x86_64")]
+pair_dot!(
+    pulp::x86::V4,
+    multiply_wrapping_add_adjacent_i16x32,
+    avx512bw,
+    _mm512_mulhrs_epi16,
+    convert_i32x16_to_f32x16
+);
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! pair_dot_with_vnni {
