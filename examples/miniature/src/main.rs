@@ -294,7 +294,7 @@ fn miniature(options: RunOptions) -> Result<()> {
     let larger = run.larger(model::SIDE, &world);
     let continued = |steps: Option<usize>, default| steps.unwrap_or(either([50, default]));
     let clip_larger = Recipe { steps: continued(options.larger_clip_steps, 1500), learning_rate: 5e-4, ..clip };
-    let acl_larger = Recipe { steps: continued(options.larger_acl_steps, 3000), ..acl };
+    let acl_larger = Recipe { steps: continued(options.larger_acl_steps, 2000), ..acl };
     let wanted = |stage| !options.measure && options.only.is_none_or(|only| only == stage);
     if wanted(Stage::Clip) {
         run.naming(clip)?;

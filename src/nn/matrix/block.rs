@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
 use super::layout::{MatrixRef, NR};
-use super::operands::{Epilogue, PackedMatrix};
+use super::operands::{Epilogue, PackedMatrix, Start};
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;
@@ -82,7 +82,7 @@ impl InTiles for Block<'_> {
                 let activation = epilogue.activation.filter(|_| last);
                 for p in panels.clone().step_by(P) {
                     let width = (P.min(panels.end - p) * NR).min(n - p * NR);
-                    let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                    let start = epilogue.start(first, p * NR..p * NR + width);
                     let two = P == 2 && width > NR;
                     let (left, right) = expanded.split_at_mut(half);
                     let panel = b.panels.rows(simd, p, k, depth, kc, left);
@@ -93,7 +93,7 @@ impl InTiles for Block<'_> {
                         panels: [panel, next],
                         strips: packed.as_chunks::<MR>().0,
                         depth: kc,
-                        bias: first.then_some(bias),
+                        start,
                         activation,
                         out: &mut out[origin..],
                         out_stride,
@@ -121,7 +121,7 @@ struct Column<'a, const V: usize> {
     /// Strips of [`MR`] packed rows, each `depth` long.
     strips: &'a [[f32; MR]],
     depth: usize,
-    bias: Option<&'a [f32]>,
+    start: Start<'a>,
     activation: Option<Activation>,
     out: &'a mut [f32],
     out_stride: usize,
@@ -133,28 +133,53 @@ impl<const V: usize> WithSimd for Column<'_, V> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { panels, strips, depth, bias, activation, out, out_stride, width, height } = self;
-        for (t, strip) in strips.chunks_exact(depth).enumerate() {
-            let height = MR.min(height - t * MR);
-            let origin = t * MR * out_stride;
-            let end = origin + (height - 1) * out_stride + width;
-            let out = &mut out[origin..end];
-            let tile = Tile { bias, activation, out, out_stride, width, height };
-            if panels[1].is_empty() {
-                let rows = tile.start::<S, V, 1>(simd);
-                tile.finish(simd, multiply(simd, strip, [panels[0]], rows));
-            } else {
-                let rows = tile.start::<S, V, 2>(simd);
-                tile.finish(simd, multiply(simd, strip, panels, rows));
+        let [first, second] = self.panels;
+        if second.is_empty() { self.multiply(simd, [first]) } else { self.multiply(simd, [first, second]) }
+    }
+}
+
+impl<const V: usize> Column<'_, V> {
+    #[inline(always)]
+    fn multiply<S: Simd, const P: usize>(mut self, simd: S, panels: [&[f32]; P]) {
+        let mut strips = self.strips;
+        let mut t = 0;
+        if tiles_are_high::<S>() {
+            while let Some((pair, rest)) = strips.split_at_checked(2 * self.depth) {
+                let rows = [self.tile(t).start::<S, V, P>(simd), self.tile(t + 1).start::<S, V, P>(simd)];
+                let [upper, lower] = multiply_pair(simd, pair.split_at(self.depth), panels, rows);
+                self.tile(t).finish(simd, upper);
+                self.tile(t + 1).finish(simd, lower);
+                (strips, t) = (rest, t + 2);
             }
         }
+        for (i, strip) in strips.chunks_exact(self.depth).enumerate() {
+            let rows = self.tile(t + i).start::<S, V, P>(simd);
+            let rows = multiply(simd, strip, panels, rows);
+            self.tile(t + i).finish(simd, rows);
+        }
     }
+
+    /// The tile of strip `t`.
+    #[inline(always)]
+    fn tile(&mut self, t: usize) -> Tile<'_> {
+        let Self { start, activation, out_stride, width, .. } = *self;
+        let height = MR.min(self.height - t * MR);
+        let origin = t * MR * out_stride;
+        let end = origin + (height - 1) * out_stride + width;
+        Tile { start, activation, out: &mut self.out[origin..end], out_stride, width, height }
+    }
+}
+
+/// Whether two strips form one tile: 12 × 32 with AVX-512, whose 32 registers hold it. Each load of the right-hand side then
+/// serves twice as many multiplications.
+#[inline(always)]
+pub(super) const fn tiles_are_high<S: Simd>() -> bool {
+    S::F32_LANES == 16
 }
 
 /// A tile of the result, up to [`MR`] rows high.
 pub(super) struct Tile<'a> {
-    /// The initial value of the result: `None` to accumulate onto the existing values, an empty slice for zeros.
-    pub(super) bias: Option<&'a [f32]>,
+    pub(super) start: Start<'a>,
     pub(super) activation: Option<Activation>,
     pub(super) out: &'a mut [f32],
     pub(super) out_stride: usize,
@@ -166,11 +191,11 @@ impl Tile<'_> {
     /// The values before the product is added.
     #[inline(always)]
     pub(super) fn start<S: Simd, const V: usize, const P: usize>(&self, simd: S) -> TileRows<S, V, P> {
-        let Self { bias, ref out, out_stride, width, height, .. } = *self;
+        let Self { start, ref out, out_stride, width, height, .. } = *self;
         let mut tile = [[[simd.splat_f32s(0.0); V]; P]; MR];
-        match bias {
-            Some([]) => {}
-            Some(bias) => {
+        match start {
+            Start::Zeros => {}
+            Start::Bias(bias) => {
                 for j in 0..P {
                     let start = load::<S, V>(simd, columns(bias, j));
                     for row in &mut tile {
@@ -178,7 +203,7 @@ impl Tile<'_> {
                     }
                 }
             }
-            None => {
+            Start::Result => {
                 for (i, row) in tile.iter_mut().enumerate() {
                     if i < height {
                         let out = &out[i * out_stride..i * out_stride + width];
@@ -244,6 +269,38 @@ pub(super) fn multiply<S: Simd, const V: usize, const P: usize>(
         r5 = multiply_add(simd, a5, b, r5);
     }
     [r0, r1, r2, r3, r4, r5]
+}
+
+/// The same for two strips at once, if [`tiles_are_high`].
+#[inline(always)]
+pub(super) fn multiply_pair<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    (upper, lower): (&[[f32; MR]], &[[f32; MR]]),
+    panels: [&[f32]; P],
+    tiles: [TileRows<S, V, P>; 2],
+) -> [TileRows<S, V, P>; 2] {
+    let vectors = |panel| S::as_simd_f32s(panel).0.as_chunks::<V>().0;
+    let (left, right) = (vectors(panels[0]), vectors(panels[P - 1]));
+    // As above.
+    let [[mut r0, mut r1, mut r2, mut r3, mut r4, mut r5], [mut r6, mut r7, mut r8, mut r9, mut r10, mut r11]] = tiles;
+    for (((&[a0, a1, a2, a3, a4, a5], &[a6, a7, a8, a9, a10, a11]), left), right) in
+        upper.iter().zip(lower).zip(left).zip(right)
+    {
+        let b = [left, right];
+        r0 = multiply_add(simd, a0, b, r0);
+        r1 = multiply_add(simd, a1, b, r1);
+        r2 = multiply_add(simd, a2, b, r2);
+        r3 = multiply_add(simd, a3, b, r3);
+        r4 = multiply_add(simd, a4, b, r4);
+        r5 = multiply_add(simd, a5, b, r5);
+        r6 = multiply_add(simd, a6, b, r6);
+        r7 = multiply_add(simd, a7, b, r7);
+        r8 = multiply_add(simd, a8, b, r8);
+        r9 = multiply_add(simd, a9, b, r9);
+        r10 = multiply_add(simd, a10, b, r10);
+        r11 = multiply_add(simd, a11, b, r11);
+    }
+    [[r0, r1, r2, r3, r4, r5], [r6, r7, r8, r9, r10, r11]]
 }
 
 /// `a · b + row`, panel by panel.

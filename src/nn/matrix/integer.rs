@@ -45,6 +45,8 @@ const STEPS: f32 = 16.0;
 const RATIO: f32 = STEPS * 128.0;
 /// Rows whose elements are all smaller are zero, for the inverse of their scale could overflow.
 const NEGLIGIBLE: f32 = 1e-30;
+/// All bits of an `f32` but its sign.
+const NO_SIGN: u32 = 0x7fff_ffff;
 
 /// An instruction set on which integers are faster than floats.
 #[derive(Clone, Copy)]
@@ -133,7 +135,7 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
                 let activation = epilogue.activation.filter(|_| last);
                 for p in panels.clone().step_by(P) {
                     let width = (P.min(panels.end - p) * NR).min(columns - p * NR);
-                    let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                    let start = epilogue.start(first, p * NR..p * NR + width);
                     for j in 0..P {
                         // Where there is no second panel, the first one is multiplied twice, and one result dropped.
                         let (quants, scales) = b.rows((p + j).min(panels.end - 1), k, depth, kc);
@@ -145,7 +147,7 @@ impl<T: PairDot, const V: usize, const P: usize> WithSimd for Run<'_, T, V, P> {
                         let origin = origin + t * MR * out_stride;
                         let end = origin + (height - 1) * out_stride + width;
                         let out = &mut out[origin..end];
-                        let tile = Tile { bias: first.then_some(bias), activation, out, out_stride, width, height };
+                        let tile = Tile { start, activation, out, out_stride, width, height };
                         let sums = multiply::<T, V, P>(dot, strip, &widened);
                         let mut rows = tile.start::<T::Simd, V, P>(simd);
                         for i in 0..MR {
@@ -237,13 +239,15 @@ fn widen<T: PairDot>(
     const BLOCKS: usize = PAIR * SUM / BLOCK;
     let simd = dot.simd();
     let (low, high) = (simd.splat_u32s(0x00ff_00ff), simd.splat_u32s(0xff00_ff00));
-    let byte = simd.splat_u32s(8);
+    let (byte, no_sign) = (simd.splat_u32s(8), simd.splat_u32s(NO_SIGN));
     let (quants, pairs) = (quants.chunks(BLOCKS * BLOCK / BYTES), pairs.chunks_mut(SUM));
     for ((scales, largest), (quants, pairs)) in scales.chunks(BLOCKS).zip(sum_scales).zip(quants.zip(pairs)) {
         let mut magnitudes = [0; NR];
         for scales in scales {
-            for (most, scale) in magnitudes.iter_mut().zip(scales) {
-                *most = magnitude(*scale).max(*most);
+            // In vectors by hand: compilers may gather the scales of one column instead.
+            let most = T::Simd::as_mut_simd_u32s(&mut magnitudes).0;
+            for (most, scale) in most.iter_mut().zip(T::Simd::as_simd_f32s(scales).0) {
+                *most = simd.max_u32s(simd.and_u32s(simd.transmute_u32s_f32s(*scale), no_sign), *most);
             }
         }
         for (largest, most) in largest.iter_mut().zip(magnitudes) {
@@ -279,7 +283,7 @@ fn widen<T: PairDot>(
 /// The bits of |x|. As integers, magnitudes are in the order of their values, and NaN is the largest.
 #[inline(always)]
 fn magnitude(x: f32) -> u32 {
-    x.to_bits() & 0x7fff_ffff
+    x.to_bits() & NO_SIGN
 }
 
 /// Packs the columns `depth..depth + kc` of `a` in strips of [`MR`] rows, scaled to integers of at most [`LARGEST`], two columns

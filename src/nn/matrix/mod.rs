@@ -1,8 +1,8 @@
 //! Matrix products for `f32` on CPUs, with the right-hand side packed once.
 //!
 //! A weight never changes but is multiplied thousands of times, so it is packed once, in the order in which the
-//! innermost loop reads it. That loop keeps a tile of the result in registers: 6 × 16 with AVX2, 6 × 32 with AVX-512
-//! (twelve vectors, enough to hide the latency of the additions). The left-hand side is packed per block of rows and
+//! innermost loop reads it. That loop keeps a tile of the result in registers: 6 × 16 with AVX2 (twelve vectors, enough to
+//! hide the latency of the additions), 12 × 32 with AVX-512. The left-hand side is packed per block of rows and
 //! stays in the second-level cache. Bias and activation are applied while the tile is still in registers. The scheme is
 //! that of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008). This module distributes
 //! the work over threads; the loops are in [`block`](mod@block). Products with enough rows use [`strassen`].

@@ -1,5 +1,7 @@
 //! The operands of a product: a packed matrix on the right, and the epilogue applied to the result.
 
+use std::ops::Range;
+
 use pulp::Scalar;
 use rayon::prelude::*;
 
@@ -138,6 +140,28 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// Applied last.
     pub(crate) activation: Option<Activation>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// What the products of one block of depth are added to, in these columns.
+    #[inline(always)]
+    pub(super) fn start(self, is_first: bool, columns: Range<usize>) -> Start<'a> {
+        match (is_first, self.bias) {
+            (true, Some(bias)) => Start::Bias(&bias[columns]),
+            (true, None) => Start::Zeros,
+            (false, _) => Start::Result,
+        }
+    }
+}
+
+/// What a row of products is added to.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    Zeros,
+    /// As long as the row.
+    Bias(&'a [f32]),
+    /// The products of smaller depths, which are in the result.
+    Result,
 }
 
 #[cfg(test)]

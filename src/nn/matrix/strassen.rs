@@ -21,9 +21,11 @@
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::block::{Block, InTiles, KC, MR, TileRows, load, multiply, pack_rows, room, store};
+use super::block::{
+    Block, InTiles, KC, MR, TileRows, load, multiply, multiply_pair, pack_rows, room, store, tiles_are_high,
+};
 use super::layout::{MatrixRef, NR};
-use super::operands::{Epilogue, PackedMatrix};
+use super::operands::{Epilogue, PackedMatrix, Start};
 
 /// The maximum number of rows of a block. The sums of the right-hand side are computed once per block.
 pub(super) const MC: usize = 252;
@@ -165,11 +167,7 @@ impl InTiles for StrassenBlock<'_> {
                     });
                 }
                 let columns = panel * NR..panel * NR + stride;
-                let start = match (depth, epilogue.bias) {
-                    (0, Some(bias)) => Start::Bias(&bias[columns.clone()]),
-                    (0, None) => Start::Nothing,
-                    _ => Start::Result,
-                };
+                let start = epilogue.start(depth == 0, columns.clone());
                 let activation = epilogue.activation.filter(|_| depth + 2 * kc == k);
                 for (out, tiles) in out.chunks_mut(out_stride).zip(tiles.chunks_exact(stride)) {
                     finish(simd, start, tiles, activation, &mut out[columns.clone()]);
@@ -286,11 +284,24 @@ impl<const V: usize, const P: usize> WithSimd for Update<'_, V, P> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { panels, strips, depth, targets, tiles } = self;
+        let Self { panels, mut strips, depth, targets, tiles } = self;
+        let zeros = [[[simd.splat_f32s(0.0); V]; P]; MR];
+        let height = MR * 2 * P * NR;
+        let mut first = 0;
+        if tiles_are_high::<S>() {
+            while let Some((pair, rest)) = strips.split_at_checked(2 * depth) {
+                let [upper, lower] = multiply_pair(simd, pair.split_at(depth), panels, [zeros, zeros]);
+                for target in targets.iter().flatten() {
+                    target.add(simd, &upper, &mut tiles[target.origin + first..]);
+                    target.add(simd, &lower, &mut tiles[target.origin + first + height..]);
+                }
+                (strips, first) = (rest, first + 2 * height);
+            }
+        }
         for (t, strip) in strips.chunks_exact(depth).enumerate() {
-            let tile = multiply::<S, V, P>(simd, strip, panels, [[[simd.splat_f32s(0.0); V]; P]; MR]);
+            let tile = multiply::<S, V, P>(simd, strip, panels, zeros);
             for target in targets.iter().flatten() {
-                target.add(simd, &tile, &mut tiles[target.origin + t * MR * 2 * P * NR..]);
+                target.add(simd, &tile, &mut tiles[target.origin + first + t * height..]);
             }
         }
     }
@@ -313,15 +324,6 @@ impl Target {
     }
 }
 
-/// What a row of products is added to.
-#[derive(Clone, Copy)]
-enum Start<'a> {
-    Nothing,
-    Bias(&'a [f32]),
-    /// The products of smaller depths.
-    Result,
-}
-
 /// Writes a row of products, all of which are whole vectors.
 #[inline(always)]
 fn finish<S: Simd>(simd: S, start: Start<'_>, products: &[f32], activation: Option<Activation>, out: &mut [f32]) {
@@ -329,7 +331,7 @@ fn finish<S: Simd>(simd: S, start: Start<'_>, products: &[f32], activation: Opti
     let bias = if let Start::Bias(bias) = start { S::as_simd_f32s(bias).0 } else { &[] };
     for (i, (product, out)) in products.iter().zip(out).enumerate() {
         let mut x = match start {
-            Start::Nothing => *product,
+            Start::Zeros => *product,
             Start::Bias(_) => simd.add_f32s(bias[i], *product),
             Start::Result => simd.add_f32s(*out, *product),
         };

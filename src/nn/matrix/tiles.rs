@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::super::activation::Activation;
 use super::block::{InTiles, load, store};
 use super::layout::{MatrixRef, NR};
-use super::operands::Epilogue;
+use super::operands::{Epilogue, Start};
 use super::panels::{BYTES, Lanes, Quants};
 use super::parts::{DEPTH, PairTile, Products, SIDE, Sums, TilePanels, ZEROS, pack_strips, split_pair};
 use super::units::TileUnit;
@@ -102,15 +102,14 @@ impl TileBlock<'_> {
                         }
                     };
                     let width = ((panels.end - p) * NR).min(columns - p * NR).min(SIDE);
-                    let bias = epilogue.bias.map_or(&[][..], |bias| &bias[p * NR..p * NR + width]);
+                    let start = epilogue.start(first == 0, p * NR..p * NR + width);
                     let column = (p - panels.start) * NR;
                     for (t, pair) in strips.chunks(2 * per_strip).enumerate() {
                         let left = [&pair[..per_strip], &pair[pair.len() - per_strip..]];
                         started.multiply(products, left, right, &mut sums);
                         for (i, sums) in sums.0.iter().enumerate().take(a.rows - t * SIDE) {
                             let at = (rows + t * SIDE + i) * out_stride + column;
-                            let bias = (first == 0).then_some(bias);
-                            finish::<S, V>(simd, sums, bias, activation, &mut out[at..at + width]);
+                            finish::<S, V>(simd, sums, start, activation, &mut out[at..at + width]);
                         }
                     }
                 }
@@ -142,21 +141,21 @@ fn expand<const P: usize>(quants: &[Lanes], scales: &[[f32; NR]], tiles: &mut [P
     }
 }
 
-/// Finishes up to [`SIDE`] elements of a row: adds the bias, or what is there without one, and applies the activation.
+/// Finishes up to [`SIDE`] elements of a row: adds what they start with, and applies the activation.
 #[inline(always)]
 fn finish<S: Simd, const V: usize>(
     simd: S,
     sums: &[f32; SIDE],
-    bias: Option<&[f32]>,
+    start: Start<'_>,
     activation: Option<Activation>,
     out: &mut [f32],
 ) {
     for (j, out) in out.chunks_mut(NR).enumerate() {
         let mut x = load::<S, V>(simd, &sums[j * NR..(j + 1) * NR]);
-        let before = match bias {
-            Some([]) => [simd.splat_f32s(0.0); V],
-            Some(bias) => load::<S, V>(simd, &bias[j * NR..j * NR + out.len()]),
-            None => load::<S, V>(simd, out),
+        let before = match start {
+            Start::Zeros => [simd.splat_f32s(0.0); V],
+            Start::Bias(bias) => load::<S, V>(simd, &bias[j * NR..j * NR + out.len()]),
+            Start::Result => load::<S, V>(simd, out),
         };
         for (x, before) in x.iter_mut().zip(before) {
             *x = simd.add_f32s(*x, before);
