@@ -29,7 +29,7 @@ pub(super) struct Journal {
     path: PathBuf,
     file: Mutex<File>,
     temporary: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Journal {
@@ -126,16 +126,27 @@ fn check_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
     }
 }
 
-/// Keeps other processes from preparing the same shard until the file is closed.
-fn lock(path: &Path) -> Result<File> {
+/// A file that no other process has locked.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file alone does not end the lock while a process that another thread is starting has a copy of it.
+    fn drop(&mut self) {
+        self.0.unlock().ok();
+    }
+}
+
+/// Keeps other processes from preparing the same shard until the lock is dropped.
+fn lock(path: &Path) -> Result<Lock> {
     let file = File::create(path).map_err(Error::io(path, "write"))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             Err(Error::io(path, "lock")(std::io::Error::other("another process is preparing this")))
         }
         // File systems without locks.
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(Lock(file)),
         Err(TryLockError::Error(error)) => Err(Error::io(path, "lock")(error)),
     }
 }
@@ -164,4 +175,21 @@ fn read(path: &Path) -> Result<Vec<Record>> {
         serde_json::from_slice(text).map_err(|e| Error::format(path, KIND, "an object in each line", found(e)))
     };
     lines.enumerate().map(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_process_that_starts_has_a_copy_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1-of-1.lock");
+        let held = lock(&path).unwrap();
+        assert!(matches!(lock(&path), Err(Error::Io { action: "lock", .. })));
+        let copy = held.0.try_clone().unwrap();
+        drop(held);
+        lock(&path).unwrap();
+        drop(copy);
+    }
 }
