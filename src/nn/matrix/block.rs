@@ -259,14 +259,8 @@ pub(super) fn multiply<S: Simd, const V: usize, const P: usize>(
     // Separate variables instead of indexed rows, and a loop that cannot panic: only this reliably keeps the tile in
     // registers, regardless of the code before and after. If it fails, `cargo bench` reports half the speed.
     let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5] = tile;
-    for ((&[a0, a1, a2, a3, a4, a5], left), right) in strip.iter().zip(left).zip(right) {
-        let b = [left, right];
-        r0 = multiply_add(simd, a0, b, r0);
-        r1 = multiply_add(simd, a1, b, r1);
-        r2 = multiply_add(simd, a2, b, r2);
-        r3 = multiply_add(simd, a3, b, r3);
-        r4 = multiply_add(simd, a4, b, r4);
-        r5 = multiply_add(simd, a5, b, r5);
+    for ((a, left), right) in strip.iter().zip(left).zip(right) {
+        [r0, r1, r2, r3, r4, r5] = add_products(simd, a, [left, right], [r0, r1, r2, r3, r4, r5]);
     }
     [r0, r1, r2, r3, r4, r5]
 }
@@ -283,24 +277,29 @@ pub(super) fn multiply_pair<S: Simd, const V: usize, const P: usize>(
     let (left, right) = (vectors(panels[0]), vectors(panels[P - 1]));
     // As above.
     let [[mut r0, mut r1, mut r2, mut r3, mut r4, mut r5], [mut r6, mut r7, mut r8, mut r9, mut r10, mut r11]] = tiles;
-    for (((&[a0, a1, a2, a3, a4, a5], &[a6, a7, a8, a9, a10, a11]), left), right) in
-        upper.iter().zip(lower).zip(left).zip(right)
-    {
-        let b = [left, right];
-        r0 = multiply_add(simd, a0, b, r0);
-        r1 = multiply_add(simd, a1, b, r1);
-        r2 = multiply_add(simd, a2, b, r2);
-        r3 = multiply_add(simd, a3, b, r3);
-        r4 = multiply_add(simd, a4, b, r4);
-        r5 = multiply_add(simd, a5, b, r5);
-        r6 = multiply_add(simd, a6, b, r6);
-        r7 = multiply_add(simd, a7, b, r7);
-        r8 = multiply_add(simd, a8, b, r8);
-        r9 = multiply_add(simd, a9, b, r9);
-        r10 = multiply_add(simd, a10, b, r10);
-        r11 = multiply_add(simd, a11, b, r11);
+    for (((a, next), left), right) in upper.iter().zip(lower).zip(left).zip(right) {
+        [r0, r1, r2, r3, r4, r5] = add_products(simd, a, [left, right], [r0, r1, r2, r3, r4, r5]);
+        [r6, r7, r8, r9, r10, r11] = add_products(simd, next, [left, right], [r6, r7, r8, r9, r10, r11]);
     }
     [[r0, r1, r2, r3, r4, r5], [r6, r7, r8, r9, r10, r11]]
+}
+
+/// `a · b + tile`, for one column of the left-hand side and one row of the right.
+#[inline(always)]
+fn add_products<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    &[a0, a1, a2, a3, a4, a5]: &[f32; MR],
+    b: [&[S::f32s; V]; 2],
+    [r0, r1, r2, r3, r4, r5]: TileRows<S, V, P>,
+) -> TileRows<S, V, P> {
+    [
+        multiply_add(simd, a0, b, r0),
+        multiply_add(simd, a1, b, r1),
+        multiply_add(simd, a2, b, r2),
+        multiply_add(simd, a3, b, r3),
+        multiply_add(simd, a4, b, r4),
+        multiply_add(simd, a5, b, r5),
+    ]
 }
 
 /// `a · b + row`, panel by panel.
