@@ -286,7 +286,7 @@ pub(super) fn multiply_pair<S: Simd, const V: usize, const P: usize>(
 
 /// `a · b + tile`, for one column of the left-hand side and one row of the right.
 #[inline(always)]
-fn add_products<S: Simd, const V: usize, const P: usize>(
+pub(super) fn add_products<S: Simd, const V: usize, const P: usize>(
     simd: S,
     &[a0, a1, a2, a3, a4, a5]: &[f32; MR],
     b: [&[S::f32s; V]; 2],

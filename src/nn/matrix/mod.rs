@@ -22,6 +22,7 @@ mod pair_dot;
 mod panels;
 mod parts;
 mod pieces;
+mod prefetch;
 mod strassen;
 mod tiles;
 mod units;

@@ -164,6 +164,17 @@ pub(super) enum Start<'a> {
     Result,
 }
 
+impl Start<'_> {
+    /// The same for the columns from `first` on.
+    #[inline(always)]
+    pub(super) fn skip(self, first: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[first..]),
+            start => start,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use half::{bf16, f16};

@@ -189,6 +189,15 @@ impl Panels {
         }
     }
 
+    /// The `count` rows of `panel` from `first` on, or nothing if they are compressed.
+    #[inline(always)]
+    pub(super) fn uncompressed_rows(&self, panel: usize, k: usize, first: usize, count: usize) -> &[f32] {
+        match self {
+            Self::F32(data) => &data[(panel * k + first) * NR..][..count * NR],
+            _ => &[],
+        }
+    }
+
     /// The `count` rows of `panel` from `first` on, where `first` is a multiple of 32 and a panel has `k` rows.
     /// Compressed rows are expanded into `scratch`, which has room for an even number of rows.
     #[inline(always)]
@@ -203,7 +212,7 @@ impl Panels {
     ) -> &'a [f32] {
         let (rows, _) = scratch.as_chunks_mut::<NR>();
         match self {
-            Self::F32(data) => return &data[(panel * k + first) * NR..][..count * NR],
+            Self::F32(_) => return self.uncompressed_rows(panel, k, first, count),
             Self::F16(data) => {
                 let lanes = &data[panel * k.div_ceil(HALVES) + first / HALVES..][..count.div_ceil(HALVES)];
                 for (rows, lanes) in rows.as_chunks_mut::<HALVES>().0.iter_mut().zip(lanes) {
