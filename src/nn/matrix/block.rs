@@ -7,25 +7,16 @@ use pulp::{Simd, WithSimd};
 use super::super::activation::Activation;
 use super::layout::{MatrixRef, NR};
 use super::operands::{Epilogue, PackedMatrix, Start};
+use super::prefetch::Ahead;
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;
-/// Depth of a block. A panel of this depth (24 KiB) fits in the first-level cache; faster than 256 and 768 in
-/// benchmarks.
-pub(super) const KC: usize = 384;
-/// The maximum number of rows of a block. Small enough for the block's part of a wide result to stay in the
-/// second-level cache from one depth to the next, together with the packed rows (72 KiB).
-const MC: usize = 48;
-/// The same for a compressed right-hand side. Its panels are expanded again for every block of rows, so twice as many
-/// rows halve that cost.
-const MC_COMPRESSED: usize = 96;
-
-impl PackedMatrix {
-    /// The number of rows of the left-hand side per block.
-    pub(super) fn block_rows(&self) -> usize {
-        if self.panels.is_compressed() { MC_COMPRESSED } else { MC }
-    }
-}
+/// Depth of a block. Strips and panels of this depth stream from the second-level cache as fast as they are needed, and the
+/// result is read and written less often than with smaller ones.
+pub(super) const KC: usize = 768;
+/// The maximum number of rows of a block. Packed (288 KiB), they fit in the second-level cache; every block of rows reads all
+/// panels.
+pub(super) const MC: usize = 96;
 
 /// Work in tiles of `P` panels, each `V` vectors wide. Both depend on the instruction set and are constants in the
 /// tile.
@@ -69,15 +60,15 @@ impl InTiles for Block<'_> {
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
         let Self { a, b, panels, epilogue, out, out_stride, scratch: packed } = self;
         let (k, n) = (b.rows, b.columns);
-        let block_rows = b.block_rows();
-        let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC * NR } else { 0 }];
+        let mut expanded = vec![0.0; if b.panels.is_compressed() { 2 * KC.min(k.next_multiple_of(2)) * NR } else { 0 }];
         let half = expanded.len() / 2;
-        for rows in (0..a.rows).step_by(block_rows) {
-            let a = a.slice_rows(rows..(rows + block_rows).min(a.rows));
+        for rows in (0..a.rows).step_by(MC) {
+            let a = a.slice_rows(rows..(rows + MC).min(a.rows));
             for depth in (0..k).step_by(KC) {
                 let kc = KC.min(k - depth);
                 let packed = room(packed, a.rows.div_ceil(MR) * kc * MR);
                 pack_rows(a, depth, kc, packed);
+                let strips = packed.as_chunks::<MR>().0;
                 let (first, last) = (depth == 0, depth + kc == k);
                 let activation = epilogue.activation.filter(|_| last);
                 for p in panels.clone().step_by(P) {
@@ -87,11 +78,16 @@ impl InTiles for Block<'_> {
                     let (left, right) = expanded.split_at_mut(half);
                     let panel = b.panels.rows(simd, p, k, depth, kc, left);
                     let next = if two { b.panels.rows(simd, p + 1, k, depth, kc, right) } else { &[] };
+                    let mut ahead = Ahead::new(kc, a.rows.div_ceil(MR));
+                    for (next, rows) in (p + P..panels.end).zip(&mut ahead.panels[..P]) {
+                        *rows = b.panels.uncompressed_rows(next, k, depth, kc);
+                    }
                     let origin = rows * out_stride + (p - panels.start) * NR;
                     // A separate function: inlined next to the expansion, its tile would not stay in registers.
                     simd.vectorize(Column::<V> {
                         panels: [panel, next],
-                        strips: packed.as_chunks::<MR>().0,
+                        ahead,
+                        strips,
                         depth: kc,
                         start,
                         activation,
@@ -118,6 +114,7 @@ pub(super) fn room(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
 struct Column<'a, const V: usize> {
     /// The second panel is empty if there is only one.
     panels: [&'a [f32]; 2],
+    ahead: Ahead<'a>,
     /// Strips of [`MR`] packed rows, each `depth` long.
     strips: &'a [[f32; MR]],
     depth: usize,
@@ -145,6 +142,8 @@ impl<const V: usize> Column<'_, V> {
         let mut t = 0;
         if tiles_are_high::<S>() {
             while let Some((pair, rest)) = strips.split_at_checked(2 * self.depth) {
+                self.ahead.fetch(t);
+                self.ahead.fetch(t + 1);
                 let rows = [self.tile(t).start::<S, V, P>(simd), self.tile(t + 1).start::<S, V, P>(simd)];
                 let [upper, lower] = multiply_pair(simd, pair.split_at(self.depth), panels, rows);
                 self.tile(t).finish(simd, upper);
@@ -153,6 +152,7 @@ impl<const V: usize> Column<'_, V> {
             }
         }
         for (i, strip) in strips.chunks_exact(self.depth).enumerate() {
+            self.ahead.fetch(t + i);
             let rows = self.tile(t + i).start::<S, V, P>(simd);
             let rows = multiply(simd, strip, panels, rows);
             self.tile(t + i).finish(simd, rows);

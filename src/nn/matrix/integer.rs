@@ -21,7 +21,7 @@ use super::super::instructions::arch;
 #[cfg(target_arch = "x86_64")]
 use super::super::instructions::{Limit, limit};
 use super::super::simd::ROUND;
-use super::block::{KC, MR, Tile, TileRows};
+use super::block::{MR, Tile, TileRows};
 use super::layout::{MatrixRef, NR};
 #[cfg(target_arch = "x86_64")]
 use super::native::vnni::{Vnni256, Vnni512};
@@ -31,6 +31,8 @@ use super::panels::{BYTES, Lanes, Quants};
 
 /// The maximum number of rows of a block. The weights are widened to 16 bits again for every block.
 pub(super) const MC: usize = 192;
+/// Depth of a block.
+const KC: usize = 384;
 /// Rows of the right-hand side that are multiplied together.
 const PAIR: usize = 2;
 /// Pairs of rows whose products are summed in integers.

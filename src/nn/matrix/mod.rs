@@ -151,7 +151,7 @@ fn matmul_by(method: Method<'_>, a: MatrixRef<'_>, b: &PackedMatrix, epilogue: E
             Method::Integers(..) => integer::MC,
             Method::Tiles(..) => tiles::MC,
             Method::Floats if fast => strassen::MC,
-            Method::Floats => b.block_rows(),
+            Method::Floats => block::MC,
         };
         let blocks = threads * m.div_ceil(block_rows * threads);
         let block = m.div_ceil(blocks).next_multiple_of(height);

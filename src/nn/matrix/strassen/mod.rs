@@ -25,14 +25,17 @@ mod update;
 use pulp::{Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::block::{Block, InTiles, KC, MR, pack_rows, room};
+use super::block::{Block, InTiles, MR, pack_rows, room};
 use super::layout::{MatrixRef, NR};
 use super::operands::{Epilogue, PackedMatrix, Start};
+use super::prefetch::Ahead;
 use algorithm::{PRODUCTS, Quarter, Sign};
-use update::{Ahead, Right, Target, Update};
+use update::{Right, Target, Update};
 
 /// The maximum number of rows of a block. The sums of the right-hand side are computed once per block.
 pub(super) const MC: usize = 252;
+/// Depth of a quarter of a block.
+const KC: usize = 384;
 /// With fewer rows, the sums cost more than the saved product.
 const MIN_ROWS: usize = 96;
 
@@ -82,8 +85,6 @@ impl InTiles for StrassenBlock<'_> {
                 let panel = group * 2 * P;
                 let part = RightPart { b, panel, depth, kc };
                 let right = part.quarters::<S, P>(simd, &mut expanded);
-                let next = RightPart { panel: panel + 2 * P, ..part };
-                let next = if group + 1 < groups { next.first_product() } else { [[&[][..]; P]; 2] };
                 tiles.as_flattened_mut().as_flattened_mut().fill([0.0; NR]);
                 for (number, product) in PRODUCTS.iter().enumerate() {
                     let (x, y) = product.right;
@@ -98,11 +99,12 @@ impl InTiles for StrassenBlock<'_> {
                         factor: sign.factor(),
                         first_tile: quarter as usize * strips,
                     };
-                    let mut ahead = Ahead { quarters: [[&[][..]; P]; 2], per_strip: kc.div_ceil(strips) * NR };
+                    let mut ahead = Ahead::new(kc, strips);
                     match PRODUCTS.get(number + 1).map(|next| next.reads_beside(product)) {
-                        Some(Some(quarter)) => ahead.quarters[0] = right[quarter as usize],
+                        Some(Some(quarter)) => ahead.panels[..P].copy_from_slice(&right[quarter as usize]),
                         Some(None) => {}
-                        None => ahead.quarters = next,
+                        None if group + 1 < groups => ahead.panels = part.next::<P>().first_product::<P>(),
+                        None => {}
                     }
                     // If the lower half is one strip shorter, so are the products that only read lower rows.
                     let rows = if product.reads_lower_rows_only() { a.rows - upper } else { upper };
@@ -166,17 +168,20 @@ impl<'a> RightPart<'a> {
         quarters
     }
 
-    /// What the first product reads, `B₁₁` and `B₂₂`, unless they are compressed.
+    /// The `2·P` panels after those of this part.
+    fn next<const P: usize>(self) -> Self {
+        Self { panel: self.panel + 2 * P, ..self }
+    }
+
+    /// The panels that the first product reads, those of `B₁₁` and `B₂₂`, unless they are compressed.
     #[inline(always)]
-    fn first_product<const P: usize>(self) -> [[&'a [f32]; P]; 2] {
+    fn first_product<const P: usize>(self) -> [&'a [f32]; 4] {
         let Self { b, panel, depth, kc } = self;
-        let mut quarters = [[&[][..]; P]; 2];
-        for (quarter, panels) in quarters.iter_mut().enumerate() {
-            for (j, rows) in panels.iter_mut().enumerate() {
-                *rows = b.panels.uncompressed_rows(panel + quarter * P + j, b.rows, depth + quarter * kc, kc);
-            }
+        let mut panels = [&[][..]; 4];
+        for (i, rows) in panels.iter_mut().enumerate().take(2 * P) {
+            *rows = b.panels.uncompressed_rows(panel + i, b.rows, depth + i / P * kc, kc);
         }
-        quarters
+        panels
     }
 }
 

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::super::block::{MR, TileRows, add_products, load, multiply, multiply_pair, store, tiles_are_high};
 use super::super::layout::NR;
-use super::super::prefetch::prefetch;
+use super::super::prefetch::Ahead;
 use super::algorithm::Sign;
 
 /// A tile of the result in memory.
@@ -20,7 +20,7 @@ pub(super) struct Update<'a, const V: usize, const P: usize> {
     /// The four quarters of a part of the result, `2·P` panels wide: the tiles of each from top to bottom. Here they stay in
     /// the cache, while the rows of the result may be whole pages apart, and then displace each other.
     pub(super) tiles: &'a mut [StoredTile<P>],
-    pub(super) ahead: Ahead<'a, P>,
+    pub(super) ahead: Ahead<'a>,
 }
 
 /// The right-hand side of a product: `P` panels.
@@ -43,16 +43,6 @@ pub(super) struct Target {
     pub(super) factor: f32,
     /// The index of its first tile.
     pub(super) first_tile: usize,
-}
-
-/// Panels that the next product reads and this one does not. They are brought into the cache meanwhile, some rows with each
-/// strip, because waiting for them would take a twentieth of the time.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead<'a, const P: usize> {
-    /// Up to two quarters.
-    pub(super) quarters: [[&'a [f32]; P]; 2],
-    /// The length of the part of each panel.
-    pub(super) per_strip: usize,
 }
 
 impl<const V: usize, const P: usize> WithSimd for Update<'_, V, P> {
@@ -146,17 +136,4 @@ fn multiply_sum<S: Simd, const V: usize, const P: usize>(
         [r0, r1, r2, r3, r4, r5] = add_products(simd, a, sums, [r0, r1, r2, r3, r4, r5]);
     }
     [r0, r1, r2, r3, r4, r5]
-}
-
-impl<const P: usize> Ahead<'_, P> {
-    /// Brings the part of the panels that belongs to strip `t` into the cache.
-    #[inline(always)]
-    fn fetch(&self, t: usize) {
-        for panels in &self.quarters {
-            for panel in panels {
-                let end = panel.len().min((t + 1) * self.per_strip);
-                prefetch(panel.get(t * self.per_strip..end).unwrap_or_default());
-            }
-        }
-    }
 }
