@@ -32,7 +32,7 @@ use super::panels::{BYTES, Lanes, Quants};
 /// The maximum number of rows of a block. The weights are widened to 16 bits again for every block.
 pub(super) const MC: usize = 192;
 /// Depth of a block.
-const KC: usize = 384;
+const KC: usize = 768;
 /// Rows of the right-hand side that are multiplied together.
 const PAIR: usize = 2;
 /// Pairs of rows whose products are summed in integers.
