@@ -42,7 +42,6 @@ pub(crate) use layout::{MatrixRef, NR};
 pub(crate) use operands::{Epilogue, PackedMatrix};
 use panels::Quants;
 use parts::{Products, SIDE};
-use strassen::StrassenBlock;
 use tiles::{Right, TileBlock};
 use units::TileUnit;
 
@@ -141,29 +140,26 @@ fn matmul_by(method: Method<'_>, a: MatrixRef<'_>, b: &PackedMatrix, epilogue: E
         return;
     }
     let threads = rayon::current_num_threads();
+    if matches!(method, Method::Floats)
+        && let Some(parts) = strassen::Parts::of(m, b, threads)
+    {
+        parts.multiply(a, b, epilogue, out);
+        return;
+    }
     let panels = n.div_ceil(NR);
     let (height, width) = method.granularity();
     if m >= method.min_rows() * threads || threads == 1 {
         // Equal blocks of whole tiles; their number is a multiple of the threads. Each block packs its own rows and
         // reads all panels.
-        let fast = matches!(method, Method::Floats) && strassen::pays(m.div_ceil(threads), b);
         let block_rows = match method {
             Method::Integers(..) => integer::MC,
             Method::Tiles(..) => tiles::MC,
-            Method::Floats if fast => strassen::MC,
             Method::Floats => block::MC,
         };
         let blocks = threads * m.div_ceil(block_rows * threads);
         let block = m.div_ceil(blocks).next_multiple_of(height);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
             let a = a.slice_rows(i * block..(i * block + block).min(m));
-            // The last block may have any number of rows.
-            if fast && strassen::pays(a.rows, b) {
-                SCRATCH.with_borrow_mut(|scratch| {
-                    arch().dispatch(StrassenBlock { a, b, epilogue, out, out_stride: n, scratch });
-                });
-                return;
-            }
             multiply_block(method, a, b, 0..panels, epilogue, out, n);
         });
     } else {

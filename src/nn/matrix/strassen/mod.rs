@@ -20,7 +20,10 @@
 //! of the right-hand side are computed while they are multiplied for the first time.
 
 mod algorithm;
+mod parts;
 mod update;
+
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -30,10 +33,11 @@ use super::layout::{MatrixRef, NR};
 use super::operands::{Epilogue, PackedMatrix, Start};
 use super::prefetch::Ahead;
 use algorithm::{PRODUCTS, Quarter, Sign};
+pub(super) use parts::Parts;
 use update::{Right, Target, Update};
 
 /// The maximum number of rows of a block. The sums of the right-hand side are computed once per block.
-pub(super) const MC: usize = 252;
+const MC: usize = 252;
 /// Depth of a quarter of a block.
 const KC: usize = 384;
 /// With fewer rows, the sums cost more than the saved product.
@@ -41,22 +45,23 @@ const MIN_ROWS: usize = 96;
 
 /// Whether the algorithm pays off for a block of `rows` rows. Depths are divided at multiples of the number of rows in
 /// which compressed panels are read.
-pub(super) fn pays(rows: usize, b: &PackedMatrix) -> bool {
+fn pays(rows: usize, b: &PackedMatrix) -> bool {
     rows >= MIN_ROWS && b.columns >= 4 * NR && b.rows.is_multiple_of(64)
 }
 
-/// One thread's share of a product: some rows (more than [`MR`]) times all of `b`.
-pub(super) struct StrassenBlock<'a> {
-    pub(super) a: MatrixRef<'a>,
-    pub(super) b: &'a PackedMatrix,
-    pub(super) epilogue: Epilogue<'a>,
-    pub(super) out: &'a mut [f32],
-    pub(super) out_stride: usize,
+/// `out = activation(a · b[panels] + bias)` for some rows and some panels, on the calling thread.
+struct StrassenBlock<'a, 'b> {
+    a: MatrixRef<'a>,
+    b: &'a PackedMatrix,
+    panels: Range<usize>,
+    epilogue: Epilogue<'a>,
+    /// Each row.
+    out: &'a mut [&'b mut [f32]],
     /// Reusable memory for packed rows, sums of panels and tiles.
-    pub(super) scratch: &'a mut Vec<f32>,
+    scratch: &'a mut Vec<f32>,
 }
 
-impl WithSimd for StrassenBlock<'_> {
+impl WithSimd for StrassenBlock<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -64,15 +69,17 @@ impl WithSimd for StrassenBlock<'_> {
     }
 }
 
-impl InTiles for StrassenBlock<'_> {
+impl InTiles for StrassenBlock<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(self, simd: S) {
-        let Self { a, b, epilogue, out, out_stride, scratch } = self;
-        let (k, n) = (b.rows, b.columns);
+        let Self { a, b, panels, epilogue, out, scratch } = self;
+        let k = b.rows;
+        let num_columns = (panels.end * NR).min(b.columns) - panels.start * NR;
         // Strips of a quarter, and its rows.
         let strips = a.rows.div_ceil(2 * MR);
         let upper = strips * MR;
-        let groups = n / (2 * P * NR);
+        // Each group of panels is one pair of tiles wide. Less than two strips have no lower half.
+        let groups = if a.rows > MR { num_columns / (2 * P * NR) } else { 0 };
         let len = 7 * upper * KC.min(k / 2);
         let (left, rest) = room(scratch, len + 2 * KC * NR + 4 * upper * P * NR).split_at_mut(len);
         let (sums, tiles) = rest.split_at_mut(2 * KC * NR);
@@ -82,7 +89,7 @@ impl InTiles for StrassenBlock<'_> {
             let kc = KC.min((k - depth) / 2);
             pack_left(simd, a, upper, depth, kc, left);
             for group in 0..groups {
-                let panel = group * 2 * P;
+                let panel = panels.start + group * 2 * P;
                 let part = RightPart { b, panel, depth, kc };
                 let right = part.quarters::<S, P>(simd, &mut expanded);
                 tiles.as_flattened_mut().as_flattened_mut().fill([0.0; NR]);
@@ -122,11 +129,12 @@ impl InTiles for StrassenBlock<'_> {
                 let columns = panel * NR..(panel + 2 * P) * NR;
                 let start = epilogue.start(depth == 0, columns.clone());
                 let activation = epilogue.activation.filter(|_| depth + 2 * kc == k);
-                for (out, tiles) in out.chunks_mut(upper * out_stride).zip(tiles.chunks_exact(2 * strips)) {
+                let from = group * 2 * P * NR;
+                for (out, tiles) in out.chunks_mut(upper).zip(tiles.chunks_exact(2 * strips)) {
                     let (left, right) = tiles.split_at(strips);
                     let rows = left.as_flattened().iter().zip(right.as_flattened());
-                    for (out, (left, right)) in out.chunks_mut(out_stride).zip(rows) {
-                        let (first, second) = out[columns.clone()].split_at_mut(P * NR);
+                    for (out, (left, right)) in out.iter_mut().zip(rows) {
+                        let (first, second) = out[from..from + 2 * P * NR].split_at_mut(P * NR);
                         finish(simd, start, left.as_flattened(), activation, first);
                         finish(simd, start.skip(P * NR), right.as_flattened(), activation, second);
                     }
@@ -134,10 +142,15 @@ impl InTiles for StrassenBlock<'_> {
             }
         }
         // The remaining columns, which do not fill a pair of tiles.
-        let rest = groups * 2 * P..n.div_ceil(NR);
-        if !rest.is_empty() {
-            let out = &mut out[rest.start * NR..];
-            Block { a, b, panels: rest, epilogue, out, out_stride, scratch }.run::<S, V, P>(simd);
+        let first = groups * 2 * P * NR;
+        if first < num_columns {
+            let width = num_columns - first;
+            let mut rest = vec![0.0; a.rows * width];
+            let panels = panels.start + groups * 2 * P..panels.end;
+            Block { a, b, panels, epilogue, out: &mut rest, out_stride: width, scratch }.run::<S, V, P>(simd);
+            for (out, rest) in out.iter_mut().zip(rest.chunks_exact(width)) {
+                out[first..].copy_from_slice(rest);
+            }
         }
     }
 }
@@ -280,12 +293,14 @@ mod tests {
             for (bias, activation) in [(None, None), (Some(&bias), None), (Some(&bias), Some(Activation::Relu))] {
                 let epilogue = Epilogue { bias: bias.map(Vec::as_slice), activation };
                 let expected = expected(&a, &b, [m, k, n], epilogue.bias.unwrap_or_default(), activation.is_some());
-                let check = |name: &str, run: &dyn Fn(StrassenBlock<'_>)| {
+                let check = |name: &str, run: &dyn Fn(StrassenBlock<'_, '_>)| {
                     let mut out = vec![f32::NAN; m * n];
                     let a = MatrixRef::new(&a, m, k);
                     // As other products leave it: with other values.
                     let scratch = &mut vec![f32::NAN; 1 << 20];
-                    run(StrassenBlock { a, b: &packed, epilogue, out: &mut out, out_stride: n, scratch });
+                    let mut rows: Vec<&mut [f32]> = out.chunks_mut(n).collect();
+                    let panels = 0..n.div_ceil(NR);
+                    run(StrassenBlock { a, b: &packed, panels, epilogue, out: &mut rows, scratch });
                     for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
                         let off = (f64::from(*found) - expected).abs();
                         assert!(off < 1e-4, "{name}, {m} × {k} × {n}, at {i}: {found}, expected {expected}");
@@ -311,14 +326,9 @@ mod tests {
         let product = |b: &PackedMatrix| {
             let mut out = vec![f32::NAN; m * n];
             let (a, epilogue) = (MatrixRef::new(&a, m, k), Epilogue::default());
-            Arch::new().dispatch(StrassenBlock {
-                a,
-                b,
-                epilogue,
-                out: &mut out,
-                out_stride: n,
-                scratch: &mut Vec::new(),
-            });
+            let mut rows: Vec<&mut [f32]> = out.chunks_mut(n).collect();
+            let (panels, scratch) = (0..n.div_ceil(NR), &mut Vec::new());
+            Arch::new().dispatch(StrassenBlock { a, b, panels, epilogue, out: &mut rows, scratch });
             out
         };
         let full = PackedMatrix::new(MatrixRef::new(&expanded, n, k).transposed());
