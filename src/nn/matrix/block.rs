@@ -8,6 +8,7 @@ use super::super::activation::Activation;
 use super::layout::{MatrixRef, NR};
 use super::operands::{Epilogue, PackedMatrix, Start};
 use super::prefetch::Ahead;
+use super::scratch::room;
 
 /// Rows of a tile.
 pub(super) const MR: usize = 6;
@@ -100,14 +101,6 @@ impl InTiles for Block<'_> {
             }
         }
     }
-}
-
-/// The first `len` numbers of `memory`, which grows if necessary but is not cleared: they can have any value.
-pub(super) fn room(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if memory.len() < len {
-        memory.resize(len, 0.0);
-    }
-    &mut memory[..len]
 }
 
 /// The product of all packed rows with one or two panels.

@@ -23,11 +23,11 @@ mod panels;
 mod parts;
 mod pieces;
 mod prefetch;
+mod scratch;
 mod strassen;
 mod tiles;
 mod units;
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -42,6 +42,7 @@ pub(crate) use layout::{MatrixRef, NR};
 pub(crate) use operands::{Epilogue, PackedMatrix};
 use panels::Quants;
 use parts::{Products, SIDE};
+use scratch::SCRATCH;
 use tiles::{Right, TileBlock};
 use units::TileUnit;
 
@@ -71,11 +72,6 @@ pub fn instruction_set() -> &'static str {
 /// `out = activation(a · b + bias)` on all threads; `out` is `[M, N]` row-major. The depth K is at least one.
 pub(crate) fn matmul(a: MatrixRef<'_>, b: &PackedMatrix, epilogue: Epilogue<'_>, out: &mut [f32]) {
     matmul_by(Method::fastest(b, a.rows), a, b, epilogue, out);
-}
-
-thread_local! {
-    /// The memory for packed rows, which would otherwise be allocated and cleared for every block of rows.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The fewest rows for which weights of 8 bits are expanded to bf16.

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::super::super::instructions::arch;
-use super::super::SCRATCH;
 use super::super::block::MR;
 use super::super::layout::{MatrixRef, NR};
 use super::super::operands::{Epilogue, PackedMatrix};
-use super::{MC, StrassenBlock, pays};
+use super::super::scratch::SCRATCH;
+use super::block::{MC, StrassenBlock, pays};
 
 /// The fewest columns of a part that has not all of them. Every part packs its rows, which would take too long with fewer.
 const MIN_COLUMNS: usize = 384;
