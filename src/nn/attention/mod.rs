@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::instructions::arch;
-use super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix};
+use super::matrix::{Block, Epilogue, MatrixRef, NR, PackedMatrix, equal_blocks};
 use super::simd;
 use crate::error::{Error, Result};
 
@@ -145,8 +145,7 @@ impl Fused {
             })
             .collect();
         let threads = rayon::current_num_threads();
-        let blocks = if batch >= threads { n.div_ceil(96) } else { threads * n.div_ceil(96 * threads) };
-        let rows = n.div_ceil(blocks.max(1)).max(1);
+        let rows = equal_blocks(n, if batch >= threads { 1 } else { threads }, 96, 1).max(1);
         let mut out = super::storage::zeros(batch * n * width);
         out.par_chunks_mut(n * width).enumerate().for_each(|(sample, out)| {
             out.par_chunks_mut(rows * width).enumerate().for_each(|(i, out)| {

@@ -14,7 +14,7 @@ use super::scratch::room;
 pub(super) const MR: usize = 6;
 /// Depth of a block. Strips and panels of this depth stream from the second-level cache as fast as they are needed, and the
 /// result is read and written less often than with smaller ones.
-pub(super) const KC: usize = 768;
+const KC: usize = 768;
 /// The maximum number of rows of a block. Packed (288 KiB), they fit in the second-level cache; every block of rows reads all
 /// panels.
 pub(super) const MC: usize = 96;

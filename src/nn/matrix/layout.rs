@@ -41,6 +41,12 @@ impl<'a> MatrixRef<'a> {
     }
 }
 
+/// The height of equal blocks of at most `most` rows, rounded up to a multiple of `unit`. Their number is a multiple of `threads`.
+pub(crate) fn equal_blocks(rows: usize, threads: usize, most: usize, unit: usize) -> usize {
+    let blocks = threads * rows.div_ceil(most * threads);
+    rows.div_ceil(blocks.max(1)).next_multiple_of(unit)
+}
+
 /// Packs columns side by side into the first `width` columns of a panel, converting each element with `number`.
 pub(super) fn pack_columns<'a, T: Copy + 'a, P>(
     column: impl Fn(usize) -> &'a [T],

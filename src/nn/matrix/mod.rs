@@ -38,7 +38,7 @@ use super::instructions::arch;
 pub(crate) use block::Block;
 use block::MR;
 use integer::{IntegerBlock, Integers};
-pub(crate) use layout::{MatrixRef, NR};
+pub(crate) use layout::{MatrixRef, NR, equal_blocks};
 pub(crate) use operands::{Epilogue, PackedMatrix};
 use panels::Quants;
 use parts::{Products, SIDE};
@@ -152,8 +152,7 @@ fn matmul_by(method: Method<'_>, a: MatrixRef<'_>, b: &PackedMatrix, epilogue: E
             Method::Tiles(..) => tiles::MC,
             Method::Floats => block::MC,
         };
-        let blocks = threads * m.div_ceil(block_rows * threads);
-        let block = m.div_ceil(blocks).next_multiple_of(height);
+        let block = equal_blocks(m, threads, block_rows, height);
         out.par_chunks_mut(block * n).enumerate().for_each(|(i, out)| {
             let a = a.slice_rows(i * block..(i * block + block).min(m));
             multiply_block(method, a, b, 0..panels, epilogue, out, n);

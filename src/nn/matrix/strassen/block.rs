@@ -62,7 +62,9 @@ impl InTiles for StrassenBlock<'_, '_> {
         let (sums, tiles) = rest.split_at_mut(2 * KC * NR);
         let (tiles, _) = tiles.as_chunks_mut::<NR>().0.as_chunks_mut::<P>().0.as_chunks_mut::<MR>();
         let mut expanded = vec![0.0; if b.panels.is_compressed() { 4 * P * KC * NR } else { 0 }];
-        for depth in (0..k).step_by(2 * KC) {
+        // Without groups, nothing is packed.
+        let depths = if groups > 0 { 0..k } else { 0..0 };
+        for depth in depths.step_by(2 * KC) {
             let kc = KC.min((k - depth) / 2);
             pack_left(simd, a, upper, depth, kc, left);
             for group in 0..groups {
@@ -79,19 +81,17 @@ impl InTiles for StrassenBlock<'_, '_> {
                             Right::Sum { sign, x: right[x as usize], y: right[y as usize], memory: [first, second] }
                         }
                     };
-                    let target = |(sign, quarter): (Sign, Quarter)| Target {
-                        factor: sign.factor(),
-                        first_tile: quarter as usize * strips,
-                    };
-                    let mut ahead = Ahead::new(kc, strips);
+                    let target =
+                        |(sign, quarter): (Sign, Quarter)| Target { sign, first_tile: quarter as usize * strips };
+                    // If the lower half is one strip shorter, so are the products that only read lower rows.
+                    let rows = if product.reads_lower_rows_only() { a.rows - upper } else { upper };
+                    let mut ahead = Ahead::new(kc, rows.div_ceil(MR));
                     match PRODUCTS.get(number + 1).map(|next| next.reads_beside(product)) {
                         Some(Some(quarter)) => ahead.panels[..P].copy_from_slice(&right[quarter as usize]),
                         Some(None) => {}
-                        None if group + 1 < groups => ahead.panels = part.next::<P>().first_product::<P>(),
+                        None if group + 1 < groups => part.next::<P>().first_product::<P>(&mut ahead.panels),
                         None => {}
                     }
-                    // If the lower half is one strip shorter, so are the products that only read lower rows.
-                    let rows = if product.reads_lower_rows_only() { a.rows - upper } else { upper };
                     let packed = &left[product.left * upper * kc..][..rows.next_multiple_of(MR) * kc];
                     // A separate function, so that its tile stays in registers.
                     simd.vectorize(Update::<V, P> {
@@ -146,16 +146,22 @@ impl<'a> RightPart<'a> {
     #[inline(always)]
     fn quarters<S: Simd, const P: usize>(self, simd: S, expanded: &'a mut [f32]) -> [[&'a [f32]; P]; 4] {
         // No closures here and below: they would be compiled without the instruction set of the enclosing function.
-        let Self { b, panel, depth, kc } = self;
         let mut memory = expanded.chunks_exact_mut(KC * NR);
         let mut quarters = [[&[][..]; P]; 4];
-        for (quarter, panels) in quarters.iter_mut().enumerate() {
+        for (quarter, panels) in Quarter::ALL.into_iter().zip(&mut quarters) {
+            let (first, depth) = self.start::<P>(quarter);
             for (j, rows) in panels.iter_mut().enumerate() {
-                let (panel, depth) = (panel + quarter % 2 * P + j, depth + quarter / 2 * kc);
-                *rows = b.panels.rows(simd, panel, b.rows, depth, kc, memory.next().unwrap_or_default());
+                let memory = memory.next().unwrap_or_default();
+                *rows = self.b.panels.rows(simd, first + j, self.b.rows, depth, self.kc, memory);
             }
         }
         quarters
+    }
+
+    /// The first panel of a quarter, and its first row.
+    #[inline(always)]
+    fn start<const P: usize>(self, quarter: Quarter) -> (usize, usize) {
+        (self.panel + quarter as usize % 2 * P, self.depth + quarter as usize / 2 * self.kc)
     }
 
     /// The `2·P` panels after those of this part.
@@ -163,15 +169,17 @@ impl<'a> RightPart<'a> {
         Self { panel: self.panel + 2 * P, ..self }
     }
 
-    /// The panels that the first product reads, those of `B₁₁` and `B₂₂`, unless they are compressed.
+    /// The panels that the first product reads, one or two quarters, unless they are compressed.
     #[inline(always)]
-    fn first_product<const P: usize>(self) -> [&'a [f32]; 4] {
-        let Self { b, panel, depth, kc } = self;
-        let mut panels = [&[][..]; 4];
-        for (i, rows) in panels.iter_mut().enumerate().take(2 * P) {
-            *rows = b.panels.uncompressed_rows(panel + i, b.rows, depth + i / P * kc, kc);
+    fn first_product<const P: usize>(self, panels: &mut [&'a [f32]; 4]) {
+        let (x, y) = PRODUCTS[0].right;
+        let quarters = [Some(x), y.map(|(_, y)| y)];
+        for (quarter, panels) in quarters.into_iter().flatten().zip(panels.chunks_exact_mut(P)) {
+            let (first, depth) = self.start::<P>(quarter);
+            for (j, rows) in panels.iter_mut().enumerate() {
+                *rows = self.b.panels.uncompressed_rows(first + j, self.b.rows, depth, self.kc);
+            }
         }
-        panels
     }
 }
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::super::instructions::arch;
 use super::super::block::MR;
-use super::super::layout::{MatrixRef, NR};
+use super::super::layout::{MatrixRef, NR, equal_blocks};
 use super::super::operands::{Epilogue, PackedMatrix};
 use super::super::scratch::SCRATCH;
 use super::block::{MC, StrassenBlock, pays};
@@ -25,12 +25,9 @@ impl Parts {
         let divisions = (1..=threads).filter(|across| threads.is_multiple_of(*across));
         divisions.take_while(|across| *across == 1 || b.columns >= across * MIN_COLUMNS).find_map(|across| {
             let threads = threads / across;
-            pays(rows.div_ceil(threads), b).then(|| {
-                let down = threads * rows.div_ceil(MC * threads);
-                Self {
-                    rows: rows.div_ceil(down).next_multiple_of(MR),
-                    columns: b.columns.div_ceil(across).next_multiple_of(4 * NR),
-                }
+            pays(rows.div_ceil(threads), b).then(|| Self {
+                rows: equal_blocks(rows, threads, MC, MR),
+                columns: b.columns.div_ceil(across).next_multiple_of(4 * NR),
             })
         })
     }

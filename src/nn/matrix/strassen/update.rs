@@ -39,8 +39,7 @@ pub(super) enum Right<'a, const P: usize> {
 /// The quarter of the result that a product is added to.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
-    /// 1 or −1.
-    pub(super) factor: f32,
+    pub(super) sign: Sign,
     /// The index of its first tile.
     pub(super) first_tile: usize,
 }
@@ -95,7 +94,7 @@ fn add<S: Simd, const V: usize, const P: usize>(
     t: usize,
 ) {
     for target in targets.iter().flatten() {
-        let factor = simd.splat_f32s(target.factor);
+        let factor = simd.splat_f32s(target.sign.factor());
         for (row, to) in tile.iter().zip(&mut tiles[target.first_tile + t]) {
             for (x, to) in row.iter().zip(to) {
                 let mut sum = load::<S, V>(simd, to);
