@@ -28,7 +28,8 @@ impl Predictor for Heatmaps {
         if !path.exists() {
             return Ok(None); // the report counts and lists samples without a heatmap
         }
-        let picture = image::open(&path).map_err(|error| Error::io(&path, "read")(std::io::Error::other(error)))?;
+        let picture = image::load_from_memory(&std::fs::read(&path).map_err(Error::io(&path, "read"))?)
+            .map_err(|error| Error::io(&path, "decode")(std::io::Error::other(error)))?;
         let picture = picture.resize_exact(SIZE as u32, SIZE as u32, FilterType::Triangle).into_luma16();
         Ok(Some(picture.pixels().map(|pixel| f32::from(pixel.0[0]) / f32::from(u16::MAX)).collect()))
     }

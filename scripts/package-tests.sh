@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the package as it would be published, unpacks it outside the repository, and runs its tests there.
 #
-# Dependencies are shared with `cargo test --release`. The crate itself is compiled with fewer optimisations, which
-# saves time overall; speed is measured elsewhere.
+# Dependencies are shared with `cargo test --release --features cli`. The crate itself is compiled with fewer optimisations,
+# which saves time overall; speed is measured elsewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repository="$PWD"
@@ -47,7 +47,7 @@ if documented != expected:
 PYTHON
 
 cd "$unpacked"
-quick=(--release --locked --config profile.release.package.soundsight.opt-level=1)
+quick=(--release --locked --features cli --config profile.release.package.soundsight.opt-level=1)
 cargo test "${quick[@]}" --no-fail-fast
 cargo run "${quick[@]}" --example localize -- \
   "$repository/examples/media/elephant.wav" "$repository/examples/media/savanna.jpg"

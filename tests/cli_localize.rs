@@ -7,6 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use common::pictures::{self, write_png};
 use common::program::{self, names_in, stdout, with_full_disk};
 use common::{fixture, soundsight};
 use serde_json::Value;
@@ -45,11 +46,11 @@ fn the_contract_of_json_pictures_and_tensors() {
     for kind in ["overlay", "heatmap", "mask"] {
         let path = out.path().join(format!("frame.{kind}.png"));
         assert_eq!(result["outputs"][kind], path.to_str().unwrap());
-        let picture = image::open(&path).unwrap();
+        let picture = pictures::read(&path);
         assert_eq!((picture.width(), picture.height()), (96, 96));
         assert_eq!(matches!(picture, image::DynamicImage::ImageLuma16(_)), kind == "heatmap");
     }
-    let mask = image::open(out.path().join("frame.mask.png")).unwrap().to_luma8();
+    let mask = pictures::read(out.path().join("frame.mask.png")).to_luma8();
     let covered = mask.pixels().filter(|p| p.0[0] == 255).count() as f64 / (96.0 * 96.0);
     assert!((result["area"].as_f64().unwrap() - covered).abs() < 1e-9);
     let (saved, expected) = (
@@ -168,7 +169,7 @@ fn a_threshold_outside_of_its_range_is_refused() {
 fn tiles_look_closer() {
     let folder = tempfile::tempdir().unwrap();
     let wide = folder.path().join("wide.png");
-    image::open(fixture("mini/frame.png")).unwrap().crop_imm(0, 0, 96, 54).save(&wide).unwrap();
+    write_png(pictures::read(fixture("mini/frame.png")).crop_imm(0, 0, 96, 54), &wide);
     let out = folder.path().join("out");
     let run = |more: &[&str]| {
         let mut command = localize(&out);
@@ -183,7 +184,7 @@ fn tiles_look_closer() {
     for key in ["confidence", "threshold", "area"] {
         assert!(closer[key].is_f64(), "{key}: {closer}");
     }
-    assert_eq!(image::image_dimensions(out.join("wide.heatmap.png")).unwrap(), (96, 54));
+    assert_eq!(pictures::size(out.join("wide.heatmap.png")), (96, 54));
     assert!(run(&["--tiles", "1"]).contains("how close   3 × 1 tiles"));
     // Each source and each pair is looked at as closely.
     let sources = answer(&["--tiles", "2", "--sources", "1"]);
@@ -214,7 +215,7 @@ fn tiles_that_cannot_be_are_refused() {
     // A film, which is never opened.
     refused(localize(&out).args(["--tiles", "2", "film.mp4"]), &out, &["--tiles", "film"]);
     let long = folder.path().join("long.png");
-    image::RgbImage::new(2000, 10).save(&long).unwrap();
+    write_png(image::RgbImage::new(2000, 10), &long);
     refused(localize(&out).args(["--tiles", "2"]).arg(&inputs[0]).arg(&long), &out, &["number of tiles", "400"]);
 }
 

@@ -8,6 +8,7 @@ mod train_media;
 use std::path::Path;
 use std::process::Command;
 
+use common::pictures;
 use common::program::{names_in, refused, stdout};
 use common::{fixture, soundsight};
 use serde_json::Value;
@@ -89,7 +90,7 @@ fn each_pair_is_answered_as_if_it_were_alone_and_what_is_broken_is_skipped() {
         for kind in ["overlay", "heatmap", "mask"] {
             let file = Path::new(answer["outputs"][kind].as_str().unwrap());
             assert_eq!(
-                image::image_dimensions(file).unwrap().0 as u64,
+                u64::from(pictures::size(file).0),
                 answer["image"]["width"].as_u64().unwrap(),
                 "{}",
                 file.display()

@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test that panics has failed, one that is skipped says so
 
 mod eval_common;
+#[path = "common/pictures.rs"]
+mod pictures;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use eval_common::write_tensors;
 use image::{Rgb, RgbImage};
+use pictures::write_png;
 use serde_json::{Value, json};
 use soundsight::candle_core::{Device, safetensors};
 use soundsight::eval::{PIXELS, SIZE};
@@ -59,7 +62,7 @@ impl Set {
             let other = &stamps[(i + 1) % stamps.len()];
             let mut mask = vec![false; PIXELS];
             for (stamp, x, sounds) in [(stamp, 4, true), (other, 116, false)] {
-                let stamp = image::open(stamp.with_extension("png")).unwrap().thumbnail(104, 216).into_rgba8();
+                let stamp = pictures::read(stamp.with_extension("png")).thumbnail(104, 216).into_rgba8();
                 for (column, row, pixel) in stamp.enumerate_pixels().filter(|(_, _, pixel)| pixel[3] > 127) {
                     scene.put_pixel(x + column, 4 + row, Rgb([pixel[0], pixel[1], pixel[2]]));
                     if sounds {
@@ -75,8 +78,8 @@ impl Set {
 
             let name = stamp.file_name().unwrap().to_str().unwrap();
             let id = format!("{name}_{i}");
-            scene.save(path("frames").join(format!("{id}.png"))).unwrap();
-            scene.save(path("visual_frames").join(format!("{id}.png"))).unwrap();
+            write_png(scene.clone(), path("frames").join(format!("{id}.png")));
+            write_png(scene, path("visual_frames").join(format!("{id}.png")));
             std::fs::copy(stamp.with_extension("ogg"), path("audio").join(format!("{id}.ogg"))).unwrap();
             std::fs::copy(stamp.with_extension("ogg"), path("audio_wav").join(format!("{name}.ogg"))).unwrap();
             // Add half a pixel, so that truncation gives the same pixels again.
@@ -89,7 +92,7 @@ impl Set {
             std::fs::write(path("xml").join(format!("{id}.xml")), xml).unwrap();
             let pixels = mask.iter().map(|&inside| if inside { 255 } else { 0 }).collect();
             let png = image::GrayImage::from_raw(SIZE as u32, SIZE as u32, pixels).unwrap();
-            png.save(path("masks").join(format!("{id}.png"))).unwrap();
+            write_png(png, path("masks").join(format!("{id}.png")));
             scenes.push((id, corners));
         }
         std::fs::write(path("vggss.json"), serde_json::to_vec(&annotations).unwrap()).unwrap();

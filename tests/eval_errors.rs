@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod eval_common;
+#[path = "common/pictures.rs"]
+mod pictures;
 
 use std::path::{Path, PathBuf};
 
@@ -120,7 +122,7 @@ fn masks_of_another_size_or_kind() {
         let predictor = PredictionsFile::open(&path, Benchmark::AvsbenchS4).unwrap();
         evaluate(Benchmark::AvsbenchS4, &samples, &predictor, &Options::default(), |_| ()).unwrap_err()
     };
-    image::GrayImage::new(100, 224).save(folder.join("clip_1.png")).unwrap();
+    pictures::write_png(image::GrayImage::new(100, 224), folder.join("clip_1.png"));
     let error = run();
     assert!(matches!(error, Error::Image { .. }), "{error:?}");
     assert_names(&error, &["clip_1.png", "224 x 224", "100 x 224"]);

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::fixture;
 use common::program::{example, names_in, stdout};
+use common::{fixture, pictures};
 
 #[test]
 fn localize_says_where_and_how_sure_and_writes_three_pictures() {
@@ -18,7 +18,6 @@ fn localize_says_where_and_how_sure_and_writes_three_pictures() {
     let out = folder.path().join("out");
     assert_eq!(names_in(&out), ["frame.heatmap.png", "frame.mask.png", "frame.overlay.png"]);
     for name in names_in(&out) {
-        let picture = image::open(out.join(&name)).unwrap();
-        assert_eq!((picture.width(), picture.height()), (96, 96), "{name}");
+        assert_eq!(pictures::size(out.join(&name)), (96, 96), "{name}");
     }
 }

@@ -1,6 +1,9 @@
 //! Score maps, findings, overlays and galleries.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/pictures.rs"]
+mod pictures;
+
 use soundsight::Error;
 use soundsight::image::Picture;
 use soundsight::viz::{BoundingBox, Colormap, OverlayOptions, ScoreMap, overlay, panel};
@@ -231,8 +234,8 @@ fn written_maps_hold_the_scores() {
     map.write_mask(&mask, 0.5).unwrap();
 
     let scores = map.rows(0..290).unwrap();
-    let image::DynamicImage::ImageLuma16(heatmap) = image::open(heatmap).unwrap() else { panic!("not 16-bit grey") };
-    let image::DynamicImage::ImageLuma8(mask) = image::open(mask).unwrap() else { panic!("not 8-bit grey") };
+    let image::DynamicImage::ImageLuma16(heatmap) = pictures::read(heatmap) else { panic!("not 16-bit grey") };
+    let image::DynamicImage::ImageLuma8(mask) = pictures::read(mask) else { panic!("not 8-bit grey") };
     assert_eq!((heatmap.dimensions(), mask.dimensions()), ((150, 290), (150, 290)));
     for ((score, level), mask) in scores.iter().zip(heatmap.iter()).zip(mask.iter()) {
         assert!((f32::from(*level) / 65_535.0 - score).abs() < 1e-5);

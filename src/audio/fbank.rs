@@ -10,20 +10,20 @@
 //! [windowing]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L154-L217
 //! [mel filters]: https://github.com/pytorch/audio/blob/a9d80eaefe0f6ee19358901d20afdc5115531390/src/torchaudio/compliance/kaldi.py#L436-L511
 
-use std::sync::Arc;
-
-use realfft::num_complex::Complex;
-use realfft::{RealFftPlanner, RealToComplex};
+use rayon::prelude::*;
 
 use crate::audio::errors::{check_finite, unusable};
 use crate::audio::fbank_options::FbankOptions;
 use crate::audio::mel::{self, MelFilter};
-use crate::error::{Error, Result};
+use crate::audio::spectrum::{Buffers, RealFft};
+use crate::error::Result;
 
 /// Lower bound of mel energies before the logarithm, so that digital silence gives exactly ln(2⁻²³) = -15.942385.
 const ENERGY_FLOOR: f32 = f32::EPSILON;
 /// Number of partial sums of a frame; see [`mean`].
 const LANES: usize = 32;
+/// Number of consecutive frames that one thread computes.
+const FRAMES: usize = 64;
 
 /// A filterbank. It computes its window, FFT plan and mel filters once, and can be shared between threads.
 pub struct Fbank {
@@ -31,7 +31,7 @@ pub struct Fbank {
     frame_length: usize,
     frame_shift: usize,
     window: Vec<f32>,
-    fft: Arc<dyn RealToComplex<f64>>,
+    fft: RealFft,
     filters: Vec<MelFilter>,
 }
 
@@ -45,7 +45,7 @@ impl Fbank {
     /// Creates a filterbank with these settings.
     ///
     /// # Errors
-    /// [`Error::Config`] from [`FbankOptions::validate`].
+    /// [`Error::Config`](crate::Error::Config) from [`FbankOptions::validate`].
     pub fn new(options: FbankOptions) -> Result<Self> {
         options.validate()?;
         let fft_length = options.fft_length();
@@ -53,7 +53,7 @@ impl Fbank {
             frame_length: options.frame_length(),
             frame_shift: options.frame_shift(),
             window: mel::window(options.window, options.frame_length()),
-            fft: RealFftPlanner::new().plan_fft_forward(fft_length),
+            fft: RealFft::new(fft_length),
             filters: mel::filters(&options, fft_length / 2),
             options,
         })
@@ -80,7 +80,7 @@ impl Fbank {
     /// Kaldi's scale is that of 16-bit integers: multiply samples in [-1, 1] by 2¹⁵ first.
     ///
     /// # Errors
-    /// [`Error::Audio`] when the samples do not fill one frame, or one of them is not finite.
+    /// [`Error::Audio`](crate::Error::Audio) when the samples do not fill one frame, or one of them is not finite.
     pub fn compute(&self, samples: &[f32]) -> Result<Vec<f32>> {
         check_finite("samples", samples)?;
         if samples.len() < self.frame_length {
@@ -89,14 +89,16 @@ impl Fbank {
         }
         let num_bins = self.options.num_mel_bins;
         let mut features = vec![0.0; self.num_frames(samples.len()) * num_bins]; // [T, M]
-        let mut scratch = Scratch::new(self);
-        for (t, row) in features.chunks_exact_mut(num_bins).enumerate() {
-            self.compute_frame(samples, t, &mut scratch, row)?;
-        }
+        features.par_chunks_mut(FRAMES * num_bins).enumerate().for_each(|(i, rows)| {
+            let mut scratch = Scratch::new(self);
+            for (t, row) in rows.chunks_exact_mut(num_bins).enumerate() {
+                self.compute_frame(samples, i * FRAMES + t, &mut scratch, row);
+            }
+        });
         Ok(features)
     }
 
-    fn compute_frame(&self, samples: &[f32], t: usize, scratch: &mut Scratch, features: &mut [f32]) -> Result<()> {
+    fn compute_frame(&self, samples: &[f32], t: usize, scratch: &mut Scratch, features: &mut [f32]) {
         self.cut_frame(samples, t, &mut scratch.frame);
         if self.options.remove_dc_offset {
             let mean = mean(&scratch.frame);
@@ -105,15 +107,12 @@ impl Fbank {
         let coefficient = self.options.preemphasis_coefficient;
         let previous = scratch.frame.first().into_iter().chain(&scratch.frame);
         let emphasised = scratch.frame.iter().zip(previous).map(|(x, before)| x - coefficient * before);
-        // The FFT overwrites its input, so the padding has to be zeroed for every frame.
-        scratch.padded.fill(0.0);
-        for ((padded, x), w) in scratch.padded.iter_mut().zip(emphasised).zip(&self.window) {
+        // What follows the frame is padding, and remains zero.
+        for ((padded, x), w) in scratch.fft.samples.iter_mut().zip(emphasised).zip(&self.window) {
             *padded = f64::from(x * w);
         }
-        self.fft
-            .process_with_scratch(&mut scratch.padded, &mut scratch.spectrum, &mut scratch.fft)
-            .map_err(|e| Error::config("FFT", "buffers of the planned length", e))?;
-        for (power, x) in scratch.power.iter_mut().zip(&scratch.spectrum) {
+        self.fft.transform(&mut scratch.fft);
+        for (power, x) in scratch.power.iter_mut().zip(&scratch.fft.spectrum) {
             *power = if self.options.use_power { x.norm_sqr() } else { x.norm() };
         }
         for (feature, filter) in features.iter_mut().zip(&self.filters) {
@@ -121,7 +120,6 @@ impl Fbank {
             let energy = bins.map(|(weight, power)| weight * power).sum::<f64>() as f32;
             *feature = if self.options.use_log_fbank { energy.max(ENERGY_FLOOR).ln() } else { energy };
         }
-        Ok(())
     }
 
     /// Copies frame `t`. Where it reaches beyond the sound, the sound is mirrored at its ends (…, 1, 0 | 0, 1, …).
@@ -142,22 +140,14 @@ impl Fbank {
 /// The buffers of one thread.
 struct Scratch {
     frame: Vec<f32>,
-    padded: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
+    fft: Buffers,
     power: Vec<f64>,
-    fft: Vec<Complex<f64>>,
 }
 
 impl Scratch {
     fn new(fbank: &Fbank) -> Self {
-        let spectrum = fbank.fft.make_output_vec();
-        Self {
-            frame: vec![0.0; fbank.frame_length],
-            padded: fbank.fft.make_input_vec(),
-            power: vec![0.0; spectrum.len()],
-            spectrum,
-            fft: fbank.fft.make_scratch_vec(),
-        }
+        let fft = fbank.fft.buffers();
+        Self { frame: vec![0.0; fbank.frame_length], power: vec![0.0; fft.spectrum.len()], fft }
     }
 }
 

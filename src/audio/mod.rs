@@ -36,6 +36,7 @@ mod frontend;
 mod input;
 mod mel;
 mod resample;
+mod spectrum;
 mod wav;
 mod waveform;
 

@@ -1,6 +1,7 @@
 //! Helpers shared by several test programs.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test program uses only a part
 
+pub mod pictures;
 pub mod program;
 
 use std::collections::HashMap;

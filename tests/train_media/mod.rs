@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::common::pictures;
+
 /// Writes `num_pairs` pairs in the published layout, `audio/p<k>.wav` and `frames/p<k>.png`, with the split `train.csv`
 /// and the list `pairs.csv` of them all. Sounds are tones of different pitch, rate and length, pictures coloured
 /// squares on grey.
@@ -36,10 +38,9 @@ fn write_pair(folder: &Path, k: usize) {
     let (width, height) = (80 + 7 * (k as u32 % 6), 100 - 5 * (k as u32 % 7));
     let (left, top) = (10 + 5 * (k as u32 % 4), 20 + 6 * (k as u32 % 3));
     let color = [(40 * k % 256) as u8, (90 * k % 256) as u8, (200 * k % 256) as u8];
-    image::RgbImage::from_fn(width, height, |x, y| {
+    let picture = image::RgbImage::from_fn(width, height, |x, y| {
         let inside = (left..left + 40).contains(&x) && (top..top + 40).contains(&y);
         image::Rgb(if inside { color } else { [(120 + x / 4) as u8, 128, (120 + y / 4) as u8] })
-    })
-    .save(folder.join(format!("frames/p{k}.png")))
-    .unwrap();
+    });
+    pictures::write_png(picture, folder.join(format!("frames/p{k}.png")));
 }

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::{Benchmark, GroundTruth, locate_media, read_samples};
 use soundsight::{Picture, Waveform};
+use stamps::pictures::{self, write_png};
 use stamps::{colour, ellipse, stamps, tone, wav};
 use world::{BackgroundPlan, Backgrounds, Kind, SAMPLE_RATE, Split, Variation, World, WorldConfig, repeated_piece};
 
@@ -136,13 +137,12 @@ fn photographs(folder: &Path) -> Vec<PathBuf> {
             let red = (10 * (8 * number + picture)) as u8;
             let grey = |x: u32| if (x / 40).is_multiple_of(2) { 60 } else { 160 };
             let path = folder.join(format!("{picture}.png"));
-            image::RgbImage::from_fn(400, 300, |x, _| image::Rgb([red, grey(x), grey(x)])).save(path).unwrap();
+            write_png(image::RgbImage::from_fn(400, 300, |x, _| image::Rgb([red, grey(x), grey(x)])), path);
         }
         // Of no use as a background.
-        image::RgbImage::from_pixel(400, 300, image::Rgb([9; 3])).save(folder.join("flat.png")).unwrap();
-        image::RgbImage::from_fn(20, 20, |x, _| image::Rgb([(12 * x) as u8; 3]))
-            .save(folder.join("small.png"))
-            .unwrap();
+        write_png(image::RgbImage::from_pixel(400, 300, image::Rgb([9; 3])), folder.join("flat.png"));
+        let small = image::RgbImage::from_fn(20, 20, |x, _| image::Rgb([(12 * x) as u8; 3]));
+        write_png(small, folder.join("small.png"));
     }
     vec![folder.join("wallpapers"), folder.join("textures")]
 }
@@ -189,7 +189,7 @@ fn scenes_of_every_size_have_the_same_photographs() {
     let photographs = photographs(pictures.path());
     // Flat only where it is reduced.
     let checkered = |x: u32, y: u32| image::Luma([if (x + y).is_multiple_of(2) { 100 } else { 120 }]);
-    image::GrayImage::from_fn(760, 570, checkered).save(photographs[0].join("checkered.png")).unwrap();
+    write_png(image::GrayImage::from_fn(760, 570, checkered), photographs[0].join("checkered.png"));
     for side in [SIDE, 2 * SIDE] {
         let world =
             World::open(stamps.path(), &WorldConfig { side, photographs: photographs.clone(), ..CONFIG }).unwrap();
@@ -349,7 +349,7 @@ fn unusable_stamps_are_left_out_with_a_reason() {
     ellipse(&still.with_extension("png"), 60, 60, [1, 2, 3]);
     wav(&still.with_extension("wav"), [0.0; 8000].into_iter());
     let faint = folder.path().join("kind1/faint");
-    RgbaImage::from_pixel(60, 60, Rgba([200, 0, 0, 60])).save(faint.with_extension("png")).unwrap();
+    write_png(RgbaImage::from_pixel(60, 60, Rgba([200, 0, 0, 60])), faint.with_extension("png"));
     tone(&faint.with_extension("wav"), 300.0, 1.0);
     let world = World::open(folder.path(), &CONFIG).unwrap();
     let reasons: Vec<_> = world.left_out.iter().map(|(stem, reason)| (stem.to_str().unwrap(), &reason[..])).collect();
@@ -394,7 +394,7 @@ fn exported_questions_are_read_as_benchmarks() {
                     assert_eq!(sample.class, Some(world.classes[number].name.clone()));
                 }
                 GroundTruth::Mask(path) => {
-                    let mask = image::open(path).unwrap().into_luma8();
+                    let mask = pictures::read(path).into_luma8();
                     assert_eq!(mask.dimensions(), (224, 224));
                     for (x, y, pixel) in mask.enumerate_pixels() {
                         let at = (y as usize * 2 + 1) * SIDE / 448 * SIDE + (x as usize * 2 + 1) * SIDE / 448;

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use image::ImageError;
 use image::codecs::jpeg::JpegEncoder;
 use soundsight::Waveform;
 use soundsight::data::random::{Purpose, stream};
@@ -85,7 +86,8 @@ pub fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The picture of `stamp`, a path without extension.
 pub fn cut_out(stamp: &Path) -> Result<CutOut> {
     let file = stamp.with_extension("png");
-    let picture = image::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let picture = std::fs::read(&file).map_err(ImageError::IoError).and_then(|bytes| image::load_from_memory(&bytes));
+    let picture = picture.with_context(|| format!("cannot read {}", file.display()))?;
     Ok(CutOut::new(&picture.into_rgba8(), WIDTH))
 }
 

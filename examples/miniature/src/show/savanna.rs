@@ -10,7 +10,7 @@ use soundsight::data::random::{Purpose, stream};
 
 use super::landscape::{SAVANNA, shade};
 use super::media::{cut_out, repeated, save};
-use crate::world::{Canvas, CutOut, Pose, SAMPLE_RATE, Tint, effective, fade, noise, wav};
+use crate::world::{Canvas, CutOut, Pose, SAMPLE_RATE, Tint, effective, fade, noise, png, wav};
 
 const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
@@ -87,7 +87,7 @@ pub fn write(stamps: &Path, out: &Path) -> Result<()> {
             animal.draw(picture, progress, camera, &mut canvas);
         }
         let file = frames.join(format!("{number:05}.png"));
-        canvas.to_picture().save(&file).with_context(|| format!("cannot write {}", file.display()))
+        save(&file, &png(&canvas.to_picture())?)
     })?;
     save(&out.join("sound.wav"), &wav(&sound(stamps)?)?)
 }

@@ -2,8 +2,8 @@
 
 use std::io::Cursor;
 
+use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
-use image::{ImageFormat, RgbImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -120,7 +120,7 @@ fn blur(canvas: &mut Canvas, amount: f32) {
 fn compressed(picture: &RgbImage, quality: u8) -> RgbImage {
     let mut bytes = Vec::new();
     let encoded = JpegEncoder::new_with_quality(&mut Cursor::new(&mut bytes), quality).encode_image(picture);
-    let decoded = encoded.and_then(|()| image::load_from_memory_with_format(&bytes, ImageFormat::Jpeg));
+    let decoded = encoded.and_then(|()| image::load_from_memory(&bytes));
     // A picture of these sizes is always encoded.
     decoded.map_or_else(|_| picture.clone(), |decoded| decoded.into_rgb8())
 }

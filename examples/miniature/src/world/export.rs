@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::SIZE;
 
+use super::png::png;
 use super::sound::wav;
 use super::{Scene, Split, World};
 
@@ -70,12 +71,12 @@ impl World {
             let (name, mask) = (&self.classes[sounding.class].name, &sounding.mask);
             let id = format!("{number:04}-{}", name.replace(' ', "-"));
             let frame = folder.join(FRAMES).join(format!("{id}.png"));
-            question.scene.picture.save(&frame)?;
+            std::fs::write(&frame, png(&question.scene.picture)?)?;
             std::fs::hard_link(&frame, folder.join("visual_frames").join(format!("{id}.png")))?;
             let audio = folder.join("audio").join(format!("{id}.wav"));
             std::fs::write(&audio, wav(&question.sound)?)?;
             std::fs::hard_link(&audio, folder.join("audio_wav").join(format!("{id}.wav")))?;
-            enlarged(mask, self.side()).save(folder.join("gt_masks").join(format!("{id}.png")))?;
+            std::fs::write(folder.join("gt_masks").join(format!("{id}.png")), png(&enlarged(mask, self.side()))?)?;
             annotations.push(json!({
                 "file": id,
                 "class": name,

@@ -184,8 +184,8 @@ impl Pair {
 /// The picture in the file `path`, prepared to be drawn up to `longest` pixels; or the reason why it is unusable.
 pub fn load_picture(path: &Path, longest: usize) -> Result<Result<CutOut, String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let decoded = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png)
-        .with_context(|| format!("{}: expected a whole PNG picture", path.display()))?;
+    let decoded =
+        image::load_from_memory(&bytes).with_context(|| format!("{}: expected a whole PNG picture", path.display()))?;
     if decoded.width().max(decoded.height()) < MIN_SIDE {
         return Ok(Err(format!("{} × {} pixels are too few", decoded.width(), decoded.height())));
     }

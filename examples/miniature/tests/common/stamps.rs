@@ -1,5 +1,8 @@
 //! Stamps made here: ellipses that sound as tones.
 
+#[path = "../../../../tests/common/pictures.rs"]
+pub mod pictures;
+
 use std::path::Path;
 
 use image::{Rgba, RgbaImage};
@@ -19,7 +22,7 @@ pub fn ellipse(path: &Path, width: u32, height: u32, [red, green, blue]: [u8; 3]
         let distance = inside(x, width).hypot(inside(y, height));
         Rgba([red, green, blue, if distance < 1.0 { 255 } else { 0 }])
     };
-    RgbaImage::from_fn(width, height, pixel).save(path).unwrap();
+    pictures::write_png(RgbaImage::from_fn(width, height, pixel), path);
 }
 
 pub fn tone(path: &Path, hz: f32, seconds: f32) {
