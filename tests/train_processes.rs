@@ -190,12 +190,12 @@ fn local_negatives_average_the_gradients_of_the_same_batches() {
 fn runs_end_with_the_weights_of_one_process() {
     let f = Fixture::new(24);
     f.break_sound(7);
-    let global = TrainConfig { length: Length::Steps(10), ..TrainConfig::default() };
+    let global = TrainConfig { length: Length::Steps(20), ..TrainConfig::default() };
     let local = TrainConfig { accumulation: 4, ..global.clone() };
     for (negatives, batch, config) in [(Negatives::Global, 8, global), (Negatives::Local, 2, local)] {
         let run = |size: usize| f.train(&format!("{negatives:?}-{size}"), size, batch, negatives, &config);
         let alone = run(1);
-        assert_eq!((alone.losses.len(), alone.bad), (10, 1));
+        assert_eq!((alone.losses.len(), alone.bad), (20, 1));
         for size in [2, 4] {
             let together = run(size);
             assert_eq!(together.bad, 1);

@@ -4,13 +4,12 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use image::ImageError;
 use image::codecs::jpeg::JpegEncoder;
 use soundsight::Waveform;
 use soundsight::data::random::{Purpose, stream};
 
 use super::landscape::{Landscape, MEADOW, SAVANNA, SHORE, shade};
-use crate::world::{Canvas, CutOut, Pose, Recording, SAMPLE_RATE, Tint, Variation, wav};
+use crate::world::{Canvas, CutOut, Pose, Recording, SAMPLE_RATE, Tint, Variation, read_picture, wav};
 
 const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
@@ -86,8 +85,7 @@ pub fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The picture of `stamp`, a path without extension.
 pub fn cut_out(stamp: &Path) -> Result<CutOut> {
     let file = stamp.with_extension("png");
-    let picture = std::fs::read(&file).map_err(ImageError::IoError).and_then(|bytes| image::load_from_memory(&bytes));
-    let picture = picture.with_context(|| format!("cannot read {}", file.display()))?;
+    let picture = read_picture(&file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(CutOut::new(&picture.into_rgba8(), WIDTH))
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use soundsight::data::random::{Purpose, stream};
 use soundsight::eval::SIZE;
 
-use super::png::png;
+use super::pictures::png;
 use super::sound::wav;
 use super::{Scene, Split, World};
 

@@ -14,6 +14,7 @@ use soundsight::data::random::{Purpose, stream};
 
 use super::canvas::{Canvas, blend};
 use super::cutout::{CutOut, Pose, Tint};
+use super::pictures::read_picture;
 use super::scene::tint;
 use super::stamps;
 
@@ -114,9 +115,7 @@ fn is_picture(path: &Path) -> bool {
 
 /// The photograph in the file `path`, reduced to `longest` pixels; `None` if it is not of use as a background.
 fn load(path: &Path, longest: usize) -> Result<Option<CutOut>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let decoded = image::load_from_memory(&bytes)
-        .with_context(|| format!("{}: expected a JPEG or PNG picture", path.display()))?;
+    let decoded = read_picture(path).with_context(|| format!("{}: expected a JPEG or PNG picture", path.display()))?;
     let judged = reduced(&decoded, JUDGED);
     let transparent = judged.color().has_alpha() && judged.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255);
     let usable = !transparent && judged.width().min(judged.height()) >= MIN_SHORTER && deviation(&judged) >= FLAT;

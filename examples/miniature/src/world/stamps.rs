@@ -1,9 +1,12 @@
 //! The stamps, their names, and the selection of usable ones.
 
 use std::collections::BTreeSet;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use image::codecs::png::PngDecoder;
+use image::{DynamicImage, Limits};
 use soundsight::Waveform;
 
 use super::cutout::{CutOut, Pose, Tint};
@@ -184,8 +187,9 @@ impl Pair {
 /// The picture in the file `path`, prepared to be drawn up to `longest` pixels; or the reason why it is unusable.
 pub fn load_picture(path: &Path, longest: usize) -> Result<Result<CutOut, String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let decoded =
-        image::load_from_memory(&bytes).with_context(|| format!("{}: expected a whole PNG picture", path.display()))?;
+    let decoded = PngDecoder::with_limits(Cursor::new(&bytes), Limits::default())
+        .and_then(DynamicImage::from_decoder)
+        .with_context(|| format!("{}: expected a whole PNG picture", path.display()))?;
     if decoded.width().max(decoded.height()) < MIN_SIDE {
         return Ok(Err(format!("{} × {} pixels are too few", decoded.width(), decoded.height())));
     }
